@@ -1,0 +1,69 @@
+//! Every name the program is known by in a cluster. A name here never changes: field managers and labels that were
+//! written by an older version must still be recognised as ours.
+
+/// The API group.
+pub const GROUP: &str = "cloison.dev";
+/// The served version.
+pub const VERSION: &str = "v1alpha1";
+
+/// Namespace label: the stage. Written by the admin.
+pub const STAGE_LABEL: &str = "cloison.dev/stage";
+/// Namespace label: `audit`, `warn` or `enforce`. Written by the admin; absent means the policy's default.
+pub const MODE_LABEL: &str = "cloison.dev/mode";
+/// Pod label: the `AiWorkload` a pod belongs to. Absent means [`DEFAULT_WORKLOAD`].
+pub const WORKLOAD_LABEL: &str = "cloison.dev/workload";
+/// Namespace annotation, written by the controller: `<namespace uid>/<stage>` once the deny is in place. Sticky.
+pub const SEALED_ANNOTATION: &str = "cloison.dev/sealed";
+/// Namespace annotation, written by the controller: the workloads that exist, and after a colon the controls that keep
+/// a gate closed, for instance `default road-train face-id:EVD-02`.
+pub const OPEN_ANNOTATION: &str = "cloison.dev/open";
+/// Most workload names the open list holds.
+pub const OPEN_LIMIT: usize = 500;
+/// `AiWorkload` annotation: the reason of a quarantine.
+pub const QUARANTINE_ANNOTATION: &str = "cloison.dev/quarantine";
+/// The `AiWorkload` that pods without [`WORKLOAD_LABEL`] belong to.
+pub const DEFAULT_WORKLOAD: &str = "default";
+/// The label the API server itself writes on every Namespace with its name, and rewrites when someone forges it.
+pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// The field manager of every object the controller applies. Renaming it would be a migration.
+pub const FIELD_MANAGER: &str = "cloison";
+/// The field manager of statuses and of the namespace annotations.
+pub const STATUS_MANAGER: &str = "cloison-status";
+
+/// Labels on every object of ours; `cloison-managed` guards whatever carries the second.
+pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
+/// See [`PART_OF_LABEL`].
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The value of both labels.
+pub const CLOISON: &str = "cloison";
+/// Label on generated admission objects: the hash of the policy they were generated from.
+pub const POLICY_HASH_LABEL: &str = "cloison.dev/policy-hash";
+
+/// The namespace-wide default deny of a stage namespace.
+pub const DENY_POLICY: &str = "cloison-ns-deny";
+/// Prefix of a workload's policy: `cloison-wl-<workload>`.
+pub const WORKLOAD_POLICY_PREFIX: &str = "cloison-wl-";
+/// Prefix of a catalogue service's policy: `cloison-svc-<entry>`.
+pub const SERVICE_POLICY_PREFIX: &str = "cloison-svc-";
+
+/// The name of the singletons `AiSecurityPolicy` and `SecretEncryption`.
+pub const SINGLETON: &str = "default";
+/// The ConfigMap, in the operator's namespace and outside the chart, that stops everything while it exists.
+pub const OFF_CONFIGMAP: &str = "cloison-off";
+/// The Lease of the controller.
+pub const CONTROLLER_LEASE: &str = "cloison-controller";
+/// The namespace the chart is installed into unless told otherwise.
+pub const DEFAULT_NAMESPACE: &str = "cloison-system";
+/// ServiceAccount of the controller.
+pub const CONTROLLER_ACCOUNT: &str = "cloison-controller";
+/// ServiceAccount of the admission and encryption canaries: no exemption anywhere.
+pub const CANARY_ACCOUNT: &str = "cloison-canary";
+/// The namespace the canaries live in; labelled as a stage namespace in mode enforce, and nothing ever runs there.
+pub const CANARY_NAMESPACE: &str = "cloison-canary";
+/// The Secret written to see how the API server stores new values.
+pub const CANARY_SECRET: &str = "cloison-encryption-canary";
+
+/// Group of the virtual verbs asked with CEL's `authorizer`: `assign stages`, `release quarantines`,
+/// `bypass protections`.
+pub const VIRTUAL_GROUP: &str = GROUP;
