@@ -1,1 +1,2 @@
 //! Cloison.
+pub mod api;

@@ -1,1 +1,3 @@
+//! The `cloison` program.
+
 fn main() {}

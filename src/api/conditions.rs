@@ -1,0 +1,138 @@
+//! Conditions: their types, and the one way to change a list of them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The types of conditions. What each one's `True` means is in the README.
+pub mod types {
+    /// The analysis of all policies finds no forbidden path for any pod that could exist.
+    pub const POLICIES_ISOLATE: &str = "PoliciesIsolate";
+    /// Packets were seen to be dropped and to pass.
+    pub const ENFORCEMENT_VERIFIED: &str = "EnforcementVerified";
+    /// Both of the above.
+    pub const NETWORK_ISOLATED: &str = "NetworkIsolated";
+    /// No interface of the workload's pods escapes NetworkPolicy.
+    pub const INTERFACES_COVERED: &str = "InterfacesCovered";
+    /// Every declared flow whose other end agrees works under the policies.
+    pub const FLOWS_SATISFIED: &str = "FlowsSatisfied";
+    /// A fresh proof covers the cluster's Secrets.
+    pub const SECRETS_ENCRYPTED: &str = "SecretsEncrypted";
+    /// The generated policies were seen refusing on every API server.
+    pub const ADMISSION_ENFORCED: &str = "AdmissionEnforced";
+    /// Score above the minimum and no critical failure.
+    pub const CONFORMS: &str = "Conforms";
+    /// Every planned object applied and re-read, and nothing required is False.
+    pub const READY: &str = "Ready";
+    /// Work is in progress.
+    pub const RECONCILING: &str = "Reconciling";
+    /// The author must change something.
+    pub const STALLED: &str = "Stalled";
+    /// `AiSecurityPolicy`: the policy is present, readable and the one in force.
+    pub const POLICY_CURRENT: &str = "PolicyCurrent";
+}
+
+/// A condition's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Truth {
+    /// Proven.
+    True,
+    /// Disproven, or switched off.
+    False,
+    /// Evidence is missing, stale or unreadable.
+    Unknown,
+}
+
+impl Truth {
+    /// As the API spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// What a judge says about one condition; the time is added when it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// One of [`types`].
+    pub kind: &'static str,
+    /// The status.
+    pub truth: Truth,
+    /// A CamelCase word; part of the API.
+    pub reason: &'static str,
+    /// For people: one line.
+    pub message: String,
+}
+
+impl Verdict {
+    /// A verdict in one line.
+    pub fn new(kind: &'static str, truth: Truth, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            truth,
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// Longest message that is written: a status is read by people.
+const MESSAGE_LIMIT: usize = 1_024;
+
+/// Merges verdicts into a list of conditions, sorted by type. `lastTransitionTime` moves only when a status flips;
+/// conditions of other writers are kept. `now` is given, so the same input gives the same bytes.
+pub fn merge(present: &[Condition], verdicts: &[Verdict], generation: Option<i64>, now: &Time) -> Vec<Condition> {
+    let mut merged: BTreeMap<&str, Condition> = present.iter().map(|c| (c.type_.as_str(), c.clone())).collect();
+    for verdict in verdicts {
+        let old = present.iter().find(|c| c.type_ == verdict.kind);
+        let unchanged = old.is_some_and(|c| c.status == verdict.truth.as_str());
+        let last_transition_time = match old {
+            Some(c) if unchanged => c.last_transition_time.clone(),
+            _ => now.clone(),
+        };
+        merged.insert(
+            verdict.kind,
+            Condition {
+                type_: verdict.kind.to_owned(),
+                status: verdict.truth.as_str().to_owned(),
+                observed_generation: generation,
+                last_transition_time,
+                reason: verdict.reason.to_owned(),
+                message: shorten(&verdict.message),
+            },
+        );
+    }
+    merged.into_values().collect()
+}
+
+/// The conditions whose status differs between two lists: what an event is worth.
+pub fn flips<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
+    after
+        .iter()
+        .filter(|new| {
+            before
+                .iter()
+                .find(|old| old.type_ == new.type_)
+                .is_none_or(|old| old.status != new.status)
+        })
+        .collect()
+}
+
+/// Finds a condition by type.
+pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == kind)
+}
+
+fn shorten(message: &str) -> String {
+    if message.len() <= MESSAGE_LIMIT {
+        return message.to_owned();
+    }
+    let mut end = MESSAGE_LIMIT - 4;
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{} …", &message[..end])
+}

@@ -1,0 +1,19 @@
+//! What people write and what they read back: the kinds, the conditions and every name in use. `serde` and `schemars`
+//! only; nothing here talks to a cluster.
+
+pub mod conditions;
+pub mod definitions;
+pub mod encryption;
+pub mod names;
+pub mod network;
+pub mod policy;
+pub mod stage;
+pub mod text;
+pub mod waiver;
+pub mod workload;
+
+pub use encryption::SecretEncryption;
+pub use policy::AiSecurityPolicy;
+pub use stage::{ControlMode, Mode, NamespaceStage, Stage};
+pub use waiver::Waiver;
+pub use workload::AiWorkload;

@@ -1,0 +1,634 @@
+//! `AiSecurityPolicy`: the organisation's security policy as one object, named `default`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::network::{CatalogueService, DnsServer, Source};
+use super::stage::{ControlMode, Mode, Stage};
+use super::text::{CamelCase, Cidr, ControlName, DnsLabel, Line, ObjectName};
+use super::workload::{Autonomy, Classification, EvidenceKind};
+
+/// The organisation's policy: modes, the catalogue of shared services, thresholds. There is one, named `default`; the
+/// controller creates it empty at its first start, so that an installation nobody configured audits and breaks nothing.
+/// Deleting it later means *hold*: nothing is written and nothing is loosened.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "cloison.dev",
+    version = "v1alpha1",
+    kind = "AiSecurityPolicy",
+    plural = "aisecuritypolicies",
+    singular = "aisecuritypolicy",
+    shortname = "aisp",
+    category = "cloison",
+    status = "AiSecurityPolicyStatus",
+    derive = "PartialEq",
+    validation = Rule::new("self.metadata.name == 'default'")
+        .message("CLU-02/singleton there is one AiSecurityPolicy and its name is `default`"),
+    printcolumn(json_path = ".spec.mode", name = "Mode", type_ = "string"),
+    printcolumn(json_path = r#".status.conditions[?(@.type=="Ready")].status"#, name = "Ready", type_ = "string"),
+    printcolumn(json_path = r#".status.conditions[?(@.type=="AdmissionEnforced")].status"#, name = "Admission", type_ = "string"),
+    printcolumn(json_path = r#".status.conditions[?(@.type=="SecretsEncrypted")].status"#, name = "Encrypted", type_ = "string"),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AiSecurityPolicySpec {
+    /// The mode of namespaces without the label `cloison.dev/mode`.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Pins what may be above Audit: an upgrade must not refuse today what ran yesterday.
+    #[serde(default = "control_set")]
+    #[schemars(length(min = 1, max = 16))]
+    pub control_set: String,
+    /// Controls whose mode differs from the built-in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub controls: Option<Vec<ControlSetting>>,
+    /// Conditions that Ready also needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
+    pub require: Option<Vec<RequiredCondition>>,
+    /// A workload conforms when its score is strictly greater.
+    #[serde(default = "min_score")]
+    #[schemars(range(min = 0, max = 100))]
+    pub min_score: i32,
+    /// Network settings and the catalogue.
+    #[serde(default)]
+    pub network: PolicyNetwork,
+    /// What pods may contain.
+    #[serde(default)]
+    pub pods: PolicyPods,
+    /// What models may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<PolicyModels>,
+    /// What data may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PolicyData>,
+    /// How far an AI may act by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_autonomy: Option<Autonomy>,
+    /// Uses that are refused; no waiver. Absent means the practices of Art. 5 of the AI Act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
+    pub prohibited_uses: Option<Vec<CamelCase>>,
+    /// Uses that need an approved legal assessment; no waiver. Absent means biometrics and special data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
+    pub restricted_uses: Option<Vec<CamelCase>>,
+    /// Settings for Secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PolicySecrets>,
+    /// Limits of waivers.
+    #[serde(default)]
+    pub waivers: PolicyWaivers,
+    /// Where evidence is and how old it may be.
+    #[serde(default)]
+    pub evidence: PolicyEvidence,
+    /// The organisation's policy document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pssi: Option<Pssi>,
+    /// How often everything is looked at again, in seconds.
+    #[serde(default = "interval")]
+    #[schemars(range(min = 10, max = 3600))]
+    pub interval_seconds: i32,
+}
+
+fn control_set() -> String {
+    "2026.1".to_owned()
+}
+const fn min_score() -> i32 {
+    80
+}
+const fn interval() -> i32 {
+    60
+}
+
+/// The mode of one control.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!(has(self.mode) && self.mode == 'Off') || has(self.reason)",
+        "message": "CLU-02/reason a control that is Off needs a `reason`",
+    },
+    {
+        "rule": "!(self.id in ['DAT-01', 'NET-07', 'CLU-04']) || ((!has(self.mode) || self.mode != 'Off') && \
+                 (!has(self.perStage) || [has(self.perStage.training) && self.perStage.training == 'Off', \
+                 has(self.perStage.evaluation) && self.perStage.evaluation == 'Off', \
+                 has(self.perStage.inference) && self.perStage.inference == 'Off', \
+                 has(self.perStage.shared) && self.perStage.shared == 'Off'].all(off, !off)))",
+        "message": "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Off",
+    },
+]))]
+pub struct ControlSetting {
+    /// The control.
+    pub id: ControlName,
+    /// Its mode everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ControlMode>,
+    /// Its mode in some stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_stage: Option<PerStage>,
+    /// Why; required when weaker than built in. Without it the built-in mode stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500))]
+    pub reason: Option<String>,
+    /// From when it holds; until then the control is at most Audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_time: Option<Time>,
+}
+
+/// A mode for each stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PerStage {
+    /// In training namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<ControlMode>,
+    /// In evaluation namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<ControlMode>,
+    /// In inference namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inference: Option<ControlMode>,
+    /// In shared namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<ControlMode>,
+}
+
+/// A condition that Ready can be made to need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs, reason = "named as the conditions are")]
+pub enum RequiredCondition {
+    PoliciesIsolate,
+    EnforcementVerified,
+    NetworkIsolated,
+    InterfacesCovered,
+    FlowsSatisfied,
+    SecretsEncrypted,
+    AdmissionEnforced,
+    Conforms,
+}
+
+impl RequiredCondition {
+    /// The type of the condition.
+    pub const fn kind(self) -> &'static str {
+        use super::conditions::types;
+        match self {
+            Self::PoliciesIsolate => types::POLICIES_ISOLATE,
+            Self::EnforcementVerified => types::ENFORCEMENT_VERIFIED,
+            Self::NetworkIsolated => types::NETWORK_ISOLATED,
+            Self::InterfacesCovered => types::INTERFACES_COVERED,
+            Self::FlowsSatisfied => types::FLOWS_SATISFIED,
+            Self::SecretsEncrypted => types::SECRETS_ENCRYPTED,
+            Self::AdmissionEnforced => types::ADMISSION_ENFORCED,
+            Self::Conforms => types::CONFORMS,
+        }
+    }
+}
+
+/// Network settings and the catalogue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyNetwork {
+    /// The catalogue: shared services that workloads name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub services: Option<Vec<CatalogueService>>,
+    /// What may connect into stages from outside them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub sources: Option<Vec<Source>>,
+    /// What NetworkPolicies tenants may write themselves.
+    #[serde(default)]
+    pub tenant_policies: TenantPolicies,
+    /// DNS servers; absent means detected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<PolicyDns>,
+    /// API server addresses; absent means the endpoints of the Service `kubernetes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_server: Option<PolicyApiServer>,
+    /// The cluster's pod, service and node ranges; absent means detected. An ipBlock wholly outside them is external.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "clusterCIDRs")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub cluster_cidrs: Option<Vec<Cidr>>,
+    /// The widest network a workload may name.
+    #[serde(default, rename = "maxEgressCIDR")]
+    pub max_egress_cidr: MaxEgressCidr,
+    /// Cluster-wide denies, where the cluster serves them.
+    #[serde(default)]
+    pub cluster_deny: ClusterDeny,
+    /// The packet canary.
+    #[serde(default)]
+    pub enforcement_proof: EnforcementProof,
+    /// Accounts of dataplane controllers that touch our NetworkPolicies without changing them.
+    #[serde(default = "dataplane_controllers")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub dataplane_controllers: Vec<ObjectName>,
+    /// Fabrics that are one stage's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub dedicated_interfaces: Option<Vec<DedicatedInterface>>,
+    /// The service mesh.
+    #[serde(default)]
+    pub mesh: Mesh,
+}
+
+fn dataplane_controllers() -> Vec<ObjectName> {
+    vec!["eks:network-policy-controller".into()]
+}
+
+impl Default for PolicyNetwork {
+    fn default() -> Self {
+        Self {
+            services: None,
+            sources: None,
+            tenant_policies: TenantPolicies::default(),
+            dns: None,
+            api_server: None,
+            cluster_cidrs: None,
+            max_egress_cidr: MaxEgressCidr::default(),
+            cluster_deny: ClusterDeny::default(),
+            enforcement_proof: EnforcementProof::default(),
+            dataplane_controllers: dataplane_controllers(),
+            dedicated_interfaces: None,
+            mesh: Mesh::default(),
+        }
+    }
+}
+
+/// What NetworkPolicies tenants may write themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TenantPolicies {
+    /// Rules within their own namespace, and networks outside the cluster within the policy's limits.
+    #[default]
+    OwnNamespace,
+    /// Anything that opens no half of a path between stages.
+    Analysed,
+    /// Nothing.
+    None,
+}
+
+/// DNS servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyDns {
+    /// Pods or addresses that answer DNS.
+    #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub servers: Vec<DnsServer>,
+    /// The port they listen on; 53 unless named (OpenShift: 5353).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+}
+
+/// API server addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyApiServer {
+    /// Networks they are in.
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub cidrs: Vec<Cidr>,
+}
+
+/// The widest network a workload may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaxEgressCidr {
+    /// Shortest IPv4 prefix.
+    #[serde(default = "ipv4_prefix", rename = "ipv4PrefixLength")]
+    #[schemars(range(min = 1, max = 32))]
+    pub ipv4_prefix_length: i32,
+    /// Shortest IPv6 prefix.
+    #[serde(default = "ipv6_prefix", rename = "ipv6PrefixLength")]
+    #[schemars(range(min = 1, max = 128))]
+    pub ipv6_prefix_length: i32,
+}
+
+const fn ipv4_prefix() -> i32 {
+    16
+}
+const fn ipv6_prefix() -> i32 {
+    48
+}
+
+impl Default for MaxEgressCidr {
+    fn default() -> Self {
+        Self {
+            ipv4_prefix_length: ipv4_prefix(),
+            ipv6_prefix_length: ipv6_prefix(),
+        }
+    }
+}
+
+/// Cluster-wide denies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClusterDeny {
+    /// Whatever the cluster serves.
+    Auto,
+    /// None.
+    #[default]
+    None,
+    /// `ClusterNetworkPolicy` of policy.networking.k8s.io.
+    ClusterNetworkPolicy,
+}
+
+/// When the packet canary runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EnforcementProof {
+    /// Never.
+    #[default]
+    Off,
+    /// When the network policies' shape changes.
+    OnChange,
+    /// Also from time to time.
+    Periodic,
+}
+
+/// A fabric that is one stage's alone: exactly one of `resourceName`, `networkAttachment`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "[has(self.resourceName), has(self.networkAttachment)].filter(x, x).size() == 1",
+    "message": "NET-03/interface exactly one of `resourceName`, `networkAttachment` must be set",
+}]))]
+pub struct DedicatedInterface {
+    /// Its name in reports.
+    pub name: DnsLabel,
+    /// An extended resource, for instance `rdma/hca_shared_devices_a`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_name: Option<Line>,
+    /// A network attachment definition, `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_attachment: Option<Line>,
+    /// The stages it belongs to.
+    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
+    pub stages: Vec<Stage>,
+}
+
+/// The service mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs, reason = "the names are the products'")]
+pub enum Mesh {
+    #[default]
+    None,
+    Istio,
+    Ambient,
+    Linkerd,
+}
+
+/// What pods may contain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyPods {
+    /// Registries that images may come from; absent or empty means any, and that is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["prefix"]))]
+    pub images: Option<Vec<ImageRule>>,
+    /// Capabilities that containers may add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["capability"]))]
+    pub add_capabilities: Option<Vec<CapabilityRule>>,
+    /// CSI drivers that pods may use inline.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "inlineCSIDrivers")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub inline_csi_drivers: Option<Vec<ObjectName>>,
+    /// Accounts that may ask tokens for others (External Secrets, Vault).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub token_requesters: Option<Vec<ObjectName>>,
+    /// Runtime classes that count as sandboxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub sandbox_runtime_classes: Option<Vec<ObjectName>>,
+}
+
+/// Whether an image needs a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DigestRule {
+    /// `…@sha256:…` only.
+    Required,
+    /// A tag is enough.
+    Optional,
+}
+
+/// A registry, or a part of one, that images may come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageRule {
+    /// The start of the image reference, up to a `/`, `:` or `@`.
+    #[schemars(length(min = 1, max = 255))]
+    pub prefix: String,
+    /// Whether a digest is needed; absent means as control SUP-01 says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<DigestRule>,
+    /// Stages that may use it; absent means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
+    pub stages: Option<Vec<Stage>>,
+}
+
+/// A capability that containers may add.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CapabilityRule {
+    /// The capability without `CAP_`, for instance `IPC_LOCK`.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Z][A-Z0-9_]*$"))]
+    pub capability: String,
+    /// Stages that may add it; absent means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
+    pub stages: Option<Vec<Stage>>,
+}
+
+/// What models may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyModels {
+    /// File formats; absent means Safetensors, Onnx and Gguf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub formats: Option<Vec<CamelCase>>,
+    /// Where models may come from, as prefixes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
+    pub sources: Option<Vec<Line>>,
+}
+
+/// What data may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyData {
+    /// The highest classification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_classification: Option<Classification>,
+    /// Regions that may hold it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_regions: Option<Vec<Line>>,
+    /// Domains that owners may be in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub owner_domains: Option<Vec<Line>>,
+}
+
+/// Settings for Secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicySecrets {
+    /// Storage classes whose volumes are encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub encrypted_storage_classes: Option<Vec<ObjectName>>,
+    /// The oldest a Secret may be, in days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3650))]
+    pub max_age_days: Option<i32>,
+    /// How old the proof behind `SecretsEncrypted` may be, in hours.
+    #[serde(default = "proof_hours")]
+    #[schemars(range(min = 1, max = 720))]
+    pub proof_max_age_hours: i32,
+}
+
+const fn proof_hours() -> i32 {
+    24
+}
+
+/// Limits of waivers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyWaivers {
+    /// The longest a waiver may last, in days.
+    #[serde(default = "waiver_days")]
+    #[schemars(range(min = 1, max = 366))]
+    pub max_days: i32,
+    /// GitOps accounts whose word on who asked and who approved is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub trusted_appliers: Option<Vec<ObjectName>>,
+}
+
+const fn waiver_days() -> i32 {
+    90
+}
+
+impl Default for PolicyWaivers {
+    fn default() -> Self {
+        Self {
+            max_days: waiver_days(),
+            trusted_appliers: None,
+        }
+    }
+}
+
+/// Where evidence is and how old it may be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyEvidence {
+    /// Namespaces whose evidence counts as verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub namespaces: Option<Vec<DnsLabel>>,
+    /// How old a kind of evidence may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind"]))]
+    pub max_age: Option<Vec<EvidenceAge>>,
+    /// A Lynis index must be strictly greater.
+    #[serde(default = "lynis")]
+    #[schemars(range(min = 0, max = 100))]
+    pub lynis_threshold: i32,
+}
+
+const fn lynis() -> i32 {
+    80
+}
+
+impl Default for PolicyEvidence {
+    fn default() -> Self {
+        Self {
+            namespaces: None,
+            max_age: None,
+            lynis_threshold: lynis(),
+        }
+    }
+}
+
+/// How old a kind of evidence may be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvidenceAge {
+    /// The kind.
+    pub kind: EvidenceKind,
+    /// In days.
+    #[schemars(range(min = 1, max = 3650))]
+    pub days: i32,
+}
+
+/// The organisation's policy document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pssi {
+    /// The ConfigMap it is in.
+    pub config_map_ref: NamespacedConfigMapRef,
+    /// The oldest version that counts, compared as (major, minor).
+    #[serde(default = "pssi_version")]
+    #[schemars(regex(pattern = r"^[0-9]{1,4}\.[0-9]{1,4}$"), length(max = 9))]
+    pub min_version: String,
+}
+
+fn pssi_version() -> String {
+    "2.1".to_owned()
+}
+
+/// A ConfigMap in a namespace that the admin names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamespacedConfigMapRef {
+    /// Its namespace.
+    pub namespace: DnsLabel,
+    /// Its name.
+    pub name: ObjectName,
+    /// The key; absent means the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<ObjectName>,
+}
+
+/// What the controller says about the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AiSecurityPolicyStatus {
+    /// The generation this status speaks of; −1 until the first visit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, AdmissionEnforced, EnforcementVerified, SecretsEncrypted, PolicyCurrent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Hash of the admission policies generated from this object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub policy_hash: Option<String>,
+    /// Namespaces and workloads per stage and mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12), extend("x-kubernetes-list-type" = "atomic"))]
+    pub counts: Vec<StageCount>,
+    /// Policy kinds this cluster serves that the analysis does not model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub unmodelled_policy_kinds: Vec<Line>,
+}
+
+/// How many namespaces and workloads a stage has in a mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StageCount {
+    /// The stage's label value.
+    pub stage: super::stage::NamespaceStage,
+    /// The mode.
+    pub mode: Mode,
+    /// Namespaces.
+    pub namespaces: i32,
+    /// Workloads.
+    pub workloads: i32,
+}
