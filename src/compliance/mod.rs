@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod finding;
 pub mod id;
 pub mod mode;
+pub mod reference;
 pub mod vocabulary;
 
 pub use catalogue::{Catalogue, CatalogueError, Control, Rule};
