@@ -89,7 +89,7 @@ fn the_promised_rules_exist() {
     }
 }
 
-/// Public mappings are often invented. What is cited must stand in a list that was written from the texts.
+/// Public mappings are often invented. What is cited must stand in a list of its own, which says where it comes from.
 #[test]
 fn every_reference_exists() {
     let known: References = serde_saphyr::from_str(include_str!("../../../tests/fixtures/references.yaml")).unwrap();
