@@ -40,6 +40,9 @@ impl Etcd {
         let mut arguments: Vec<String> = vec![
             "--name=testbed".into(),
             "--unsafe-no-fsync".into(),
+            // A lone member elects itself only after this timeout, a second by default.
+            "--heartbeat-interval=10".into(),
+            "--election-timeout=100".into(),
             "--logger=zap".into(),
             "--log-level=warn".into(),
             format!("--data-dir={}", work_dir.database().display()),

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -64,8 +64,13 @@ impl Identity {
             })
             .collect();
         let path = self.work_dir.kubeconfigs().join(format!("{file_name}.kubeconfig"));
-        write(&path, self.kubeconfig_text().as_bytes())?;
+        self.write_kubeconfig(&path)?;
         Ok(path)
+    }
+
+    /// Writes a kubeconfig file to a place of the caller's choice.
+    pub fn write_kubeconfig(&self, path: &Path) -> Result<(), Error> {
+        write(path, self.kubeconfig_text().as_bytes())
     }
 
     /// The same identity with another default namespace.

@@ -178,14 +178,19 @@ impl Process {
     }
 
     /// Polls `probe` until it returns `Ok`. Fails early when the process ends, and says how its log ends.
-    pub(crate) async fn ready(
-        &self,
-        deadline: Duration,
-        mut probe: impl AsyncFnMut() -> Result<(), String>,
-    ) -> Result<(), Error> {
-        let outcome = crate::eventually(deadline, "ready", async || match self.ended() {
-            Some(status) => Ok(Err(format!("ended with {status}"))),
-            None => probe().await.map(Ok),
+    pub(crate) async fn ready<F>(&self, deadline: Duration, mut probe: impl FnMut() -> F) -> Result<(), Error>
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        let outcome = crate::eventually(deadline, "ready", || {
+            let ended = self.ended();
+            let answer = probe();
+            async move {
+                match ended {
+                    Some(status) => Ok(Err(format!("ended with {status}"))),
+                    None => answer.await.map(Ok),
+                }
+            }
         })
         .await;
         match outcome {
