@@ -63,6 +63,7 @@ pub fn files() -> Result<Vec<GeneratedFile>, Error> {
     let roles: Vec<Value> = people().iter().map(PeopleRole::object).collect();
     files.push(file(path, yaml(path, "src/cluster/roles", &roles)?));
     files.push(file("docs/reference/api.md", reference::api(&definitions)));
+    files.push(file("docs/reference/controls.md", controls_page(Catalogue::builtin())));
     files.push(file(
         "docs/reference/roles.md",
         reference::roles(&components(), &people()),
