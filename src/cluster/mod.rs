@@ -1,0 +1,6 @@
+//! The edge that every component shares: connections, the lease, logs and metrics, the health server.
+
+pub mod client;
+pub mod health;
+pub mod leadership;
+pub mod telemetry;
