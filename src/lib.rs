@@ -2,3 +2,5 @@
 pub mod api;
 pub mod cluster;
 pub mod compliance;
+pub mod controller;
+pub mod encryption;
