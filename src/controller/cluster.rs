@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::admission_objects::{self, Stored};
 use super::context::Context;
 use super::error::{Class, Error};
+use super::evidence;
 use super::judge::{Hold, Proof};
 use crate::admission::{Operator, PolicySet, generate};
 use crate::api::conditions::{self, Truth, Verdict, types};
@@ -35,7 +36,7 @@ pub type InForce = watch::Sender<Option<Arc<PolicySet>>>;
 pub async fn run(ctx: Arc<Context>, in_force: InForce, hash: watch::Sender<String>) {
     let owner = owner(&ctx).await;
     let mut stored = Stored::default();
-    let mut evidence = ctx.evidence.changes();
+    let mut evidence = ctx.evidence.subscribe();
     loop {
         let wait = match pass(&ctx, owner.as_ref(), &mut stored, &in_force, &hash).await {
             Ok(()) => {
@@ -172,9 +173,11 @@ async fn report(
     hold: Option<&Hold>,
 ) -> Result<(), Error> {
     let evidence = ctx.evidence.snapshot();
+    let admission = evidence::admission_proof(&evidence);
+    let encryption = evidence::encryption_proof(&evidence, ctx.proof_max_age());
     let verdicts = match hold {
         Some(hold) => held(hold),
-        None => judge(evidence.admission().as_ref(), evidence.encryption().as_ref()),
+        None => judge(admission.as_ref(), encryption.as_ref()),
     };
     for verdict in &verdicts {
         for truth in [Truth::True, Truth::False, Truth::Unknown] {

@@ -63,7 +63,7 @@ pub struct Context {
     /// The stores.
     pub caches: Caches,
     /// Proofs about the cluster.
-    pub evidence: Evidence,
+    pub evidence: Arc<Evidence>,
     /// The analysis of all policies.
     pub analysed: watch::Receiver<Arc<Analysed>>,
     /// How reconciles are set off.
@@ -101,7 +101,7 @@ pub struct Parts {
     /// See [`Context`].
     pub caches: Caches,
     /// See [`Context`].
-    pub evidence: Evidence,
+    pub evidence: Arc<Evidence>,
     /// See [`Context`].
     pub analysed: watch::Receiver<Arc<Analysed>>,
     /// See [`Context`].

@@ -73,7 +73,7 @@ async fn enforce(
         report::say(ctx, namespace, EventType::Warning, "ForeignObject", message).await;
         return Ok(Action::requeue(AGAIN));
     }
-    for service in policies::services(world, scope.namespace()) {
+    for service in services(world, scope.namespace()) {
         let present = observed.get(&service.name_any()).map(AsRef::as_ref);
         if let Placed::Foreign(why) = place::policy(ctx, &scope, &service, present, sealed_before).await? {
             let message = format!("NET-09/foreign-object NetworkPolicy {} is not ours ({why}); it was left alone", service.name_any());
@@ -104,7 +104,7 @@ fn open_list(
     let mut entries: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for workload in world.workloads_in(&here) {
         let placed = observed.contains_key(&format!("{}{}", names::WORKLOAD_POLICY_PREFIX, workload.key.name));
-        match validate::workload(world, &workload.key) {
+        match validate::workload(world, workload) {
             Verdict::Accepted if placed => {
                 entries.entry(workload.key.name.clone()).or_default();
             }
@@ -134,6 +134,12 @@ fn open_list(
     text.collect::<Vec<_>>().join(" ")
 }
 
+/// What the catalogue wants in a shared namespace.
+fn services(world: &World, namespace: &str) -> Vec<NetworkPolicy> {
+    let service = |policy: &NetworkPolicy| policy.name_any().starts_with(names::SERVICE_POLICY_PREFIX);
+    policies::namespace(world, namespace).into_iter().filter(service).collect()
+}
+
 /// Service policies of ours that the catalogue no longer holds: the catalogue said so, so they go at once. Taking an
 /// allow away loosens nothing.
 async fn withdraw_services(
@@ -142,7 +148,7 @@ async fn withdraw_services(
     world: &World,
     observed: &BTreeMap<String, Arc<NetworkPolicy>>,
 ) -> Result<(), Error> {
-    let wanted: BTreeSet<String> = policies::services(world, scope.namespace()).iter().map(ResourceExt::name_any).collect();
+    let wanted: BTreeSet<String> = services(world, scope.namespace()).iter().map(ResourceExt::name_any).collect();
     for (name, policy) in observed {
         if name.starts_with(names::SERVICE_POLICY_PREFIX) && !wanted.contains(name) {
             place::withdraw(ctx, scope, policy).await?;

@@ -39,10 +39,17 @@ pub async fn policy(
             }
         }
         Drift::Differs(fields) => repaired(ctx, scope, desired, &fields.join(", ")),
+        Drift::Touched(fields) => {
+            repaired(ctx, scope, desired, &fields.join(", "));
+            if let Some(observed) = observed {
+                ctx.writer.strip_network_policy(scope, observed).await?;
+            }
+            return Ok(Placed::Now);
+        }
     }
     let applied = ctx.writer.apply_network_policy(scope, desired).await?;
     // An apply owns the fields it names. Finalizers and owners that others added are taken off by name.
-    if let Drift::Differs(_) = drift::compare(desired, Some(&applied)) {
+    if matches!(drift::compare(desired, Some(&applied)), Drift::Touched(_)) {
         ctx.writer.strip_network_policy(scope, &applied).await?;
     }
     Ok(Placed::Now)

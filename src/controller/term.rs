@@ -63,7 +63,7 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
     let (analysed_tx, analysed_rx) = watch::channel(Arc::default());
     let (hash_tx, hash_rx) = watch::channel(String::new());
     let (in_force_tx, in_force_rx) = watch::channel(None);
-    let evidence = Evidence::default();
+    let evidence = Arc::new(Evidence::new());
     let ctx = Arc::new(Context::new(Parts {
         client: client.clone(),
         caches,
@@ -327,7 +327,7 @@ async fn watch_facts(ctx: Arc<Context>, index: Index, publish: watch::Sender<cra
 
 /// A new proof changes what every workload says.
 async fn on_evidence(ctx: Arc<Context>, index: Index) {
-    let mut changes = ctx.evidence.changes();
+    let mut changes = ctx.evidence.subscribe();
     while changes.changed().await.is_ok() {
         index.workloads.state().iter().for_each(|w| ctx.triggers.workload(ObjectRef::from_obj(w.as_ref())));
     }

@@ -10,13 +10,13 @@ use super::context::{Context, key_of};
 use super::error::Error;
 use super::judge::{Hold, Placement, Proof, WorkloadEvidence, judge};
 use super::place::{self, Placed};
-use super::report;
+use super::{evidence, report};
 use super::writer::Scope;
 use crate::api::AiWorkload;
 use crate::api::names;
 use crate::api::stage::Mode;
 use crate::compliance::Finding;
-use crate::network::flows::{self, Resolved};
+use crate::network::flows::{self, Flows};
 use crate::network::validate::{self, Verdict};
 use crate::network::world::{World, WorkloadKey};
 use crate::network::{drift, policies};
@@ -38,11 +38,12 @@ struct Seen {
 /// One pass.
 pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<Action, Error> {
     let Some(seen) = observe(&ctx, &workload) else { return Ok(Action::await_change()) };
-    let refusals = match validate::workload(&seen.world, &seen.key) {
+    let Some(known) = seen.world.workloads.get(&seen.key) else { return Ok(Action::await_change()) };
+    let refusals = match validate::workload(&seen.world, known) {
         Verdict::Accepted => Vec::new(),
         Verdict::Refused(findings) => findings,
     };
-    let resolved = flows::resolve(&seen.world, &seen.key);
+    let resolved = flows::resolve(&seen.world, known);
     let placement = place(&ctx, &seen, &refusals).await;
     let fresh = is_analysed(&ctx, &seen);
     let placed = placement.as_ref().is_ok_and(|p| matches!(p, Placement::Placed | Placement::NothingToPlace));
@@ -132,7 +133,7 @@ fn assess(
     ctx: &Context,
     seen: &Seen,
     refusals: &[Finding],
-    resolved: &Resolved,
+    resolved: &Flows,
     placement: Placement,
 ) -> report::WorkloadReport {
     let refused: Vec<String> = refusals.iter().map(Finding::line).collect();
@@ -146,16 +147,16 @@ fn assess(
         refusals: &refused,
         placement,
         analysis,
-        flows: &resolved.flows,
-        admission: evidence.admission(),
-        encryption: evidence.encryption(),
+        flows: &resolved.statuses,
+        admission: evidence::admission_proof(&evidence),
+        encryption: evidence::encryption_proof(&evidence, ctx.proof_max_age()),
         required: &required,
     });
     let findings: Vec<Finding> = refusals.iter().chain(&resolved.findings).cloned().collect();
     report::WorkloadReport {
         verdicts,
         mode: seen.mode,
-        flows: resolved.flows.clone(),
+        flows: resolved.statuses.clone(),
         findings,
         policy_hash: ctx.policy_hash.borrow().clone(),
     }
