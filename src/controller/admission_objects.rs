@@ -22,7 +22,13 @@ use crate::cluster::telemetry::Kind;
 pub type Stored = BTreeMap<(&'static str, String), ()>;
 
 /// Fields the API server fills with defaults that change nothing we mean.
-const DEFAULTED: [&str; 5] = ["matchPolicy", "namespaceSelector", "objectSelector", "scope", "failurePolicy"];
+const DEFAULTED: [&str; 5] = [
+    "matchPolicy",
+    "namespaceSelector",
+    "objectSelector",
+    "scope",
+    "failurePolicy",
+];
 
 /// Puts one object in place.
 pub async fn place<K>(
@@ -50,7 +56,10 @@ where
         // is without it.
         let mut whole = desired.clone();
         whole.meta_mut().resource_version = applied.resource_version();
-        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
         Api::<K>::all(ctx.client.clone())
             .replace(&desired.name_any(), &params, &whole)
             .await
@@ -62,10 +71,17 @@ where
 
 /// Whether `observed` says what `desired` means, and nothing more.
 fn holds<K: Resource + Serialize>(desired: &K, observed: &K) -> bool {
-    let spec = |object: &K| serde_json::to_value(object).ok().and_then(|mut value| value.get_mut("spec").map(Value::take));
-    let labels = desired.meta().labels.iter().flatten().all(|(key, value)| {
-        observed.meta().labels.as_ref().and_then(|labels| labels.get(key)) == Some(value)
-    });
+    let spec = |object: &K| {
+        serde_json::to_value(object)
+            .ok()
+            .and_then(|mut value| value.get_mut("spec").map(Value::take))
+    };
+    let labels = desired
+        .meta()
+        .labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| observed.meta().labels.as_ref().and_then(|labels| labels.get(key)) == Some(value));
     labels
         && observed.meta().finalizers.is_none()
         && observed.meta().owner_references == desired.meta().owner_references
@@ -79,7 +95,9 @@ fn covers(desired: &Value, observed: &Value) -> bool {
                 Some(found) => covers(value, found),
                 None => is_empty(value),
             }) && observed.iter().all(|(key, value)| {
-                desired.contains_key(key) || is_empty(value) || DEFAULTED.contains(&key.as_str()) && is_default(key, value)
+                desired.contains_key(key)
+                    || is_empty(value)
+                    || DEFAULTED.contains(&key.as_str()) && is_default(key, value)
             })
         }
         (Value::Array(desired), Value::Array(observed)) => {

@@ -41,14 +41,19 @@ impl Analysed {
             Isolation::Isolated => Proof {
                 truth: Truth::True,
                 reason: "Isolated",
-                message: "no policy set in force opens a path to another stage, for any pod that could exist".to_owned(),
+                message: "no policy set in force opens a path to another stage, for any pod that could exist"
+                    .to_owned(),
             },
-            Isolation::Unknown { reason, message } => {
-                Proof { truth: Truth::Unknown, reason, message: message.clone() }
-            }
-            Isolation::PathExists(witness) => {
-                Proof { truth: Truth::False, reason: "PathExists", message: witness.to_string() }
-            }
+            Isolation::Unknown { reason, message } => Proof {
+                truth: Truth::Unknown,
+                reason,
+                message: message.clone(),
+            },
+            Isolation::PathExists(witness) => Proof {
+                truth: Truth::False,
+                reason: "PathExists",
+                message: witness.to_string(),
+            },
         })
     }
 }
@@ -82,11 +87,7 @@ pub async fn run(ctx: Arc<Context>, index: Index, publish: watch::Sender<Arc<Ana
 }
 
 /// One analysis. Where nothing is written yet, in audit and warn, what enforce would write is judged with the rest.
-fn analyse(
-    world: &World,
-    observed: &[Arc<NetworkPolicy>],
-    unmodelled: &[reach::UnmodelledPolicy],
-) -> Analysed {
+fn analyse(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::UnmodelledPolicy]) -> Analysed {
     let seen = observed
         .iter()
         .map(|policy| {
@@ -96,13 +97,25 @@ fn analyse(
         .collect();
     let mut all: BTreeMap<(String, String), NetworkPolicy> = observed
         .iter()
-        .map(|policy| ((policy.namespace().unwrap_or_default(), policy.name_any()), policy.as_ref().clone()))
+        .map(|policy| {
+            (
+                (policy.namespace().unwrap_or_default(), policy.name_any()),
+                policy.as_ref().clone(),
+            )
+        })
         .collect();
-    for namespace in world.namespaces.values().filter(|ns| ns.stage.is_some() && ns.mode != Mode::Enforce) {
+    for namespace in world
+        .namespaces
+        .values()
+        .filter(|ns| ns.stage.is_some() && ns.mode != Mode::Enforce)
+    {
         for policy in policies::namespace(world, &namespace.name) {
             all.insert((namespace.name.clone(), policy.name_any()), policy);
         }
     }
     let all: Vec<NetworkPolicy> = all.into_values().collect();
-    Analysed { analysis: Some(reach::analyse(world, &all, unmodelled)), seen }
+    Analysed {
+        analysis: Some(reach::analyse(world, &all, unmodelled)),
+        seen,
+    }
 }

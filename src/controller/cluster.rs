@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use super::admission_objects::{self, Stored};
 use super::context::Context;
 use super::error::{Class, Error};
-use super::evidence;
 use super::judge::{Hold, Proof};
+use super::proofs;
 use crate::admission::{Operator, PolicySet, generate};
 use crate::api::conditions::{self, Truth, Verdict, types};
 use crate::api::policy::{AiSecurityPolicyStatus, StageCount};
@@ -46,7 +46,11 @@ pub async fn run(ctx: Arc<Context>, in_force: InForce, hash: watch::Sender<Strin
             Err(error) => {
                 let wait = ctx.backoff.failed("cluster".to_owned(), error.class());
                 tracing::warn!(%error, reason = error.reason(), ?wait, "cluster pass failed");
-                if error.class() == Class::Conflict { Duration::from_millis(100) } else { wait }
+                if error.class() == Class::Conflict {
+                    Duration::from_millis(100)
+                } else {
+                    wait
+                }
             }
         };
         tokio::select! {
@@ -60,8 +64,13 @@ pub async fn run(ctx: Arc<Context>, in_force: InForce, hash: watch::Sender<Strin
 /// The chart's ClusterRole owns the admission policies, so that an uninstall removes them: policies that go on refusing
 /// with nobody to mend them would lock the cluster. Without it (run by hand) they have no owner.
 async fn owner(ctx: &Context) -> Option<OwnerReference> {
-    let role = Api::<ClusterRole>::all(ctx.client.clone()).get_metadata_opt(names::CONTROLLER_ROLE).await;
-    let role = role.inspect_err(|error| tracing::warn!(%error, "the chart's ClusterRole is not readable")).ok().flatten()?;
+    let role = Api::<ClusterRole>::all(ctx.client.clone())
+        .get_metadata_opt(names::CONTROLLER_ROLE)
+        .await;
+    let role = role
+        .inspect_err(|error| tracing::warn!(%error, "the chart's ClusterRole is not readable"))
+        .ok()
+        .flatten()?;
     Some(OwnerReference {
         api_version: ClusterRole::api_version(&()).into_owned(),
         kind: ClusterRole::kind(&()).into_owned(),
@@ -92,7 +101,11 @@ async fn pass(
         (Some(_), None) => {}
     }
     let Some(policy) = policy else { return Ok(()) };
-    let set = generate(&policy.spec, &Operator { user: ctx.user.clone(), namespace: ctx.namespace.clone() });
+    let operator = Operator {
+        user: ctx.user.clone(),
+        namespace: ctx.namespace.clone(),
+    };
+    let set = generate(&policy.spec, &operator, Context::now());
     place(ctx, owner, stored, &set).await?;
     let set = Arc::new(set);
     hash.send_if_modified(|hash| {
@@ -114,14 +127,25 @@ async fn create_first(ctx: &Context) -> Result<(), Error> {
     let sealed = |ns: &k8s_openapi::api::core::v1::Namespace| ns.annotations().contains_key(names::SEALED_ANNOTATION);
     let known_before = !ctx.caches.admission_policies.is_empty() || ctx.caches.namespaces.find(sealed).is_some();
     if known_before {
-        tracing::warn!("AiSecurityPolicy `default` is gone: nothing is written and nothing is loosened until it is back");
+        tracing::warn!(
+            "AiSecurityPolicy `default` is gone: nothing is written and nothing is loosened until it is back"
+        );
         return Ok(());
     }
     // Untyped: an object that is there and that our types cannot read must not be mistaken for none.
     let kind = ApiResource::erase::<AiSecurityPolicy>(&());
     let api: Api<DynamicObject> = Api::all_with(ctx.client.clone(), &kind);
     let empty: DynamicObject = DynamicObject::new(names::SINGLETON, &kind).data(json!({ "spec": {} }));
-    match api.create(&PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() }, &empty).await {
+    match api
+        .create(
+            &PostParams {
+                field_manager: Some(names::FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            },
+            &empty,
+        )
+        .await
+    {
         Ok(_) => {
             tracing::info!("created AiSecurityPolicy `default`: mode Audit, nothing is refused");
             Ok(())
@@ -138,16 +162,26 @@ async fn place(
     stored: &mut Stored,
     set: &PolicySet,
 ) -> Result<(), Error> {
-    let observed: BTreeMap<String, Arc<ValidatingAdmissionPolicy>> =
-        ctx.caches.admission_policies.state().into_iter().map(|p| (p.name_any(), p)).collect();
+    let observed: BTreeMap<String, Arc<ValidatingAdmissionPolicy>> = ctx
+        .caches
+        .admission_policies
+        .state()
+        .into_iter()
+        .map(|p| (p.name_any(), p))
+        .collect();
     for policy in &set.policies {
         let mut policy = policy.clone();
         policy.metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
         let present = observed.get(&policy.name_any()).map(AsRef::as_ref);
         admission_objects::place(ctx, stored, "ValidatingAdmissionPolicy", &policy, present).await?;
     }
-    let bound: BTreeMap<String, Arc<ValidatingAdmissionPolicyBinding>> =
-        ctx.caches.admission_bindings.state().into_iter().map(|b| (b.name_any(), b)).collect();
+    let bound: BTreeMap<String, Arc<ValidatingAdmissionPolicyBinding>> = ctx
+        .caches
+        .admission_bindings
+        .state()
+        .into_iter()
+        .map(|b| (b.name_any(), b))
+        .collect();
     for binding in &set.bindings {
         let mut binding = binding.clone();
         binding.metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
@@ -156,11 +190,15 @@ async fn place(
     }
     let wanted: BTreeSet<String> = set.bindings.iter().map(ResourceExt::name_any).collect();
     for name in bound.keys().filter(|name| !wanted.contains(*name)) {
-        ctx.writer.delete_cluster::<ValidatingAdmissionPolicyBinding>("ValidatingAdmissionPolicyBinding", name).await?;
+        ctx.writer
+            .delete_cluster::<ValidatingAdmissionPolicyBinding>("ValidatingAdmissionPolicyBinding", name)
+            .await?;
     }
     let wanted: BTreeSet<String> = set.policies.iter().map(ResourceExt::name_any).collect();
     for name in observed.keys().filter(|name| !wanted.contains(*name)) {
-        ctx.writer.delete_cluster::<ValidatingAdmissionPolicy>("ValidatingAdmissionPolicy", name).await?;
+        ctx.writer
+            .delete_cluster::<ValidatingAdmissionPolicy>("ValidatingAdmissionPolicy", name)
+            .await?;
     }
     Ok(())
 }
@@ -173,20 +211,27 @@ async fn report(
     hold: Option<&Hold>,
 ) -> Result<(), Error> {
     let evidence = ctx.evidence.snapshot();
-    let admission = evidence::admission_proof(&evidence);
-    let encryption = evidence::encryption_proof(&evidence, ctx.proof_max_age());
+    let now = Time(Context::now());
+    let max_age = proofs::max_age(&policy.spec);
+    let admission = proofs::admission(&evidence);
+    let encryption = proofs::encryption(&evidence, &now, max_age);
     let verdicts = match hold {
         Some(hold) => held(hold),
         None => judge(admission.as_ref(), encryption.as_ref()),
     };
     for verdict in &verdicts {
         for truth in [Truth::True, Truth::False, Truth::Unknown] {
-            let labels = ConditionLabels { condition: verdict.kind, status: truth.as_str() };
-            ctx.metrics.conditions.get_or_create(&labels).set(i64::from(verdict.truth == truth));
+            let labels = ConditionLabels {
+                condition: verdict.kind,
+                status: truth.as_str(),
+            };
+            ctx.metrics
+                .conditions
+                .get_or_create(&labels)
+                .set(i64::from(verdict.truth == truth));
         }
     }
     let present = policy.status.clone().unwrap_or_default();
-    let now = Time(Context::now());
     let status = AiSecurityPolicyStatus {
         observed_generation: policy.metadata.generation,
         conditions: conditions::conditions(&present.conditions, &verdicts, policy.metadata.generation, &now),
@@ -196,15 +241,19 @@ async fn report(
     };
     if status != present {
         let api = Api::<AiSecurityPolicy>::all(ctx.client.clone());
-        ctx.writer.apply_status(&api, "AiSecurityPolicy", names::SINGLETON, &status).await?;
+        ctx.writer
+            .apply_status(&api, "AiSecurityPolicy", names::SINGLETON, &status)
+            .await?;
     }
     for encryption in ctx.caches.encryptions.state() {
         let present = encryption.status.clone().unwrap_or_default();
         let generation = encryption.metadata.generation;
-        let status = evidence.encryption_status(&present, generation, &now);
+        let status = proofs::encryption_status(&evidence, &present, generation, max_age, &now);
         if status != present {
             let api = Api::<SecretEncryption>::all(ctx.client.clone());
-            ctx.writer.apply_status(&api, "SecretEncryption", &encryption.name_any(), &status).await?;
+            ctx.writer
+                .apply_status(&api, "SecretEncryption", &encryption.name_any(), &status)
+                .await?;
         }
     }
     Ok(())
@@ -215,10 +264,16 @@ fn held(hold: &Hold) -> Vec<Verdict> {
         Hold::Off { reason } => ("Off", format!("switched off: {reason}; `cloison on` resumes")),
         Hold::PolicyMissing => ("PolicyMissing", "nothing is written and nothing is loosened".to_owned()),
     };
-    [types::ADMISSION_ENFORCED, types::ENFORCEMENT_VERIFIED, types::SECRETS_ENCRYPTED, types::POLICY_CURRENT, types::READY]
-        .into_iter()
-        .map(|kind| Verdict::new(kind, Truth::Unknown, reason, message.clone()))
-        .collect()
+    [
+        types::ADMISSION_ENFORCED,
+        types::ENFORCEMENT_VERIFIED,
+        types::SECRETS_ENCRYPTED,
+        types::POLICY_CURRENT,
+        types::READY,
+    ]
+    .into_iter()
+    .map(|kind| Verdict::new(kind, Truth::Unknown, reason, message.clone()))
+    .collect()
 }
 
 /// The cluster's verdicts. Ready says that the generated policies are stored; that they refuse is `AdmissionEnforced`.
@@ -229,10 +284,20 @@ fn judge(admission: Option<&Proof>, encryption: Option<&Proof>) -> Vec<Verdict> 
     };
     vec![
         from(types::ADMISSION_ENFORCED, admission),
-        Verdict::new(types::ENFORCEMENT_VERIFIED, Truth::Unknown, "NotProbed", "no packet was sent"),
+        Verdict::new(
+            types::ENFORCEMENT_VERIFIED,
+            Truth::Unknown,
+            "NotProbed",
+            "no packet was sent",
+        ),
         from(types::SECRETS_ENCRYPTED, encryption),
         Verdict::new(types::POLICY_CURRENT, Truth::True, "Current", "this policy is in force"),
-        Verdict::new(types::READY, Truth::True, "Reconciled", "the generated admission policies are stored"),
+        Verdict::new(
+            types::READY,
+            Truth::True,
+            "Reconciled",
+            "the generated admission policies are stored",
+        ),
     ]
 }
 
@@ -245,11 +310,21 @@ fn counts(ctx: &Context) -> Vec<StageCount> {
         count.0 += 1;
         count.1 += i32::try_from(world.workloads_in(&namespace.name).count()).unwrap_or(i32::MAX);
     }
-    let count = |((stage, mode), (namespaces, workloads)): ((NamespaceStage, _), _)| StageCount { stage, mode, namespaces, workloads };
+    let count = |((stage, mode), (namespaces, workloads)): ((NamespaceStage, _), _)| StageCount {
+        stage,
+        mode,
+        namespaces,
+        workloads,
+    };
     counts.into_iter().map(count).collect()
 }
 
 fn kinds(ctx: &Context) -> Vec<crate::api::text::Line> {
-    let kinds: BTreeSet<String> = ctx.unmodelled.borrow().iter().map(|policy| policy.kind.clone()).collect();
+    let kinds: BTreeSet<String> = ctx
+        .unmodelled
+        .borrow()
+        .iter()
+        .map(|policy| policy.kind.clone())
+        .collect();
     kinds.iter().map(|kind| kind.as_str().into()).collect()
 }

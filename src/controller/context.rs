@@ -157,9 +157,15 @@ impl Context {
     pub fn hold(&self, namespace: &str) -> Option<Hold> {
         if let Some(off) = self.caches.off.find(|map| map.name_any() == names::OFF_CONFIGMAP) {
             let data = off.data.clone().unwrap_or_default();
-            let only: Vec<&str> = data.get("namespaces").map(|list| list.split_whitespace().collect()).unwrap_or_default();
+            let only: Vec<&str> = data
+                .get("namespaces")
+                .map(|list| list.split_whitespace().collect())
+                .unwrap_or_default();
             if only.is_empty() || only.contains(&namespace) {
-                let reason = data.get("reason").cloned().unwrap_or_else(|| "no reason was given".to_owned());
+                let reason = data
+                    .get("reason")
+                    .cloned()
+                    .unwrap_or_else(|| "no reason was given".to_owned());
                 return Some(Hold::Off { reason });
             }
         }
@@ -184,7 +190,13 @@ impl Context {
 
     fn build_world(&self) -> World {
         let policy = self.policy().map(|policy| policy.spec.clone()).unwrap_or_default();
-        let namespaces = self.caches.namespaces.state().iter().map(|ns| facts_of(ns, &policy)).map(|f| (f.name.clone(), f));
+        let namespaces = self
+            .caches
+            .namespaces
+            .state()
+            .into_iter()
+            .map(|ns| facts_of(&ns, &policy))
+            .map(|f| (f.name.clone(), f));
         let workloads = self.caches.workloads.state();
         let workloads = workloads.iter().filter_map(|w| Some((key_of(w)?, w))).map(|(key, w)| {
             let workload = world::Workload {
@@ -207,12 +219,19 @@ impl Context {
     /// The NetworkPolicies of a namespace, by name, as the store shows them.
     pub fn policies_in(&self, namespace: &str) -> BTreeMap<String, Arc<NetworkPolicy>> {
         let here = |policy: &NetworkPolicy| policy.metadata.namespace.as_deref() == Some(namespace);
-        self.caches.network_policies.state_filter(here).into_iter().map(|p| (p.name_any(), p)).collect()
+        self.caches
+            .network_policies
+            .state_filter(here)
+            .into_iter()
+            .map(|p| (p.name_any(), p))
+            .collect()
     }
 
     /// One NetworkPolicy.
     pub fn policy_named(&self, namespace: &str, name: &str) -> Option<Arc<NetworkPolicy>> {
-        self.caches.network_policies.get(&ObjectRef::new(name).within(namespace))
+        self.caches
+            .network_policies
+            .get(&ObjectRef::new(name).within(namespace))
     }
 
     /// The time. The only clock of the controller; pure code gets it as an argument.
@@ -237,7 +256,9 @@ pub fn facts_of(namespace: &Namespace, policy: &AiSecurityPolicySpec) -> world::
         labels: namespace.labels().clone(),
         stage: label(names::STAGE_LABEL).and_then(|value| NamespaceStage::parse(value)),
         // A mode nobody knows selects no binding of ours but the default one: the same here.
-        mode: label(names::MODE_LABEL).and_then(|value| Mode::parse(value)).unwrap_or(policy.mode),
+        mode: label(names::MODE_LABEL)
+            .and_then(|value| Mode::parse(value))
+            .unwrap_or(policy.mode),
         terminating: namespace.metadata.deletion_timestamp.is_some(),
     }
 }

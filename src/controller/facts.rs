@@ -23,13 +23,19 @@ const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 
 /// Gathers everything; what cannot be read is left out and said in the log.
 pub async fn gather(client: &Client, slices: &[std::sync::Arc<EndpointSlice>]) -> ClusterNetwork {
-    ClusterNetwork { dns: dns(client).await, api_servers: api_servers(client, slices).await, ranges: ranges(client).await }
+    ClusterNetwork {
+        dns: dns(client).await,
+        api_servers: api_servers(client, slices).await,
+        ranges: ranges(client).await,
+    }
 }
 
 async fn dns(client: &Client) -> Vec<DnsPeer> {
     let mut peers = BTreeSet::new();
     for (namespace, name) in DNS_SERVICES {
-        let found = Api::<Service>::namespaced(client.clone(), namespace).get_opt(name).await;
+        let found = Api::<Service>::namespaced(client.clone(), namespace)
+            .get_opt(name)
+            .await;
         let service = match found {
             Ok(Some(service)) => service,
             Ok(None) => continue,
@@ -40,9 +46,14 @@ async fn dns(client: &Client) -> Vec<DnsPeer> {
         };
         peers.extend(peers_of(namespace, &service));
     }
-    let cache = Api::<DaemonSet>::namespaced(client.clone(), "kube-system").get_metadata_opt("node-local-dns").await;
+    let cache = Api::<DaemonSet>::namespaced(client.clone(), "kube-system")
+        .get_metadata_opt("node-local-dns")
+        .await;
     if let (Ok(Some(_)), Ok(address)) = (cache, NODE_LOCAL_DNS.parse()) {
-        peers.insert(DnsPeer { at: DnsAt::Addresses(vec![address]), ports: BTreeSet::from([53]) });
+        peers.insert(DnsPeer {
+            at: DnsAt::Addresses(vec![address]),
+            ports: BTreeSet::from([53]),
+        });
     }
     peers.into_iter().collect()
 }
@@ -53,7 +64,11 @@ fn peers_of(namespace: &str, service: &Service) -> Vec<DnsPeer> {
     let Some(spec) = &service.spec else { return Vec::new() };
     let ports = spec.ports.as_deref().unwrap_or_default();
     let number = |port: i32| u16::try_from(port).ok();
-    let service_ports: BTreeSet<u16> = ports.iter().filter(|port| port.port == 53).filter_map(|p| number(p.port)).collect();
+    let service_ports: BTreeSet<u16> = ports
+        .iter()
+        .filter(|port| port.port == 53)
+        .filter_map(|p| number(p.port))
+        .collect();
     let pod_ports: BTreeSet<u16> = ports
         .iter()
         .filter(|port| port.port == 53)
@@ -67,31 +82,57 @@ fn peers_of(namespace: &str, service: &Service) -> Vec<DnsPeer> {
     let mut peers = Vec::new();
     if let Some(selector) = spec.selector.clone().filter(|selector| !selector.is_empty()) {
         let labels: BTreeMap<String, String> = selector.into_iter().collect();
-        peers.push(DnsPeer { at: DnsAt::Pods { namespace: namespace.to_owned(), labels }, ports: pod_ports });
+        peers.push(DnsPeer {
+            at: DnsAt::Pods {
+                namespace: namespace.to_owned(),
+                labels,
+            },
+            ports: pod_ports,
+        });
     }
     let addresses: Vec<IpNet> = cluster_ips(service).collect();
     if !addresses.is_empty() && !service_ports.is_empty() {
-        peers.push(DnsPeer { at: DnsAt::Addresses(addresses), ports: service_ports });
+        peers.push(DnsPeer {
+            at: DnsAt::Addresses(addresses),
+            ports: service_ports,
+        });
     }
     peers
 }
 
 fn cluster_ips(service: &Service) -> impl Iterator<Item = IpNet> {
-    let addresses = service.spec.as_ref().and_then(|spec| spec.cluster_ips.clone()).unwrap_or_default();
-    addresses.into_iter().filter_map(|address| address.parse::<IpAddr>().ok()).map(IpNet::from)
+    let addresses = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.cluster_ips.clone())
+        .unwrap_or_default();
+    addresses
+        .into_iter()
+        .filter_map(|address| address.parse::<IpAddr>().ok())
+        .map(IpNet::from)
 }
 
 async fn api_servers(client: &Client, slices: &[std::sync::Arc<EndpointSlice>]) -> Vec<(IpNet, u16)> {
     let mut found = BTreeSet::new();
     for slice in slices {
-        let ports: Vec<u16> =
-            slice.ports.iter().flatten().filter_map(|port| port.port).filter_map(|port| u16::try_from(port).ok()).collect();
+        let ports: Vec<u16> = slice
+            .ports
+            .iter()
+            .flatten()
+            .filter_map(|port| port.port)
+            .filter_map(|port| u16::try_from(port).ok())
+            .collect();
         for address in slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses) {
-            let Ok(address) = address.parse::<IpAddr>() else { continue };
+            let Ok(address) = address.parse::<IpAddr>() else {
+                continue;
+            };
             found.extend(ports.iter().map(|port| (IpNet::from(address), *port)));
         }
     }
-    match Api::<Service>::namespaced(client.clone(), "default").get_opt("kubernetes").await {
+    match Api::<Service>::namespaced(client.clone(), "default")
+        .get_opt("kubernetes")
+        .await
+    {
         Ok(Some(service)) => found.extend(cluster_ips(&service).map(|address| (address, 443))),
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "Service default/kubernetes not readable"),
@@ -103,7 +144,9 @@ async fn api_servers(client: &Client, slices: &[std::sync::Arc<EndpointSlice>]) 
 /// an address inside the cluster look external.
 async fn ranges(client: &Client) -> Option<Vec<IpNet>> {
     let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
-    let services = Api::<ServiceCIDR>::all(client.clone()).list(&ListParams::default()).await;
+    let services = Api::<ServiceCIDR>::all(client.clone())
+        .list(&ListParams::default())
+        .await;
     let (nodes, services) = match (nodes, services) {
         (Ok(nodes), Ok(services)) => (nodes, services),
         (Err(error), _) | (_, Err(error)) => {
@@ -118,9 +161,18 @@ async fn ranges(client: &Client) -> Option<Vec<IpNet>> {
         pods_known &= !pod_ranges.is_empty();
         found.extend(pod_ranges.iter().filter_map(|range| range.parse::<IpNet>().ok()));
         let addresses = node.status.and_then(|status| status.addresses).unwrap_or_default();
-        found.extend(addresses.iter().filter_map(|a| a.address.parse::<IpAddr>().ok()).map(IpNet::from));
+        found.extend(
+            addresses
+                .iter()
+                .filter_map(|a| a.address.parse::<IpAddr>().ok())
+                .map(IpNet::from),
+        );
     }
-    let service_ranges = services.items.into_iter().filter_map(|range| range.spec).filter_map(|spec| spec.cidrs);
+    let service_ranges = services
+        .items
+        .into_iter()
+        .filter_map(|range| range.spec)
+        .filter_map(|spec| spec.cidrs);
     found.extend(service_ranges.flatten().filter_map(|range| range.parse::<IpNet>().ok()));
     pods_known.then(|| found.into_iter().collect())
 }

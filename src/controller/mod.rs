@@ -15,6 +15,7 @@ mod facts;
 pub mod judge;
 mod namespace;
 mod place;
+mod proofs;
 mod report;
 mod term;
 mod triggers;
@@ -31,7 +32,7 @@ use kube::Config;
 
 use crate::cluster::client::{self, ConnectError};
 use crate::cluster::health::{self, Readiness};
-use crate::cluster::leadership::{LeaseLeadership, LeaseSettings, Leadership};
+use crate::cluster::leadership::{Leadership, LeaseLeadership, LeaseSettings};
 use crate::cluster::telemetry::Metrics;
 
 /// How the controller runs.
@@ -121,6 +122,9 @@ fn health_failure(address: SocketAddr, ended: Result<std::io::Result<()>, tokio:
     match ended {
         Ok(Ok(())) => None,
         Ok(Err(source)) => Some(RunError::Health { address, source }),
-        Err(error) => Some(RunError::Health { address, source: std::io::Error::other(error) }),
+        Err(error) => Some(RunError::Health {
+            address,
+            source: std::io::Error::other(error),
+        }),
     }
 }

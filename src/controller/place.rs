@@ -56,8 +56,16 @@ pub async fn policy(
 }
 
 fn repaired(ctx: &Context, scope: &Scope, desired: &NetworkPolicy, what: &str) {
-    ctx.metrics.drift_repaired.get_or_create(&Kind { kind: "NetworkPolicy" }).inc();
-    tracing::info!(namespace = scope.namespace(), policy = desired.name_any(), what, "put back");
+    ctx.metrics
+        .drift_repaired
+        .get_or_create(&Kind { kind: "NetworkPolicy" })
+        .inc();
+    tracing::info!(
+        namespace = scope.namespace(),
+        policy = desired.name_any(),
+        what,
+        "put back"
+    );
 }
 
 /// Takes an allow away: emptied first, so that no moment shows it half gone, then deleted.
@@ -65,12 +73,18 @@ pub async fn withdraw(ctx: &Context, scope: &Scope, policy: &NetworkPolicy) -> R
     if !is_ours(policy) {
         return Ok(());
     }
-    let emptied = ctx.writer.apply_network_policy(scope, &policies::emptied(policy)).await?;
+    let emptied = ctx
+        .writer
+        .apply_network_policy(scope, &policies::emptied(policy))
+        .await?;
     ctx.writer.delete_network_policy(scope, &emptied).await
 }
 
 /// Whether a policy carries our name and our label.
 pub fn is_ours(policy: &NetworkPolicy) -> bool {
-    policy.labels().get(names::MANAGED_BY_LABEL).is_some_and(|by| by == names::CLOISON)
+    policy
+        .labels()
+        .get(names::MANAGED_BY_LABEL)
+        .is_some_and(|by| by == names::CLOISON)
         && policy.name_any().starts_with("cloison-")
 }

@@ -16,7 +16,7 @@ use crate::api::stage::Mode;
 use crate::api::workload::{AiWorkloadStatus, FindingStatus, FlowStatus};
 use crate::api::{AiWorkload, names};
 use crate::compliance::{Finding, worst};
-use crate::network::world::{World, WorkloadKey};
+use crate::network::world::{WorkloadKey, World};
 
 /// Most findings a status holds.
 const FINDINGS: usize = 10;
@@ -39,7 +39,10 @@ pub struct WorkloadReport {
 
 /// Whether a workload was visited before.
 pub fn has_status(workload: &AiWorkload) -> bool {
-    workload.status.as_ref().is_some_and(|status| !status.conditions.is_empty())
+    workload
+        .status
+        .as_ref()
+        .is_some_and(|status| !status.conditions.is_empty())
 }
 
 /// Writes a workload's status if it says anything new, and an event for each condition that flipped.
@@ -49,7 +52,12 @@ pub async fn workload(ctx: &Context, workload: &AiWorkload, report: WorkloadRepo
     let now = Time(Context::now());
     let status = AiWorkloadStatus {
         observed_generation: workload.metadata.generation,
-        conditions: conditions::conditions(&present.conditions, &report.verdicts, workload.metadata.generation, &now),
+        conditions: conditions::conditions(
+            &present.conditions,
+            &report.verdicts,
+            workload.metadata.generation,
+            &now,
+        ),
         mode: Some(report.mode),
         score: None,
         policy_hash: (!report.policy_hash.is_empty()).then_some(report.policy_hash),
@@ -59,9 +67,14 @@ pub async fn workload(ctx: &Context, workload: &AiWorkload, report: WorkloadRepo
     if status == present {
         return Ok(());
     }
-    let Some(namespace) = workload.namespace() else { return Ok(()) };
+    let Some(namespace) = workload.namespace() else {
+        return Ok(());
+    };
     let api: Api<AiWorkload> = Api::namespaced(ctx.client.clone(), &namespace);
-    let written = ctx.writer.apply_status(&api, "AiWorkload", &workload.name_any(), &status).await?;
+    let written = ctx
+        .writer
+        .apply_status(&api, "AiWorkload", &workload.name_any(), &status)
+        .await?;
     for flip in conditions::flips(&present.conditions, &status.conditions) {
         event(ctx, workload, flip).await;
     }
@@ -88,7 +101,10 @@ fn last_status(ctx: &Context, reference: &ObjectRef<AiWorkload>, seen: &AiWorklo
 
 /// Forgets a workload that is gone.
 pub fn forget(ctx: &Context, reference: &ObjectRef<AiWorkload>) {
-    ctx.written.lock().unwrap_or_else(PoisonError::into_inner).remove(reference);
+    ctx.written
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(reference);
 }
 
 fn finding_status(finding: &Finding) -> FindingStatus {
@@ -102,11 +118,18 @@ fn finding_status(finding: &Finding) -> FindingStatus {
 }
 
 async fn event(ctx: &Context, workload: &AiWorkload, condition: &Condition) {
-    let kind = if condition.status == "False" || condition.type_ == "Stalled" { EventType::Warning } else { EventType::Normal };
+    let kind = if condition.status == "False" || condition.type_ == "Stalled" {
+        EventType::Warning
+    } else {
+        EventType::Normal
+    };
     let event = Event {
         type_: kind,
         reason: condition.reason.clone(),
-        note: Some(cut(&format!("{} is {}: {}", condition.type_, condition.status, condition.message), NOTE)),
+        note: Some(cut(
+            &format!("{} is {}: {}", condition.type_, condition.status, condition.message),
+            NOTE,
+        )),
         action: condition.type_.clone(),
         secondary: None,
     };
@@ -126,7 +149,13 @@ pub async fn say(ctx: &Context, namespace: &Namespace, kind: EventType, reason: 
         said.insert(key, message.clone());
     }
     tracing::info!(namespace = namespace.name_any(), reason, message);
-    let event = Event { type_: kind, reason: reason.to_owned(), note: Some(cut(&message, NOTE)), action: "Reconcile".to_owned(), secondary: None };
+    let event = Event {
+        type_: kind,
+        reason: reason.to_owned(),
+        note: Some(cut(&message, NOTE)),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
     if let Err(error) = ctx.recorder.publish(&event, &namespace.object_ref(&())).await {
         tracing::debug!(%error, "event not recorded");
     }
@@ -135,18 +164,27 @@ pub async fn say(ctx: &Context, namespace: &Namespace, kind: EventType, reason: 
 /// Reports running pods that belong to no workload: refused where it is enforced, only told elsewhere.
 pub async fn orphan_pods(ctx: &Context, namespace: &Namespace, world: &World) {
     let here = namespace.name_any();
-    let pods = ctx.caches.pods.state_filter(|pod| pod.metadata.namespace.as_deref() == Some(&here));
+    let pods = ctx
+        .caches
+        .pods
+        .state_filter(|pod| pod.metadata.namespace.as_deref() == Some(&here));
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     let mut count = 0_usize;
     for pod in pods {
-        let name = pod.labels().get(names::WORKLOAD_LABEL).map_or(names::DEFAULT_WORKLOAD, String::as_str);
+        let name = pod
+            .labels()
+            .get(names::WORKLOAD_LABEL)
+            .map_or(names::DEFAULT_WORKLOAD, String::as_str);
         if !world.workloads.contains_key(&WorkloadKey::new(&here, name)) {
             unknown.insert(name.to_owned());
             count += 1;
         }
     }
     if count == 0 {
-        ctx.said.lock().unwrap_or_else(PoisonError::into_inner).remove(&format!("{here}/UnknownWorkload"));
+        ctx.said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&format!("{here}/UnknownWorkload"));
         return;
     }
     let list = unknown.into_iter().take(10).collect::<Vec<_>>().join(", ");

@@ -8,11 +8,11 @@ use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, Val
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config as ControllerConfig, Error as ControllerError};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher::{Config as WatchConfig, metadata_watcher};
+use kube::runtime::watcher::Config as WatchConfig;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use tokio::sync::{mpsc, watch};
@@ -22,7 +22,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::caches::{self, Cached, Seen};
 use super::context::{Caches, Context, Parts, key_of};
 use super::error::{Class, Error};
-use super::evidence::{self, Evidence};
+use super::evidence::encryption::EncryptionSettings;
+use super::evidence::{self, Evidence, Gathering};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::{Settings, analysis, cluster, facts, namespace, report, unmodelled, workload};
@@ -72,7 +73,10 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
         triggers: triggers.clone(),
         recorder: Recorder::new(
             client.clone(),
-            Reporter { controller: names::CONTROLLER_ACCOUNT.to_owned(), instance: Some(settings.identity.clone()) },
+            Reporter {
+                controller: names::CONTROLLER_ACCOUNT.to_owned(),
+                instance: Some(settings.identity.clone()),
+            },
         ),
         metrics,
         user,
@@ -81,16 +85,41 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
         facts: facts_rx,
         policy_hash: hash_rx,
     }));
-    let Queues { workloads, namespaces, deletions } = queues;
+    let Queues {
+        workloads,
+        namespaces,
+        deletions,
+    } = queues;
     tasks.spawn(analysis::run(ctx.clone(), index.clone(), analysed_tx));
     tasks.spawn(cluster::run(ctx.clone(), in_force_tx, hash_tx));
     tasks.spawn(unmodelled::run(ctx.clone(), unmodelled_tx));
     tasks.spawn(watch_facts(ctx.clone(), index.clone(), facts_tx));
     tasks.spawn(withdraw(ctx.clone(), deletions));
     tasks.spawn(on_evidence(ctx.clone(), index.clone()));
-    tasks.spawn(evidence::run(evidence, config.clone(), client, settings.namespace.clone(), ctx.caches.encryptions.clone(), in_force_rx));
-    tasks.spawn(controller(ctx.clone(), ctx.caches.namespaces.clone(), namespaces, settings.concurrency, "Namespace", namespace::reconcile));
-    tasks.spawn(controller(ctx.clone(), ctx.caches.workloads.clone(), workloads, settings.concurrency, "AiWorkload", workload::reconcile));
+    let gathering = Gathering {
+        client,
+        config: config.clone(),
+        namespace: settings.namespace.clone(),
+        evidence,
+    };
+    tasks.spawn(observe_encryption(ctx.clone(), gathering.clone()));
+    let _ = in_force_rx;
+    tasks.spawn(controller(
+        ctx.clone(),
+        ctx.caches.namespaces.clone(),
+        namespaces,
+        settings.concurrency,
+        "Namespace",
+        namespace::reconcile,
+    ));
+    tasks.spawn(controller(
+        ctx.clone(),
+        ctx.caches.workloads.clone(),
+        workloads,
+        settings.concurrency,
+        "AiWorkload",
+        workload::reconcile,
+    ));
     triggers.everything(&index);
     // No loop ends. If one does, the term ends with it rather than going on without that loop.
     if let Some(ended) = tasks.join_next().await {
@@ -136,12 +165,23 @@ fn fill(
         metrics.clone(),
         move |seen| with(&i, &|index| t.on_workload(index, &seen)),
     );
-    index_tx.send_replace(Some(Index { workloads: workloads.clone(), namespaces: namespaces.clone() }));
-    let made = Index { workloads: workloads.clone(), namespaces: namespaces.clone() };
+    index_tx.send_replace(Some(Index {
+        workloads: workloads.clone(),
+        namespaces: namespaces.clone(),
+    }));
+    let made = Index {
+        workloads: workloads.clone(),
+        namespaces: namespaces.clone(),
+    };
     let (t, i) = (triggers.clone(), made.clone());
     let network_policies = caches::keep(
         tasks,
-        caches::guarded::<NetworkPolicy>(Api::all(client.clone()), all(), "NetworkPolicy", guarded("NetworkPolicy")),
+        caches::guarded::<NetworkPolicy>(
+            Api::all(client.clone()),
+            all(),
+            "NetworkPolicy",
+            guarded("NetworkPolicy"),
+        ),
         caches::prune_but_managers,
         "NetworkPolicy",
         metrics.clone(),
@@ -150,7 +190,12 @@ fn fill(
     let (t, i) = (triggers.clone(), made.clone());
     let security_policies = caches::keep(
         tasks,
-        caches::guarded::<AiSecurityPolicy>(Api::all(client.clone()), all(), "AiSecurityPolicy", guarded("AiSecurityPolicy")),
+        caches::guarded::<AiSecurityPolicy>(
+            Api::all(client.clone()),
+            all(),
+            "AiSecurityPolicy",
+            guarded("AiSecurityPolicy"),
+        ),
         caches::prune,
         "AiSecurityPolicy",
         metrics.clone(),
@@ -171,11 +216,38 @@ fn fill(
         move |_| t.everything(&i),
     );
     let t = triggers.clone();
-    let encryptions = simple(tasks, client, all(), "SecretEncryption", metrics, reporter, move |_: Seen<'_, SecretEncryption>| t.cluster.notify_one());
+    let encryptions = simple(
+        tasks,
+        client,
+        all(),
+        "SecretEncryption",
+        metrics,
+        reporter,
+        move |_: Seen<'_, SecretEncryption>| {
+            t.cluster.notify_one();
+            t.encryption.notify_one();
+        },
+    );
     let t = triggers.clone();
-    let admission_policies = simple(tasks, client, ours(), "ValidatingAdmissionPolicy", metrics, reporter, move |_: Seen<'_, ValidatingAdmissionPolicy>| t.cluster.notify_one());
+    let admission_policies = simple(
+        tasks,
+        client,
+        ours(),
+        "ValidatingAdmissionPolicy",
+        metrics,
+        reporter,
+        move |_: Seen<'_, ValidatingAdmissionPolicy>| t.cluster.notify_one(),
+    );
     let t = triggers.clone();
-    let admission_bindings = simple(tasks, client, ours(), "ValidatingAdmissionPolicyBinding", metrics, reporter, move |_: Seen<'_, ValidatingAdmissionPolicyBinding>| t.cluster.notify_one());
+    let admission_bindings = simple(
+        tasks,
+        client,
+        ours(),
+        "ValidatingAdmissionPolicyBinding",
+        metrics,
+        reporter,
+        move |_: Seen<'_, ValidatingAdmissionPolicyBinding>| t.cluster.notify_one(),
+    );
     let slices = caches::keep(
         tasks,
         caches::guarded::<EndpointSlice>(
@@ -192,7 +264,7 @@ fn fill(
     let (t, stage_of) = (triggers.clone(), namespaces.clone());
     let pods = caches::keep(
         tasks,
-        metadata_watcher(Api::<Pod>::all(client.clone()), all()),
+        watcher(Api::<PartialObjectMeta<Pod>>::all(client.clone()), all()),
         caches::prune,
         "Pod",
         metrics.clone(),
@@ -206,8 +278,16 @@ fn fill(
         },
     );
     let caches = Caches {
-        namespaces, workloads, network_policies, pods, security_policies, encryptions, admission_policies,
-        admission_bindings, slices, off,
+        namespaces,
+        workloads,
+        network_policies,
+        pods,
+        security_policies,
+        encryptions,
+        admission_policies,
+        admission_bindings,
+        slices,
+        off,
     };
     (caches, made)
 }
@@ -232,14 +312,28 @@ where
 /// Waits until every store holds a full list: a verdict from half a cache would be a guess.
 async fn complete(caches: &Caches) {
     let Caches {
-        namespaces, workloads, network_policies, pods, security_policies, encryptions, admission_policies,
-        admission_bindings, slices, off,
+        namespaces,
+        workloads,
+        network_policies,
+        pods,
+        security_policies,
+        encryptions,
+        admission_policies,
+        admission_bindings,
+        slices,
+        off,
     } = caches;
     // A store fails to become ready only when its watch was dropped, and then this term is over.
     let _ = tokio::join!(
-        namespaces.wait_until_ready(), workloads.wait_until_ready(), network_policies.wait_until_ready(),
-        pods.wait_until_ready(), security_policies.wait_until_ready(), encryptions.wait_until_ready(),
-        admission_policies.wait_until_ready(), admission_bindings.wait_until_ready(), slices.wait_until_ready(),
+        namespaces.wait_until_ready(),
+        workloads.wait_until_ready(),
+        network_policies.wait_until_ready(),
+        pods.wait_until_ready(),
+        security_policies.wait_until_ready(),
+        encryptions.wait_until_ready(),
+        admission_policies.wait_until_ready(),
+        admission_bindings.wait_until_ready(),
+        slices.wait_until_ready(),
         off.wait_until_ready(),
     );
 }
@@ -257,27 +351,43 @@ async fn controller<K, Fut>(
     Fut: Future<Output = Result<Action, Error>> + Send + 'static,
 {
     let never = futures::stream::pending::<Result<K, watcher::Error>>();
-    let config = ControllerConfig::default().concurrency(concurrency).debounce(Duration::from_millis(10));
+    let config = ControllerConfig::default()
+        .concurrency(concurrency)
+        .debounce(Duration::from_millis(10));
     let passes = Controller::for_stream(never, store)
         .with_config(config)
         .reconcile_on(UnboundedReceiverStream::new(queue))
         .run(
             move |object, ctx: Arc<Context>| async move {
-                let key = format!("{kind}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+                let key = format!(
+                    "{kind}/{}/{}",
+                    object.namespace().unwrap_or_default(),
+                    object.name_any()
+                );
                 let start = Instant::now();
                 let result = tokio::time::timeout(RECONCILE_LIMIT, reconcile(object, ctx.clone()))
                     .await
                     .unwrap_or_else(|_| Err(Error::Timeout(key.clone())));
-                ctx.metrics.reconcile_seconds.get_or_create(&Kind { kind }).observe(start.elapsed().as_secs_f64());
+                ctx.metrics
+                    .reconcile_seconds
+                    .get_or_create(&Kind { kind })
+                    .observe(start.elapsed().as_secs_f64());
                 let label = result.as_ref().map_or_else(Error::reason, |_| "ok");
-                ctx.metrics.reconciles.get_or_create(&KindResult { kind, result: label }).inc();
+                ctx.metrics
+                    .reconciles
+                    .get_or_create(&KindResult { kind, result: label })
+                    .inc();
                 if result.is_ok() {
                     ctx.backoff.succeeded(&key);
                 }
                 result
             },
             move |object, error, ctx: Arc<Context>| {
-                let key = format!("{kind}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+                let key = format!(
+                    "{kind}/{}/{}",
+                    object.namespace().unwrap_or_default(),
+                    object.name_any()
+                );
                 let wait = ctx.backoff.failed(key.clone(), error.class());
                 match error.class() {
                     Class::Conflict => tracing::debug!(key, %error, ?wait, "conflict"),
@@ -329,9 +439,38 @@ async fn watch_facts(ctx: Arc<Context>, index: Index, publish: watch::Sender<cra
 async fn on_evidence(ctx: Arc<Context>, index: Index) {
     let mut changes = ctx.evidence.subscribe();
     while changes.changed().await.is_ok() {
-        index.workloads.state().iter().for_each(|w| ctx.triggers.workload(ObjectRef::from_obj(w.as_ref())));
+        index
+            .workloads
+            .state()
+            .iter()
+            .for_each(|w| ctx.triggers.workload(ObjectRef::from_obj(w.as_ref())));
     }
     std::future::pending().await
+}
+
+/// Looks at the encryption of Secrets as `SecretEncryption` says, or as its defaults say while there is none.
+async fn observe_encryption(ctx: Arc<Context>, gathering: Gathering) {
+    let settings = |ctx: &Context| {
+        let found = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
+        found.map_or_else(EncryptionSettings::default, |found| {
+            EncryptionSettings::from(&found.spec)
+        })
+    };
+    let (publish, current) = watch::channel(settings(&ctx));
+    let follow = async {
+        loop {
+            ctx.triggers.encryption.notified().await;
+            let now = settings(&ctx);
+            publish.send_if_modified(|known| {
+                let changed = *known != now;
+                if changed {
+                    *known = now;
+                }
+                changed
+            });
+        }
+    };
+    tokio::join!(follow, evidence::encryption::run(gathering, current));
 }
 
 /// Carries out rationed withdrawals, and only while the definition of `AiWorkload` stands as it stood: when it is
@@ -374,21 +513,35 @@ async fn withdraw(ctx: Arc<Context>, mut deletions: mpsc::UnboundedReceiver<AiWo
             let mut withdrawals = lock(&ctx);
             let waiting = withdrawals.len();
             withdrawals.due(start.elapsed(), |stage| {
-                world.workloads.values().filter(|workload| workload.stage == stage).count() + waiting
+                world
+                    .workloads
+                    .values()
+                    .filter(|workload| workload.stage == stage)
+                    .count()
+                    + waiting
             })
         };
         for key in due {
             if let Err(error) = namespace::withdraw_workload(&ctx, &key).await {
                 tracing::warn!(%key, %error, "withdrawal failed; it is tried again");
-                if let Some(stage) = world.namespaces.get(&key.namespace).and_then(|ns| ns.stage?.workload_stage()) {
+                if let Some(stage) = world
+                    .namespaces
+                    .get(&key.namespace)
+                    .and_then(|ns| ns.stage?.workload_stage())
+                {
                     lock(&ctx).deleted(key, stage);
                 }
             }
         }
         let waiting = lock(&ctx).len();
-        ctx.metrics.withdrawals_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        ctx.metrics
+            .withdrawals_waiting
+            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
         if waiting > 0 {
-            tracing::warn!(waiting, "many workloads were deleted at once; their flows are withdrawn a few a minute");
+            tracing::warn!(
+                waiting,
+                "many workloads were deleted at once; their flows are withdrawn a few a minute"
+            );
         }
     }
 }
@@ -403,13 +556,22 @@ async fn continue_gathering(ctx: &Context, deletions: &mut mpsc::UnboundedReceiv
 }
 
 fn lock(ctx: &Context) -> std::sync::MutexGuard<'_, super::withdrawals::Withdrawals> {
-    ctx.withdrawals.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    ctx.withdrawals
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The uid of the definition of `AiWorkload` while it stands; `None` when it is gone, on its way out or unreadable.
 async fn definition(ctx: &Context) -> Option<String> {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
     let name = format!("aiworkloads.{}", names::GROUP);
-    let found = Api::<CustomResourceDefinition>::all(ctx.client.clone()).get_metadata_opt(&name).await.ok()??;
-    if found.metadata.deletion_timestamp.is_some() { None } else { found.uid() }
+    let found = Api::<CustomResourceDefinition>::all(ctx.client.clone())
+        .get_metadata_opt(&name)
+        .await
+        .ok()??;
+    if found.metadata.deletion_timestamp.is_some() {
+        None
+    } else {
+        found.uid()
+    }
 }

@@ -26,6 +26,8 @@ pub struct Triggers {
     pub cluster: Arc<Notify>,
     /// Wakes the analysis.
     pub analysis: Arc<Notify>,
+    /// Wakes whoever follows the settings of the encryption.
+    pub encryption: Arc<Notify>,
 }
 
 /// The receiving ends.
@@ -61,8 +63,13 @@ impl Triggers {
             touched: Arc::default(),
             cluster: Arc::default(),
             analysis: Arc::default(),
+            encryption: Arc::default(),
         };
-        let queues = Queues { workloads: workloads_rx, namespaces: namespaces_rx, deletions: deletions_rx };
+        let queues = Queues {
+            workloads: workloads_rx,
+            namespaces: namespaces_rx,
+            deletions: deletions_rx,
+        };
         (triggers, queues)
     }
 
@@ -88,7 +95,10 @@ impl Triggers {
 
     /// Sets off the workloads of a namespace.
     pub fn workloads_in(&self, index: &Index, namespace: &str) {
-        for workload in index.workloads.state_filter(|w| w.metadata.namespace.as_deref() == Some(namespace)) {
+        for workload in index
+            .workloads
+            .state_filter(|w| w.metadata.namespace.as_deref() == Some(namespace))
+        {
             self.workload(ObjectRef::from_obj(workload.as_ref()));
         }
     }
@@ -96,8 +106,16 @@ impl Triggers {
     /// Sets off everything.
     pub fn everything(&self, index: &Index) {
         self.changed_world();
-        index.namespaces.state().iter().for_each(|ns| self.namespace(&ns.name_any()));
-        index.workloads.state().iter().for_each(|w| self.workload(ObjectRef::from_obj(w.as_ref())));
+        index
+            .namespaces
+            .state()
+            .iter()
+            .for_each(|ns| self.namespace(&ns.name_any()));
+        index
+            .workloads
+            .state()
+            .iter()
+            .for_each(|w| self.workload(ObjectRef::from_obj(w.as_ref())));
         self.cluster.notify_one();
     }
 
@@ -171,15 +189,26 @@ impl Triggers {
             self.workload(ObjectRef::from_obj(peer.as_ref()));
         }
         // Catalogue services are rendered in shared namespaces from the workloads that declare them.
-        let shared = |ns: &Namespace| ns.labels().get(names::STAGE_LABEL).is_some_and(|s| s == NamespaceStage::Shared.as_str());
-        index.namespaces.state_filter(shared).iter().for_each(|ns| self.namespace(&ns.name_any()));
+        let shared = |ns: &Namespace| {
+            ns.labels()
+                .get(names::STAGE_LABEL)
+                .is_some_and(|s| s == NamespaceStage::Shared.as_str())
+        };
+        index
+            .namespaces
+            .state_filter(shared)
+            .iter()
+            .for_each(|ns| self.namespace(&ns.name_any()));
     }
 
     /// A NetworkPolicy changed.
     pub fn on_network_policy(&self, index: &Index, seen: &Seen<'_, NetworkPolicy>) {
         let policy = seen.object();
         let Some(namespace) = policy.namespace() else { return };
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.clone());
+        self.touched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(namespace.clone());
         self.analysis.notify_one();
         let name = policy.name_any();
         if let Some(workload) = name.strip_prefix(names::WORKLOAD_POLICY_PREFIX) {
@@ -195,7 +224,8 @@ impl Triggers {
 
     /// The policy, or the stop button, changed.
     pub fn on_policy(&self, index: &Index, seen: &Seen<'_, AiSecurityPolicy>) {
-        let same = matches!(seen, Seen::Applied { old: Some(old), new } if old.metadata.generation == new.metadata.generation);
+        let same =
+            matches!(seen, Seen::Applied { old: Some(old), new } if old.metadata.generation == new.metadata.generation);
         if !same {
             self.everything(index);
         }
@@ -206,9 +236,20 @@ impl Triggers {
 fn references(workload: &AiWorkload) -> impl Iterator<Item = (String, String)> {
     let own = workload.namespace().unwrap_or_default();
     let network = workload.spec.network.clone().unwrap_or_default();
-    let to = network.connect_to.unwrap_or_default().into_iter().filter_map(|flow| flow.workload);
-    let from = network.accept_from.unwrap_or_default().into_iter().filter_map(|flow| flow.workload);
+    let to = network
+        .connect_to
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|flow| flow.workload);
+    let from = network
+        .accept_from
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|flow| flow.workload);
     to.chain(from).map(move |peer| {
-        (peer.namespace.map_or_else(|| own.clone(), |ns| ns.to_string()), peer.name.to_string())
+        (
+            peer.namespace.map_or_else(|| own.clone(), |ns| ns.to_string()),
+            peer.name.to_string(),
+        )
     })
 }

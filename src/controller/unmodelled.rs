@@ -18,18 +18,63 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// Group, version, plural, kind. Addressed by all four: two kinds are called `ClusterNetworkPolicy`.
 const KINDS: [(&str, &str, &str, &str); 12] = [
-    ("policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies", "ClusterNetworkPolicy"),
-    ("policy.networking.k8s.io", "v1alpha1", "adminnetworkpolicies", "AdminNetworkPolicy"),
-    ("policy.networking.k8s.io", "v1alpha1", "baselineadminnetworkpolicies", "BaselineAdminNetworkPolicy"),
-    ("networking.k8s.aws", "v1alpha1", "clusternetworkpolicies", "ClusterNetworkPolicy"),
-    ("networking.k8s.aws", "v1alpha1", "applicationnetworkpolicies", "ApplicationNetworkPolicy"),
+    (
+        "policy.networking.k8s.io",
+        "v1alpha2",
+        "clusternetworkpolicies",
+        "ClusterNetworkPolicy",
+    ),
+    (
+        "policy.networking.k8s.io",
+        "v1alpha1",
+        "adminnetworkpolicies",
+        "AdminNetworkPolicy",
+    ),
+    (
+        "policy.networking.k8s.io",
+        "v1alpha1",
+        "baselineadminnetworkpolicies",
+        "BaselineAdminNetworkPolicy",
+    ),
+    (
+        "networking.k8s.aws",
+        "v1alpha1",
+        "clusternetworkpolicies",
+        "ClusterNetworkPolicy",
+    ),
+    (
+        "networking.k8s.aws",
+        "v1alpha1",
+        "applicationnetworkpolicies",
+        "ApplicationNetworkPolicy",
+    ),
     ("cilium.io", "v2", "ciliumnetworkpolicies", "CiliumNetworkPolicy"),
-    ("cilium.io", "v2", "ciliumclusterwidenetworkpolicies", "CiliumClusterwideNetworkPolicy"),
+    (
+        "cilium.io",
+        "v2",
+        "ciliumclusterwidenetworkpolicies",
+        "CiliumClusterwideNetworkPolicy",
+    ),
     ("crd.projectcalico.org", "v1", "networkpolicies", "NetworkPolicy"),
-    ("crd.projectcalico.org", "v1", "globalnetworkpolicies", "GlobalNetworkPolicy"),
+    (
+        "crd.projectcalico.org",
+        "v1",
+        "globalnetworkpolicies",
+        "GlobalNetworkPolicy",
+    ),
     ("crd.antrea.io", "v1beta1", "networkpolicies", "NetworkPolicy"),
-    ("crd.antrea.io", "v1beta1", "clusternetworkpolicies", "ClusterNetworkPolicy"),
-    ("k8s.cni.cncf.io", "v1beta1", "multi-networkpolicies", "MultiNetworkPolicy"),
+    (
+        "crd.antrea.io",
+        "v1beta1",
+        "clusternetworkpolicies",
+        "ClusterNetworkPolicy",
+    ),
+    (
+        "k8s.cni.cncf.io",
+        "v1beta1",
+        "multi-networkpolicies",
+        "MultiNetworkPolicy",
+    ),
 ];
 
 /// Looks for ever.
@@ -55,11 +100,16 @@ async fn look(client: &Client) -> Vec<UnmodelledPolicy> {
         Ok(groups) => groups.groups,
         Err(error) => {
             tracing::warn!(%error, "the API groups are not readable");
-            return vec![UnmodelledPolicy { namespace: None, kind: "unreadable API groups".to_owned() }];
+            return vec![UnmodelledPolicy {
+                namespace: None,
+                kind: "unreadable API groups".to_owned(),
+            }];
         }
     };
     let served = |group: &str, version: &str| {
-        groups.iter().any(|g| g.name == group && g.versions.iter().any(|v| v.version == version))
+        groups
+            .iter()
+            .any(|g| g.name == group && g.versions.iter().any(|v| v.version == version))
     };
     let mut found = Vec::new();
     for (group, version, plural, kind) in KINDS.into_iter().filter(|(group, version, ..)| served(group, version)) {
@@ -73,15 +123,24 @@ async fn look(client: &Client) -> Vec<UnmodelledPolicy> {
         };
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         match api.list_metadata(&ListParams::default()).await {
-            Ok(list) => found.extend(list.items.into_iter().map(|object: PartialObjectMeta<DynamicObject>| UnmodelledPolicy {
-                namespace: object.namespace(),
-                kind: named.clone(),
-            })),
+            Ok(list) => {
+                found.extend(
+                    list.items
+                        .into_iter()
+                        .map(|object: PartialObjectMeta<DynamicObject>| UnmodelledPolicy {
+                            namespace: object.namespace(),
+                            kind: named.clone(),
+                        }),
+                )
+            }
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             // Served and unreadable: it may hold anything.
             Err(error) => {
                 tracing::warn!(kind = named, %error, "policies of this kind are served and not readable");
-                found.push(UnmodelledPolicy { namespace: None, kind: named });
+                found.push(UnmodelledPolicy {
+                    namespace: None,
+                    kind: named,
+                });
             }
         }
     }

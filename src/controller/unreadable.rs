@@ -1,10 +1,10 @@
 //! Objects that our types cannot read: said on the object, counted, and passed over. The others go on.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::core::{DynamicObject, ObjectMeta};
 use kube::discovery::ApiResource;
 use kube::{Api, Client};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -45,7 +45,13 @@ impl Reporter {
         let this = self.clone();
         move |object| {
             this.metrics.unreadable.get_or_create(&Kind { kind }).inc();
-            tracing::warn!(kind, name = object.metadata.name, namespace = object.metadata.namespace, error = object.error, "unreadable");
+            tracing::warn!(
+                kind,
+                name = object.metadata.name,
+                namespace = object.metadata.namespace,
+                error = object.error,
+                "unreadable"
+            );
             let _ = this.queue.send(object);
         }
     }
@@ -56,7 +62,15 @@ async fn say(client: &Client, object: &Unreadable) {
     if object.kind != "AiWorkload" {
         return;
     }
-    let ObjectMeta { name: Some(name), namespace: Some(namespace), generation, .. } = &object.metadata else { return };
+    let ObjectMeta {
+        name: Some(name),
+        namespace: Some(namespace),
+        generation,
+        ..
+    } = &object.metadata
+    else {
+        return;
+    };
     let message = format!(
         "this version of Cloison cannot read the object: {}. What is in place for it stays; correct the field, or install the \
          version that knows it",
