@@ -28,9 +28,10 @@ pub struct Etcd {
 
 impl Etcd {
     pub(crate) fn create(work_dir: &WorkDir, authority: Arc<Authority>) -> Result<Self, Error> {
-        let address = next_address();
-        let url = format!("https://{address}:{}", free_port(&[address])?);
-        let peers = format!("https://{address}:{}", free_port(&[address])?);
+        let (address, peers) = (next_address(), next_address());
+        let port = free_port(&[address, peers])?;
+        let url = format!("https://{address}:{port}");
+        let peers = format!("https://{peers}:{port}");
         let server = authority.write("etcd", &authority.etcd(address)?)?;
         let client = authority.client("etcd-client", &[])?;
         let CertifiedFiles {

@@ -118,7 +118,9 @@ impl Process {
             return Ok(());
         }
         let command = lock(&self.recipe).command()?;
-        let spawned = spawn(command).map_err(|error| self.failure(format!("cannot start: {error}")))?;
+        let wrapper = command.get_program().to_string_lossy().into_owned();
+        let spawned =
+            spawn(command).map_err(|error| self.failure(format!("cannot be started by {wrapper}: {error}")))?;
         *child = Some(spawned);
         Ok(())
     }

@@ -17,41 +17,31 @@ struct Up {
 }
 
 impl Up {
-    async fn start() -> Self {
-        // Not built here by two processes at once, should this be the first test on a machine.
-        drop(
-            ControlPlane::start(Options {
-                controller_manager: true,
-                ..Options::default()
-            })
-            .await
-            .unwrap(),
-        );
+    fn start() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_testbed"))
             .args(["up", "--api-servers", "2"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut processes = Vec::new();
-        let mut folder = PathBuf::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut up = Self {
+            child,
+            processes: Vec::new(),
+            folder: PathBuf::new(),
+        };
         let kubeconfig = lines.find_map(|line| {
             let line = line.unwrap();
             let words: Vec<&str> = line.split_whitespace().collect();
             if let [_, "pid", id, .., log] = words[..] {
-                processes.push(id.parse().unwrap());
-                folder = Path::new(log).ancestors().nth(2).unwrap().to_path_buf();
+                up.processes.push(id.parse().unwrap());
+                up.folder = Path::new(log).ancestors().nth(2).unwrap().to_path_buf();
             }
             line.strip_prefix("export KUBECONFIG=").map(PathBuf::from)
         });
         assert!(kubeconfig.unwrap().is_file());
-        assert_eq!(processes.len(), 4);
-        assert!(processes.iter().all(|id| is_alive(*id)));
-        Self {
-            child,
-            processes,
-            folder,
-        }
+        assert_eq!(up.processes.len(), 4);
+        assert!(up.processes.iter().all(|id| is_alive(*id)));
+        up
     }
 
     fn signal(&self, signal: Signal) {
@@ -73,6 +63,14 @@ impl Up {
     }
 }
 
+/// For tests that fail.
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A process that nobody has waited for yet (state Z) is dead.
 fn is_alive(id: u32) -> bool {
     let mut text = String::new();
@@ -88,7 +86,7 @@ fn is_alive(id: u32) -> bool {
 
 #[tokio::test]
 async fn a_kill_leaves_no_process() {
-    let mut up = Up::start().await;
+    let mut up = Up::start();
     up.signal(Signal::KILL);
     up.child.wait().unwrap();
     up.all_gone().await;
@@ -97,7 +95,7 @@ async fn a_kill_leaves_no_process() {
 
 #[tokio::test]
 async fn a_termination_leaves_neither_process_nor_folder() {
-    let mut up = Up::start().await;
+    let mut up = Up::start();
     up.signal(Signal::TERM);
     assert!(up.child.wait().unwrap().success());
     up.all_gone().await;
