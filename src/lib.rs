@@ -1,2 +1,4 @@
 //! Cloison.
+
 pub mod api;
+pub mod compliance;
