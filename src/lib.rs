@@ -1,4 +1,5 @@
 //! Cloison.
 
+pub mod admission;
 pub mod api;
 pub mod compliance;
