@@ -74,16 +74,16 @@ pub struct Right {
     pub verbs: &'static [&'static str],
     /// Names; empty for all.
     pub names: &'static [&'static str],
-    /// In the namespace `cloison-canary` (a Role there), or on the cluster (a ClusterRole).
-    pub namespaced: bool,
 }
 
-/// Everything that the account `cloison-canary` needs. It holds none of the virtual verbs.
+/// Everything that the account `cloison-canary` needs: a Role in the namespace `cloison-canary`. It holds none of the
+/// virtual verbs.
 pub const CANARY_RIGHTS: &[Right] = &[
-    right("", "pods", &["create"], &[], true),
-    right("cloison.dev", "aiworkloads", &["create"], &[], true),
-    right("networking.k8s.io", "networkpolicies", &["create"], &[], true),
-    right("", "namespaces", &["patch"], &[names::CANARY_NAMESPACE], false),
+    right("", "pods", &["create"], &[]),
+    right("cloison.dev", "aiworkloads", &["create"], &[]),
+    right("networking.k8s.io", "networkpolicies", &["create"], &[]),
+    // A request for a Namespace object is authorized inside that namespace, so a Role is enough.
+    right("", "namespaces", &["patch"], &[names::CANARY_NAMESPACE]),
 ];
 
 const fn right(
@@ -91,14 +91,12 @@ const fn right(
     resource: &'static str,
     verbs: &'static [&'static str],
     names: &'static [&'static str],
-    namespaced: bool,
 ) -> Right {
     Right {
         group,
         resource,
         verbs,
         names,
-        namespaced,
     }
 }
 

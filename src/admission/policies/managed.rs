@@ -23,7 +23,6 @@ pub(in crate::admission) fn write(spec: &AiSecurityPolicySpec, operator: &Operat
         // Old or new labels: stripping the label first does not help.
         objects: vec![requirement(names::MANAGED_BY_LABEL, "In", &[names::CLOISON])],
         resources: vec![
-            resources("", "v1", &["secrets"], &operations),
             resources("networking.k8s.io", "v1", &["networkpolicies"], &operations),
             resources(
                 "admissionregistration.k8s.io",
@@ -64,7 +63,7 @@ fn variables(spec: &AiSecurityPolicySpec, operator: &Operator) -> Vec<(&'static 
             "sameContent",
             format!(
                 "variables.updates && {}",
-                all_unchanged(&["spec", "webhooks", "data", "type", "immutable", "metadata.labels"])
+                all_unchanged(&["spec", "webhooks", "metadata.labels"])
             ),
         ),
         (
