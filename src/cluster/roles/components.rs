@@ -5,6 +5,7 @@ use crate::api::names::{
     ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ACCOUNT,
     CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP,
 };
+use crate::network::foreign::FOREIGN_KINDS;
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const READ: [&str; 3] = ["get", "list", "watch"];
@@ -77,7 +78,15 @@ fn controller_cluster() -> Vec<Rule> {
     let bindings = ADMISSION_POLICIES
         .iter()
         .flat_map(|policy| BINDING_SUFFIXES.map(|suffix| format!("{policy}-{suffix}")));
-    vec![
+    let foreign = FOREIGN_KINDS.map(|kind| {
+        Rule::new(
+            kind.group,
+            &[kind.plural],
+            &["list"],
+            "a kind of policy that the analysis does not model: where there is one, nothing is claimed",
+        )
+    });
+    let mut rules = vec![
         Rule::new(
             "",
             &["namespaces"],
@@ -135,14 +144,14 @@ fn controller_cluster() -> Vec<Rule> {
         Rule::new(
             ADMISSION,
             &["validatingadmissionpolicies"],
-            &["patch", "delete"],
+            &["patch", "update", "delete"],
             "writes its own policies and no other",
         )
         .named(ADMISSION_POLICIES),
         Rule::new(
             ADMISSION,
             &["validatingadmissionpolicybindings"],
-            &["patch", "delete"],
+            &["patch", "update", "delete"],
             "writes its own bindings and no other",
         )
         .named(bindings),
@@ -165,7 +174,9 @@ fn controller_cluster() -> Vec<Rule> {
             &["create", "patch"],
             "tells the author what happened",
         ),
-    ]
+    ];
+    rules.extend(foreign);
+    rules
 }
 
 fn controller_own_namespace() -> Vec<Rule> {
