@@ -4,7 +4,7 @@
 //! touching a field of ours. So what comes back is compared with what was meant: everything meant must be there, lists
 //! must be as long, and nothing else but defaults may be.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use kube::api::PostParams;
@@ -19,7 +19,7 @@ use crate::api::names;
 use crate::cluster::telemetry::Kind;
 
 /// What was stored, by kind and name: used to tell a repair from a first write.
-pub type Stored = BTreeMap<(&'static str, String), ()>;
+pub type Stored = BTreeSet<(&'static str, String)>;
 
 /// Fields the API server fills with defaults that change nothing we mean.
 const DEFAULTED: [&str; 5] = [
@@ -43,10 +43,10 @@ where
 {
     let key = (kind, desired.name_any());
     if observed.is_some_and(|observed| holds(desired, observed)) {
-        stored.insert(key, ());
+        stored.insert(key);
         return Ok(());
     }
-    if stored.contains_key(&key) {
+    if stored.contains(&key) {
         ctx.metrics.drift_repaired.get_or_create(&Kind { kind }).inc();
         tracing::info!(kind, name = key.1, "put back");
     }
@@ -65,7 +65,7 @@ where
             .await
             .map_err(Error::api(format!("replace {kind} {}", desired.name_any())))?;
     }
-    stored.insert(key, ());
+    stored.insert(key);
     Ok(())
 }
 

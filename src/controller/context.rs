@@ -19,6 +19,7 @@ use super::analysis::Analysed;
 use super::backoff::Backoff;
 use super::evidence::Evidence;
 use super::judge::Hold;
+use super::patience::Patience;
 use super::triggers::Triggers;
 use super::withdrawals::Withdrawals;
 use super::writer::Writer;
@@ -86,6 +87,8 @@ pub struct Context {
     pub facts: watch::Receiver<ClusterNetwork>,
     /// What was last written, for reads that come before the watch has seen it.
     pub written: Mutex<HashMap<ObjectRef<AiWorkload>, (String, AiWorkloadStatus)>>,
+    /// Who is waited for before anything is said.
+    pub patience: Patience,
     /// What was last said about a namespace, so that it is said once.
     pub said: Mutex<BTreeMap<String, String>>,
     /// The hash of the admission policies in force, empty before the first were generated.
@@ -141,6 +144,7 @@ impl Context {
             unmodelled: parts.unmodelled,
             facts: parts.facts,
             written: Mutex::default(),
+            patience: Patience::default(),
             said: Mutex::default(),
             policy_hash: parts.policy_hash,
             world: RwLock::new((0, Arc::default())),

@@ -131,8 +131,8 @@ fn open_list(namespace: &Namespace, world: &World, observed: &BTreeMap<String, A
     for entry in present.split_whitespace() {
         let (name, gates) = entry.split_once(':').unwrap_or((entry, ""));
         let key = WorkloadKey::new(&here, name);
-        let withdrawn = !observed.contains_key(&format!("{}{name}", names::WORKLOAD_POLICY_PREFIX));
-        if !entries.contains_key(name) && !(withdrawn && !world.workloads.contains_key(&key)) {
+        let open = observed.contains_key(&format!("{}{name}", names::WORKLOAD_POLICY_PREFIX));
+        if !entries.contains_key(name) && (open || world.workloads.contains_key(&key)) {
             let gates = gates.split(',').filter(|gate| !gate.is_empty()).map(str::to_owned);
             entries.insert(name.to_owned(), gates.collect());
         }
