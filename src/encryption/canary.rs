@@ -33,7 +33,7 @@ pub enum Shows {
     Encrypted(String),
     /// New Secrets are written by `identity`.
     Plaintext,
-    /// Both happened between the two scrapes.
+    /// Both happened since the first of the two scrapes.
     Mixed(String),
     /// The configuration of this API server names no provider for Secrets.
     NotConfigured,
@@ -84,28 +84,31 @@ pub fn shows(canary: Option<&Canary>, present: &Scrape) -> Shows {
     }
     match (plain, encrypted) {
         (1.., 1..) => Shows::Mixed(prefixes(&moved)),
-        (1.., 0) => Shows::Plaintext,
+        (1.., 0) => since(canary, present, |prefix| prefix.starts_with(ENCRYPTED)).unwrap_or(Shows::Plaintext),
         _ if canary.refused.is_some() => Shows::Refused(canary.refused.clone().unwrap_or_default()),
         (0, 1..) if keys > encrypted => Shows::Unfamiliar(prefixes(&moved)),
-        (0, 1..) => since(canary, present).unwrap_or_else(|| Shows::Encrypted(prefixes(&moved))),
+        (0, 1..) => {
+            since(canary, present, |prefix| prefix == IDENTITY).unwrap_or_else(|| Shows::Encrypted(prefixes(&moved)))
+        }
         (0, 0) if keys > 0 => Shows::Unfamiliar(prefixes(&moved)),
-        (0, 0) => nothing_moved(&canary.after),
+        (0, 0) => nothing_moved(present),
     }
 }
 
-/// Counters go on moving after the canary: a plaintext write needs no canary of ours to be seen.
-fn since(canary: &Canary, present: &Scrape) -> Option<Shows> {
+/// Counters go on moving after the canary, and can contradict it without another one. A write that was under way
+/// during a reload may do that too, so the answer is not settled: the canary is repeated.
+fn since(canary: &Canary, present: &Scrape, contradicts: impl Fn(&str) -> bool) -> Option<Shows> {
     match growth(&canary.after.writes, &present.writes) {
         None => Some(Shows::Changed),
-        Some(moved) if moved.contains_key(IDENTITY) => Some(Shows::Plaintext),
+        Some(moved) if moved.keys().any(|prefix| contradicts(prefix)) => Some(Shows::Mixed(prefixes(&moved))),
         Some(_) => None,
     }
 }
 
-fn nothing_moved(after: &Scrape) -> Shows {
-    if !after.writes.is_empty() {
+fn nothing_moved(present: &Scrape) -> Shows {
+    if !present.writes.is_empty() {
         Shows::Unseen
-    } else if after.complete() {
+    } else if present.complete() {
         Shows::NotConfigured
     } else {
         Shows::Hidden("its metrics of storage transformations are switched off or carry other names")
