@@ -1,4 +1,5 @@
 //! `SecretsEncrypted` is True only if every API server that exists was seen to encrypt. Each test is one way to be fooled.
+#![allow(clippy::unwrap_used, clippy::struct_excessive_bools)] // a test fails by panicking
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use cloison::api::encryption::Attestation;
 use cloison::api::text::Contact;
 use cloison::encryption::leases::id_hash;
 use cloison::encryption::proof::reasons;
-use cloison::encryption::{Canary, EncryptionProof, FreshLease, Observation, Reading, Replica, Scrape, judge};
+use cloison::encryption::{Canary, EncryptionProof, FreshLease, Observation, Reading, Replica, Scrape, Write, judge};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 const ENCRYPTING: &[(&str, u64)] = &[("k8s:enc:aesgcm:v1:", 1), ("k1:", 1)];
@@ -87,7 +88,7 @@ fn replica(address: &str, before: &Server, after: &Server) -> Replica {
         reading: Reading::Seen(after.scrape()),
         canary: Some(Canary {
             before: before.scrape(),
-            refused: None,
+            write: Write::Done,
             after: after.scrape(),
         }),
         undecryptable: 0,
@@ -344,9 +345,58 @@ fn an_unwritten_canary_proves_nothing() {
 }
 
 #[test]
+fn the_writes_of_others_can_disprove_and_never_prove() {
+    let mut seen = pair(ENCRYPTING, ENCRYPTING);
+    seen.replicas[0].canary.as_mut().unwrap().write = Write::NotSent;
+    assert_verdict(&seen, Truth::Unknown, reasons::CONFIGURATION_CHANGING);
+    let mut seen = pair(IDENTITY, ENCRYPTING);
+    seen.replicas[0].canary.as_mut().unwrap().write = Write::NotSent;
+    assert_verdict(&seen, Truth::False, reasons::PLAINTEXT_WRITES);
+}
+
+#[test]
+fn a_canary_is_written_only_where_every_api_server_can_read_it() {
+    let seen = pair(ENCRYPTING, ENCRYPTING);
+    assert!(seen.may_write());
+
+    let mut unseen = seen.clone();
+    unseen.replicas.truncate(1);
+    assert!(!unseen.may_write());
+
+    let mut silent = seen.clone();
+    silent.replicas.push(Replica {
+        address: "10.0.0.3:6443".to_owned(),
+        reading: Reading::Failed("connection refused".to_owned()),
+        canary: None,
+        undecryptable: 0,
+    });
+    assert!(!silent.may_write());
+
+    for hash in [Some("sha256:bbbb".to_owned()), None] {
+        let mut divergent = seen.clone();
+        let mut b = Server::new("apiserver-b");
+        b.hash = hash;
+        divergent.replicas[1] = replica("10.0.0.2:6443", &b, &b.wrote(ENCRYPTING));
+        divergent.leases[1].peer_address = Some("10.0.0.2:6443".to_owned());
+        assert!(divergent.accounted());
+        assert!(!divergent.may_write());
+        assert_verdict(&divergent, Truth::Unknown, reasons::HASH_DIVERGENT);
+    }
+
+    let mut hidden = seen;
+    hidden.replicas.push(Replica {
+        address: "10.0.0.3:6443".to_owned(),
+        reading: Reading::Hidden("forbidden".to_owned()),
+        canary: None,
+        undecryptable: 0,
+    });
+    assert!(!hidden.may_write());
+}
+
+#[test]
 fn a_refused_canary_proves_nothing() {
     let mut seen = pair(ENCRYPTING, ENCRYPTING);
-    seen.replicas[0].canary.as_mut().unwrap().refused = Some("secrets is forbidden".to_owned());
+    seen.replicas[0].canary.as_mut().unwrap().write = Write::Refused("secrets is forbidden".to_owned());
     assert_verdict(&seen, Truth::Unknown, reasons::CANARY_REFUSED);
 }
 
@@ -583,7 +633,7 @@ mod model {
             },
             canary: model.canary.then_some(Canary {
                 before,
-                refused: None,
+                write: Write::Done,
                 after,
             }),
             undecryptable: 0,

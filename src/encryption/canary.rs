@@ -20,10 +20,21 @@ const IDENTITY: &str = "";
 pub struct Canary {
     /// Scraped before the write.
     pub before: Scrape,
-    /// Why the write was refused or failed, if it was.
-    pub refused: Option<String>,
+    /// What became of the write.
+    pub write: Write,
     /// Scraped after the write.
     pub after: Scrape,
+}
+
+/// What became of a canary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The API server took it.
+    Done,
+    /// None was sent: the two scrapes show the writes of others. They can disprove, and never prove.
+    NotSent,
+    /// It was refused or failed, and why.
+    Refused(String),
 }
 
 /// What is known of the writes of one API server.
@@ -82,16 +93,17 @@ pub fn shows(canary: Option<&Canary>, present: &Scrape) -> Shows {
     if canary.before.state() != canary.after.state() || canary.after.state() != Some(state) {
         return Shows::Changed;
     }
-    match (plain, encrypted) {
-        (1.., 1..) => Shows::Mixed(prefixes(&moved)),
-        (1.., 0) => since(canary, present, |prefix| prefix.starts_with(ENCRYPTED)).unwrap_or(Shows::Plaintext),
-        _ if canary.refused.is_some() => Shows::Refused(canary.refused.clone().unwrap_or_default()),
-        (0, 1..) if keys > encrypted => Shows::Unfamiliar(prefixes(&moved)),
-        (0, 1..) => {
+    match (plain, encrypted, &canary.write) {
+        (1.., 1.., _) => Shows::Mixed(prefixes(&moved)),
+        (1.., 0, _) => since(canary, present, |prefix| prefix.starts_with(ENCRYPTED)).unwrap_or(Shows::Plaintext),
+        (0, _, Write::NotSent) => Shows::NotWritten,
+        (0, _, Write::Refused(why)) => Shows::Refused(why.clone()),
+        (0, 1.., Write::Done) if keys > encrypted => Shows::Unfamiliar(prefixes(&moved)),
+        (0, 1.., Write::Done) => {
             since(canary, present, |prefix| prefix == IDENTITY).unwrap_or_else(|| Shows::Encrypted(prefixes(&moved)))
         }
-        (0, 0) if keys > 0 => Shows::Unfamiliar(prefixes(&moved)),
-        (0, 0) => nothing_moved(present),
+        (0, 0, Write::Done) if keys > 0 => Shows::Unfamiliar(prefixes(&moved)),
+        (0, 0, Write::Done) => nothing_moved(present),
     }
 }
 

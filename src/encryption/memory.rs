@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::canary::{Canary, shows};
+use super::canary::{Canary, Write, shows};
 use super::metrics::{RunState, Scrape};
 use super::observation::{Reading, Replica};
 
@@ -26,6 +26,8 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 struct Run {
     state: RunState,
+    /// The first scrape of this state.
+    first: Scrape,
     canary: Option<Canary>,
     tries: u32,
     retry_at: Duration,
@@ -43,6 +45,7 @@ impl Memory {
         let Some(run) = self.runs.iter_mut().find(|run| run.state == state) else {
             self.runs.push(Run {
                 state,
+                first: scrape.clone(),
                 canary: None,
                 tries: 0,
                 retry_at: Duration::ZERO,
@@ -85,16 +88,24 @@ impl Memory {
         }
     }
 
-    /// A reading together with what is remembered of that state.
+    /// A reading together with what is remembered of that state. Without a canary, the writes of others since the first
+    /// look stand in for one: plaintext among them needs no canary to be seen.
     pub fn replica(&self, address: &str, reading: Reading) -> Replica {
-        let run = match &reading {
-            Reading::Seen(scrape) => self.run(scrape),
+        let seen = match &reading {
+            Reading::Seen(scrape) => self.run(scrape).map(|run| (run, scrape)),
             Reading::Hidden(_) | Reading::Failed(_) => None,
         };
+        let canary = seen.map(|(run, scrape)| {
+            run.canary.clone().unwrap_or_else(|| Canary {
+                before: run.first.clone(),
+                write: Write::NotSent,
+                after: scrape.clone(),
+            })
+        });
         Replica {
             address: address.to_owned(),
-            canary: run.and_then(|run| run.canary.clone()),
-            undecryptable: run.map_or(0, |run| run.drifted),
+            canary,
+            undecryptable: seen.map_or(0, |(run, _)| run.drifted),
             reading,
         }
     }
@@ -107,6 +118,7 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use super::super::canary::Shows;
     use super::*;
 
     fn scrape(started: u32, hash: &str, encrypted: u32, plain: u32, unknown: u32) -> Scrape {
@@ -126,7 +138,7 @@ mod tests {
     fn canary(before: Scrape, after: Scrape) -> Canary {
         Canary {
             before,
-            refused: None,
+            write: Write::Done,
             after,
         }
     }
@@ -170,6 +182,23 @@ mod tests {
         assert!(!memory.due(&scrape(1, "x", 0, 9, 0), at(3_000)));
         // Unless the counters contradict it.
         assert!(memory.due(&scrape(1, "x", 1, 9, 0), at(3_000)));
+    }
+
+    #[test]
+    fn the_writes_of_others_can_disprove_and_never_prove() {
+        let mut memory = Memory::default();
+        memory.note(&scrape(1, "x", 5, 3, 0), at(0));
+        let shown = |encrypted, plain| {
+            let present = scrape(1, "x", encrypted, plain, 0);
+            shows(
+                memory.replica("a:1", Reading::Seen(present.clone())).canary.as_ref(),
+                &present,
+            )
+        };
+        assert_eq!(shown(5, 3), Shows::NotWritten);
+        assert_eq!(shown(9, 3), Shows::NotWritten);
+        assert_eq!(shown(5, 4), Shows::Plaintext);
+        assert!(shown(6, 4).disproves());
     }
 
     #[test]
