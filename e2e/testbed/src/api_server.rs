@@ -8,7 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
 use kube::api::{Api, ListParams};
 
-use crate::binaries::{Tool, find};
+use crate::binaries::{Tool, find_in_background};
 use crate::certificates::{CertifiedFiles, SERVICE_ADDRESS, write};
 use crate::identities::{Credentials, Identity};
 use crate::processes::{Process, Recipe, lock};
@@ -181,9 +181,8 @@ impl ApiServer {
     /// Starts the replica without telling clients that it exists.
     pub(crate) async fn start_unlisted(&self) -> Result<(), Error> {
         let options = self.options();
-        let arguments = self.arguments(&options)?;
-        self.process
-            .set_arguments(find(Tool::KubeApiserver(options.minor))?, arguments);
+        let program = find_in_background(Tool::KubeApiserver(options.minor)).await?;
+        self.process.set_arguments(program, self.arguments(&options)?);
         self.process.start()?;
         let client = self.admin.client_with(|config| config.default_retry = false)?;
         self.process
@@ -305,6 +304,8 @@ impl ApiServer {
             // See endpoints.rs.
             "--endpoint-reconciler-type=none".into(),
             "--profiling=false".into(),
+            // Ends open watches at a stop; without it a stop waits a minute for them.
+            "--shutdown-watch-termination-grace-period=500ms".into(),
         ];
         if let Some(interval) = self.shared.etcd_compaction_interval {
             flags.push(format!("--etcd-compaction-interval={}ms", interval.as_millis()));

@@ -54,20 +54,24 @@ impl Tool {
 
 /// Where a program is: `TEST_ASSET_…`, else in `KUBEBUILDER_ASSETS`, else built by `e2e/toolchain/build`.
 ///
-/// The first build takes minutes and says so on standard error; later calls cost milliseconds.
+/// Blocks: the first build takes minutes, and says so on standard error. Later calls cost nothing.
 pub fn find(tool: Tool) -> Result<PathBuf, Error> {
     static FOUND: Mutex<BTreeMap<Tool, PathBuf>> = Mutex::new(BTreeMap::new());
-    // Held while building, so that tests of one process do not all start the script.
-    let mut found = lock(&FOUND);
-    if let Some(path) = found.get(&tool) {
+    if let Some(path) = lock(&FOUND).get(&tool) {
         return Ok(path.clone());
     }
     let path = match given(tool)? {
         Some(path) => path,
         None => build(tool)?,
     };
-    found.insert(tool, path.clone());
+    lock(&FOUND).insert(tool, path.clone());
     Ok(path)
+}
+
+/// [`find`] for async code, off the runtime's threads.
+pub(crate) async fn find_in_background(tool: Tool) -> Result<PathBuf, Error> {
+    let search = tokio::task::spawn_blocking(move || find(tool)).await;
+    search.map_err(|error| failure(tool, error.to_string()))?
 }
 
 fn given(tool: Tool) -> Result<Option<PathBuf>, Error> {

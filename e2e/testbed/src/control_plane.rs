@@ -1,3 +1,4 @@
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,16 +6,16 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::Client;
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 
 use crate::addresses::{free_port, next_address};
 use crate::api_server::IDENTITY_LABEL;
-use crate::binaries::{Tool, find};
+use crate::binaries::{Tool, find_in_background};
 use crate::certificates::Authority;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{self, Endpoints};
 use crate::shared::Shared;
 use crate::{ApiServer, ControllerManager, Error, Etcd, Identity, Options, WorkDir, eventually};
 
@@ -271,6 +272,21 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Makes an existing Service without a selector lead to a program of the test, for example a webhook.
+    ///
+    /// Written into etcd like the endpoints of the API servers, because validation refuses loopback
+    /// addresses. Every port of the Service leads to the one address.
+    pub async fn route_service(&self, namespace: &str, service: &str, to: SocketAddrV4) -> Result<(), Error> {
+        let services: Api<Service> = Api::namespaced(self.admin()?, namespace);
+        let spec = services.get(service).await?.spec.unwrap_or_default();
+        let names = spec
+            .ports
+            .unwrap_or_default()
+            .into_iter()
+            .map(|port| port.name.unwrap_or_default());
+        endpoints::route(&self.shared.etcd, namespace, service, names.collect(), to).await
+    }
+
     /// The folder of this control plane, for files that should go when it goes.
     pub fn folder(&self) -> &Path {
         self.shared.work_dir.path()
@@ -318,8 +334,7 @@ impl Drop for ControlPlane {
     }
 }
 
-/// Finds or builds every program before anything is started, off the runtime's threads: a first build
-/// takes minutes.
+/// Finds or builds every program before anything is started, since a first build takes minutes.
 async fn find_all(options: &Options) -> Result<(), Error> {
     let mut tools = vec![Tool::Etcd];
     tools.extend(
@@ -331,6 +346,8 @@ async fn find_all(options: &Options) -> Result<(), Error> {
     if options.controller_manager {
         tools.push(Tool::KubeControllerManager);
     }
-    let search = tokio::task::spawn_blocking(move || tools.into_iter().try_for_each(|tool| find(tool).map(drop)));
-    search.await.map_err(|error| Error::Usage(error.to_string()))?
+    for tool in tools {
+        find_in_background(tool).await?;
+    }
+    Ok(())
 }

@@ -52,6 +52,10 @@ impl ControllerManager {
             format!("--controllers={controllers}"),
             "--use-service-account-credentials=true".to_string(),
             "--leader-elect=false".to_string(),
+            // The default of 20 a second is seconds of waiting: each controller makes its own ServiceAccount
+            // and token first.
+            "--kube-api-qps=1000".to_string(),
+            "--kube-api-burst=1000".to_string(),
             // No port: nobody scrapes it, and what it does is seen in the API.
             "--secure-port=0".to_string(),
             "--profiling=false".to_string(),

@@ -9,7 +9,7 @@
 //! As with the lease reconciler, an orderly stop removes an address and a crash leaves it.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Mutex;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -19,9 +19,7 @@ use serde_json::{Value, json};
 use crate::processes::lock;
 use crate::{Error, Etcd};
 
-const ENDPOINTS: &str = "/registry/services/endpoints/default/kubernetes";
-const ENDPOINT_SLICE: &str = "/registry/endpointslices/default/kubernetes";
-
+/// The endpoints of the API servers.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     addresses: Mutex<BTreeSet<Ipv4Addr>>,
@@ -51,55 +49,86 @@ impl Endpoints {
 
     pub(crate) async fn publish(&self, etcd: &Etcd) -> Result<(), Error> {
         let addresses: Vec<Ipv4Addr> = lock(&self.addresses).iter().copied().collect();
-        etcd.put(ENDPOINTS, self.endpoints(&addresses).to_string().as_bytes())
-            .await?;
-        etcd.put(ENDPOINT_SLICE, self.endpoint_slice(&addresses).to_string().as_bytes())
-            .await
+        let slice = endpoint_slice(
+            ("default", "kubernetes"),
+            &addresses,
+            &[json!({ "name": "https", "port": self.port, "protocol": "TCP" })],
+            &self.created,
+        );
+        put(
+            etcd,
+            "services/endpoints/default/kubernetes",
+            &self.endpoints(&addresses),
+        )
+        .await?;
+        put(etcd, "endpointslices/default/kubernetes", &slice).await
     }
 
+    /// Deprecated, but the API servers of a real cluster still write it.
     fn endpoints(&self, addresses: &[Ipv4Addr]) -> Value {
         let ips: Vec<Value> = addresses.iter().map(|address| json!({ "ip": address })).collect();
-        let subset = json!({ "addresses": ips, "ports": [self.port()] });
+        let port = json!({ "name": "https", "port": self.port, "protocol": "TCP" });
+        let subset = json!({ "addresses": ips, "ports": [port] });
         json!({
             "apiVersion": "v1",
             "kind": "Endpoints",
-            "metadata": self.metadata(
-                "6f8e7a52-4b0c-4d0b-9f0e-2f3c6a0c1d01",
-                &json!({ "endpointslice.kubernetes.io/skip-mirror": "true" }),
-            ),
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "uid": "6f8e7a52-4b0c-4d0b-9f0e-2f3c6a0c1d01",
+                "creationTimestamp": self.created,
+                "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
+            },
             "subsets": if addresses.is_empty() { json!([]) } else { json!([subset]) },
         })
     }
+}
 
-    fn endpoint_slice(&self, addresses: &[Ipv4Addr]) -> Value {
-        let endpoints: Vec<Value> = addresses
-            .iter()
-            .map(|address| json!({ "addresses": [address], "conditions": { "ready": true } }))
-            .collect();
-        json!({
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": self.metadata(
-                "6f8e7a52-4b0c-4d0b-9f0e-2f3c6a0c1d02",
-                &json!({ "kubernetes.io/service-name": "kubernetes" }),
-            ),
-            "addressType": "IPv4",
-            "endpoints": endpoints,
-            "ports": [self.port()],
-        })
-    }
+/// Leads the named ports of a Service to one address; see [`crate::ControlPlane::route_service`].
+pub(crate) async fn route(
+    etcd: &Etcd,
+    namespace: &str,
+    service: &str,
+    port_names: Vec<String>,
+    to: SocketAddrV4,
+) -> Result<(), Error> {
+    let ports: Vec<Value> = port_names
+        .into_iter()
+        .map(|name| json!({ "name": name, "port": to.port(), "protocol": "TCP" }))
+        .collect();
+    let created = Time(Timestamp::now());
+    let slice = endpoint_slice((namespace, service), &[*to.ip()], &ports, &created);
+    put(etcd, &format!("endpointslices/{namespace}/{service}"), &slice).await
+}
 
-    fn port(&self) -> Value {
-        json!({ "name": "https", "port": self.port, "protocol": "TCP" })
-    }
+fn endpoint_slice(
+    (namespace, service): (&str, &str),
+    addresses: &[Ipv4Addr],
+    ports: &[Value],
+    created: &Time,
+) -> Value {
+    let endpoints: Vec<Value> = addresses
+        .iter()
+        .map(|address| json!({ "addresses": [address], "conditions": { "ready": true } }))
+        .collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": service,
+            "namespace": namespace,
+            // Nothing looks at it, but an object without one is none.
+            "uid": "6f8e7a52-4b0c-4d0b-9f0e-2f3c6a0c1d02",
+            "creationTimestamp": created,
+            "labels": { "kubernetes.io/service-name": service },
+        },
+        "addressType": "IPv4",
+        "endpoints": endpoints,
+        "ports": ports,
+    })
+}
 
-    fn metadata(&self, uid: &str, labels: &Value) -> Value {
-        json!({
-            "name": "kubernetes",
-            "namespace": "default",
-            "uid": uid,
-            "creationTimestamp": self.created,
-            "labels": labels,
-        })
-    }
+async fn put(etcd: &Etcd, key: &str, object: &Value) -> Result<(), Error> {
+    etcd.put(&format!("/registry/{key}"), object.to_string().as_bytes())
+        .await
 }

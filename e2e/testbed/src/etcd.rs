@@ -28,9 +28,10 @@ pub struct Etcd {
 
 impl Etcd {
     pub(crate) fn create(work_dir: &WorkDir, authority: Arc<Authority>) -> Result<Self, Error> {
-        let address = next_address();
-        let url = format!("https://{address}:{}", free_port(&[address])?);
-        let peers = format!("https://{address}:{}", free_port(&[address])?);
+        let (address, peers) = (next_address(), next_address());
+        let port = free_port(&[address, peers])?;
+        let url = format!("https://{address}:{port}");
+        let peers = format!("https://{peers}:{port}");
         let server = authority.write("etcd", &authority.etcd(address)?)?;
         let client = authority.client("etcd-client", &[])?;
         let CertifiedFiles {
@@ -40,6 +41,9 @@ impl Etcd {
         let mut arguments: Vec<String> = vec![
             "--name=testbed".into(),
             "--unsafe-no-fsync".into(),
+            // A lone member elects itself only after this timeout, a second by default.
+            "--heartbeat-interval=10".into(),
+            "--election-timeout=100".into(),
             "--logger=zap".into(),
             "--log-level=warn".into(),
             format!("--data-dir={}", work_dir.database().display()),

@@ -13,6 +13,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// An attempt says with `Err` why the condition is not true yet; after the deadline the last of these
 /// reasons is part of the error. An attempt that hangs is cut off at the deadline.
 ///
+/// `attempt` is no `AsyncFnMut`, because a future that holds one cannot be spawned on the runtime.
+///
 /// ```no_run
 /// # async fn example(secrets: kube::Api<k8s_openapi::api::core::v1::Secret>) -> Result<(), cloison_testbed::Error> {
 /// use std::time::Duration;
@@ -27,11 +29,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// # Ok(())
 /// # }
 /// ```
-pub async fn eventually<T, E: Display>(
-    deadline: Duration,
-    what: &str,
-    mut attempt: impl AsyncFnMut() -> Result<T, E>,
-) -> Result<T, Error> {
+pub async fn eventually<T, E, F>(deadline: Duration, what: &str, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
     let end = Instant::now() + deadline;
     let mut last = "no attempt finished".to_string();
     loop {

@@ -1,5 +1,6 @@
 use std::fmt;
-use std::path::PathBuf;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -8,7 +9,8 @@ use kube::config::AuthInfo;
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
-use crate::certificates::{Authority, Certified, write};
+use crate::certificates::{Authority, Certified};
+use crate::replace::replace_file;
 use crate::{Error, WorkDir};
 
 /// Who somebody is to the API server, and to which replica they talk.
@@ -53,19 +55,20 @@ impl Identity {
 
     /// Writes a kubeconfig file for kubectl, helm and other programs. It lives as long as the plane.
     pub fn kubeconfig(&self) -> Result<PathBuf, Error> {
-        let file_name: String = format!("{}@{}", self.name, self.endpoint.trim_start_matches("https://"))
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || "-.@".contains(c) {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect();
-        let path = self.work_dir.kubeconfigs().join(format!("{file_name}.kubeconfig"));
-        write(&path, self.kubeconfig_text().as_bytes())?;
+        let text = self.kubeconfig_text();
+        // One user may have several identities: in other groups, with another token, at another replica.
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let user = self.name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
+        let file_name = format!("{user}-{:016x}.kubeconfig", hasher.finish());
+        let path = self.work_dir.kubeconfigs().join(file_name);
+        replace_file(&path, text.as_bytes())?;
         Ok(path)
+    }
+
+    /// Writes a kubeconfig file to a place of the caller's choice.
+    pub fn write_kubeconfig(&self, path: &Path) -> Result<(), Error> {
+        replace_file(path, self.kubeconfig_text().as_bytes())
     }
 
     /// The same identity with another default namespace.

@@ -19,6 +19,16 @@
 //! replica of the API server has its own identity and address, and no container engine is needed: the
 //! programs are built by `e2e/toolchain/build` unless the environment names them.
 //!
+//! | variable | meaning |
+//! |---|---|
+//! | `TEST_ASSET_ETCD`, `TEST_ASSET_KUBE_APISERVER`, `TEST_ASSET_KUBE_CONTROLLER_MANAGER`, `TEST_ASSET_KUBECTL` | programs to use instead of building them |
+//! | `KUBEBUILDER_ASSETS` | a folder with such programs |
+//! | `CLOISON_TOOLCHAIN` | where `e2e/toolchain/build` builds, instead of `target/toolchain` |
+//! | `CLOISON_TESTBED_KEEP` | keeps the folder of every plane, `target/testbed/<pid>-<n>` |
+//!
+//! It runs on Linux, as root or not. Several replicas need UTS namespaces (`unshare`), which an unprivileged
+//! container may forbid; one replica needs nothing.
+//!
 //! A plane can live in a `static` that all tests of a binary share. It then ends with the process, by the
 //! parent-death signal of its children, since statics are never dropped.
 

@@ -118,7 +118,9 @@ impl Process {
             return Ok(());
         }
         let command = lock(&self.recipe).command()?;
-        let spawned = spawn(command).map_err(|error| self.failure(format!("cannot start: {error}")))?;
+        let wrapper = command.get_program().to_string_lossy().into_owned();
+        let spawned =
+            spawn(command).map_err(|error| self.failure(format!("cannot be started by {wrapper}: {error}")))?;
         *child = Some(spawned);
         Ok(())
     }
@@ -178,14 +180,19 @@ impl Process {
     }
 
     /// Polls `probe` until it returns `Ok`. Fails early when the process ends, and says how its log ends.
-    pub(crate) async fn ready(
-        &self,
-        deadline: Duration,
-        mut probe: impl AsyncFnMut() -> Result<(), String>,
-    ) -> Result<(), Error> {
-        let outcome = crate::eventually(deadline, "ready", async || match self.ended() {
-            Some(status) => Ok(Err(format!("ended with {status}"))),
-            None => probe().await.map(Ok),
+    pub(crate) async fn ready<F>(&self, deadline: Duration, mut probe: impl FnMut() -> F) -> Result<(), Error>
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        let outcome = crate::eventually(deadline, "ready", || {
+            let ended = self.ended();
+            let answer = probe();
+            async move {
+                match ended {
+                    Some(status) => Ok(Err(format!("ended with {status}"))),
+                    None => answer.await.map(Ok),
+                }
+            }
         })
         .await;
         match outcome {

@@ -1,4 +1,4 @@
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,6 +17,8 @@ const KEPT: Duration = Duration::from_hours(24);
 pub(crate) struct WorkDir {
     path: PathBuf,
     keep: AtomicBool,
+    /// Locked while this process lives; see [`sweep`].
+    _lock: File,
 }
 
 impl WorkDir {
@@ -37,9 +39,13 @@ impl WorkDir {
         ] {
             fs::create_dir(folder).map_err(Error::file(folder))?;
         }
+        let lock = lock_file(&path);
+        let file = File::create(&lock).map_err(Error::file(&lock))?;
+        file.lock().map_err(Error::file(&lock))?;
         Ok(Self {
             path,
             keep: AtomicBool::new(false),
+            _lock: file,
         })
     }
 
@@ -97,6 +103,10 @@ fn database(work_dir: &Path) -> PathBuf {
     work_dir.join("etcd")
 }
 
+fn lock_file(work_dir: &Path) -> PathBuf {
+    work_dir.join("lock")
+}
+
 fn keep_all() -> bool {
     std::env::var_os("CLOISON_TESTBED_KEEP").is_some_and(|value| !value.is_empty() && value != "0")
 }
@@ -107,25 +117,21 @@ fn sweep(root: &Path) {
     if keep_all() {
         return;
     }
-    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let owner = name
-            .to_str()
-            .and_then(|name| name.split('-').next())
-            .and_then(|pid| pid.parse::<u32>().ok());
-        let Some(owner) = owner else { continue };
-        if Path::new(&format!("/proc/{owner}")).exists() {
+    for folder in fs::read_dir(root).into_iter().flatten().flatten() {
+        let folder = folder.path();
+        // Without a lock file it is being made right now, and with a locked one it is in use.
+        let Ok(lock) = File::open(lock_file(&folder)) else {
+            continue;
+        };
+        if lock.try_lock().is_err() {
             continue;
         }
-        let age = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .ok()
-            .and_then(|modified| modified.elapsed().ok());
+        let age = lock.metadata().and_then(|metadata| metadata.modified());
+        let age = age.ok().and_then(|modified| modified.elapsed().ok());
         let _ = if age.is_some_and(|age| age > KEPT) {
-            fs::remove_dir_all(entry.path())
+            fs::remove_dir_all(&folder)
         } else {
-            fs::remove_dir_all(database(&entry.path()))
+            fs::remove_dir_all(database(&folder))
         };
     }
 }
