@@ -1,0 +1,239 @@
+//! The rights of the components.
+
+use super::{Component, Grant, Rule, Scope};
+use crate::api::names::{
+    ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ACCOUNT,
+    CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP,
+};
+
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const READ: [&str; 3] = ["get", "list", "watch"];
+
+/// Every component, in the order of the files made of them.
+pub fn components() -> Vec<Component> {
+    vec![canary(), controller()]
+}
+
+/// Writes NetworkPolicies, admission policies, seals and statuses.
+fn controller() -> Component {
+    Component {
+        name: "controller",
+        account: CONTROLLER_ACCOUNT,
+        grants: vec![
+            Grant {
+                name: CONTROLLER_ROLE,
+                scope: Scope::Cluster,
+                rules: controller_cluster(),
+            },
+            Grant {
+                name: "cloison-controller",
+                scope: Scope::Operator,
+                rules: controller_own_namespace(),
+            },
+            Grant {
+                name: "cloison-controller-discovery",
+                scope: Scope::Namespace("kube-system"),
+                rules: vec![
+                    Rule::new("", &["services"], &["get"], "the address of the cluster's DNS").named(["kube-dns"]),
+                    Rule::new(
+                        "apps",
+                        &["daemonsets"],
+                        &["get"],
+                        "whether pods ask a DNS cache on their node",
+                    )
+                    .named(["node-local-dns"]),
+                    Rule::new(
+                        "coordination.k8s.io",
+                        &["leases"],
+                        &READ,
+                        "one identity lease per API server: how many must have answered before anything is proven",
+                    ),
+                ],
+            },
+            Grant {
+                name: "cloison-controller-endpoints",
+                scope: Scope::Namespace("default"),
+                rules: vec![
+                    Rule::new(
+                        "",
+                        &["services"],
+                        &["get"],
+                        "the API server's address inside the cluster",
+                    )
+                    .named(["kubernetes"]),
+                    Rule::new(
+                        "discovery.k8s.io",
+                        &["endpointslices"],
+                        &READ,
+                        "the address of every API server, for the built-in service kubernetes-api and for the proofs",
+                    ),
+                ],
+            },
+        ],
+    }
+}
+
+fn controller_cluster() -> Vec<Rule> {
+    let bindings = ADMISSION_POLICIES
+        .iter()
+        .flat_map(|policy| BINDING_SUFFIXES.map(|suffix| format!("{policy}-{suffix}")));
+    vec![
+        Rule::new(
+            "",
+            &["namespaces"],
+            &["get", "list", "watch", "patch"],
+            "reads stage and mode; writes the two annotations of the seal and the open list, never a label",
+        ),
+        Rule::new("", &["pods"], &READ, "who runs where: the analysis of real pods"),
+        Rule::new(
+            "",
+            &["nodes"],
+            &READ,
+            "addresses and pod ranges: which networks are the cluster's own",
+        ),
+        Rule::new(
+            "networking.k8s.io",
+            &["servicecidrs"],
+            &READ,
+            "service ranges: which networks are the cluster's own",
+        ),
+        Rule::new(
+            "networking.k8s.io",
+            &["networkpolicies"],
+            &["get", "list", "watch", "create", "patch", "delete"],
+            "reads all, for the analysis; writes its own, whose names are not known beforehand",
+        ),
+        Rule::new(
+            GROUP,
+            &["aisecuritypolicies", "aiworkloads", "secretencryptions", "waivers"],
+            &READ,
+            "what people ask for",
+        ),
+        Rule::new(
+            GROUP,
+            &["aisecuritypolicies"],
+            &["create"],
+            "the empty policy of the first start; afterwards only people write it",
+        ),
+        Rule::new(
+            GROUP,
+            &[
+                "aisecuritypolicies/status",
+                "aiworkloads/status",
+                "secretencryptions/status",
+                "waivers/status",
+            ],
+            &["patch"],
+            "what was found",
+        ),
+        Rule::new(
+            ADMISSION,
+            &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            &["get", "list", "watch", "create"],
+            "sees drift and repairs it; `create` cannot be limited by name",
+        ),
+        Rule::new(
+            ADMISSION,
+            &["validatingadmissionpolicies"],
+            &["patch", "delete"],
+            "writes its own policies and no other",
+        )
+        .named(ADMISSION_POLICIES),
+        Rule::new(
+            ADMISSION,
+            &["validatingadmissionpolicybindings"],
+            &["patch", "delete"],
+            "writes its own bindings and no other",
+        )
+        .named(bindings),
+        Rule::new(
+            "apiextensions.k8s.io",
+            &["customresourcedefinitions"],
+            &READ,
+            "a deleted definition must not look like deleted workloads; kinds that the analysis does not model",
+        ),
+        Rule::new(
+            "rbac.authorization.k8s.io",
+            &["clusterroles"],
+            &["get"],
+            "the uid of its own role, which owns the admission policies and takes them along at an uninstall",
+        )
+        .named([CONTROLLER_ROLE]),
+        Rule::new(
+            "events.k8s.io",
+            &["events"],
+            &["create", "patch"],
+            "tells the author what happened",
+        ),
+    ]
+}
+
+fn controller_own_namespace() -> Vec<Rule> {
+    vec![
+        Rule::new(
+            "coordination.k8s.io",
+            &["leases"],
+            &["create"],
+            "its Lease; `create` cannot be limited by name",
+        ),
+        Rule::new(
+            "coordination.k8s.io",
+            &["leases"],
+            &["get", "patch"],
+            "one leader at a time",
+        )
+        .named([CONTROLLER_LEASE]),
+        Rule::new("", &["configmaps"], &READ, "the stop button").named([OFF_CONFIGMAP]),
+        Rule::new(
+            "",
+            &["serviceaccounts/token"],
+            &["create"],
+            "short tokens of the canary, which alone tries what must be refused",
+        )
+        .named([CANARY_ACCOUNT]),
+    ]
+}
+
+/// Tries what must be refused, as a dry-run, from a place where nothing runs. No policy exempts it.
+fn canary() -> Component {
+    let why = "sends, as a dry-run, what our policy must refuse and what it must let through";
+    Component {
+        name: "canary",
+        account: CANARY_ACCOUNT,
+        grants: vec![
+            Grant {
+                name: "cloison-canary",
+                scope: Scope::Cluster,
+                rules: vec![Rule::path(
+                    "/metrics",
+                    &["get"],
+                    "each API server's encryption configuration hash and counters",
+                )],
+            },
+            Grant {
+                name: "cloison-canary-dry-run",
+                scope: Scope::Namespace(CANARY_NAMESPACE),
+                rules: vec![
+                    Rule::new("", &["pods"], &["create"], why),
+                    Rule::new("", &["namespaces"], &["get", "patch"], why).named([CANARY_NAMESPACE]),
+                    Rule::new("networking.k8s.io", &["networkpolicies"], &["create"], why),
+                    Rule::new(GROUP, &["aiworkloads"], &["create"], why),
+                ],
+            },
+            Grant {
+                name: "cloison-canary-secret",
+                scope: Scope::Operator,
+                rules: vec![
+                    Rule::new(
+                        "",
+                        &["secrets"],
+                        &["get", "patch"],
+                        "writes one Secret of its own, without content that matters, to see how it is stored; \
+                         the chart creates it, so no right to create Secrets is needed",
+                    )
+                    .named([CANARY_SECRET]),
+                ],
+            },
+        ],
+    }
+}

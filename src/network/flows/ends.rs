@@ -1,0 +1,380 @@
+//! The other end of a flow: a workload, a catalogue service, a source of the policy, a network.
+
+use std::collections::BTreeMap;
+
+use crate::api::network::{CatalogueService, PodLabels, Source, SourceKind};
+use crate::api::stage::NamespaceStage;
+use crate::api::text::Cidr;
+use crate::api::workload::FlowDirection;
+use crate::network::ports::PortSet;
+use crate::network::presets::preset;
+use crate::network::rules;
+use crate::network::validate::{self, Problem, did_you_mean, pick};
+use crate::network::world::{Workload, WorkloadKey, owned};
+
+use super::declared::{self, Declared};
+use super::{KUBERNETES_API, Opening, Outcome, Peer, Resolver};
+
+/// Where something of the policy is.
+#[derive(Debug)]
+pub(super) struct End {
+    peers: Vec<Peer>,
+    note: String,
+}
+
+impl Resolver<'_> {
+    /// Another workload: both ends declare, the ports are those that both name.
+    pub(super) fn workload(
+        &self,
+        workload: &Workload,
+        other: &WorkloadKey,
+        flow: &Declared<'_>,
+    ) -> Result<Outcome, Problem> {
+        if *other == workload.key {
+            return Ok(Outcome {
+                note: "traffic inside a workload is always open".to_owned(),
+                ..Outcome::default()
+            });
+        }
+        let peer = validate::peer(self.world, workload, other)?;
+        let (from, to) = match flow.direction {
+            FlowDirection::Egress => (workload, peer),
+            FlowDirection::Ingress => (peer, workload),
+        };
+        let default = preset(to.runtime).serving_ports().unwrap_or_else(PortSet::all);
+        let asked = declared::asked(from, &to.key).ok_or_else(|| one_sided(from, "connectTo", &to.key))?;
+        let accepted =
+            declared::accepted(to, &from.key, &default).ok_or_else(|| one_sided(to, "acceptFrom", &from.key))?;
+        if asked.is_all() && accepted.is_all() {
+            return Err(no_port(flow));
+        }
+        let ports = asked.intersection(&accepted);
+        if ports.is_empty() {
+            let message = format!(
+                "no port in common: {} asks {asked}, {} accepts {accepted}",
+                from.key, to.key
+            );
+            return Err(Problem::awaiting(message, "name the same ports at both ends"));
+        }
+        let closed = asked.difference(&ports);
+        let note = if asked.is_all() || closed.is_empty() {
+            String::new()
+        } else {
+            format!("open on {ports}; {} does not accept {closed}", to.key)
+        };
+        Ok(Outcome {
+            openings: vec![opening(flow, vec![Peer::Workload(other.clone())], ports)],
+            note,
+        })
+    }
+
+    /// A network outside the cluster.
+    pub(super) fn network(
+        &self,
+        workload: &Workload,
+        cidr: &Cidr,
+        ports: Option<&PortSet>,
+        flow: &Declared<'_>,
+    ) -> Result<Outcome, Problem> {
+        let cidr = validate::network(self.world, cidr, flow.direction)?;
+        let serving = || match flow.direction {
+            FlowDirection::Egress => None,
+            FlowDirection::Ingress => preset(workload.runtime).serving_ports(),
+        };
+        let ports = ports.cloned().or_else(serving).ok_or_else(|| no_port(flow))?;
+        let except = Vec::new();
+        Ok(opening(flow, vec![Peer::Network { cidr, except }], ports).into())
+    }
+
+    /// A service of the catalogue, or the built-in one.
+    pub(super) fn service(&self, workload: &Workload, name: &str, flow: &Declared<'_>) -> Result<Outcome, Problem> {
+        if flow.ports()?.is_some() {
+            let message = format!("service {name:?}: the ports of a service come from the catalogue");
+            return Err(Problem::refused(rules::EGRESS_FLOW, message, "remove `ports`"));
+        }
+        match self.services.get(name) {
+            Some(entry) => {
+                let End { peers, note } = self.service_end(workload, entry)?;
+                let ports = service_ports(entry)?;
+                Ok(Outcome {
+                    openings: vec![opening(flow, peers, ports)],
+                    note,
+                })
+            }
+            None if name == KUBERNETES_API => self.api_servers(flow),
+            None => {
+                let known = self.services.keys().copied().chain([KUBERNETES_API]);
+                let fix = did_you_mean(name, known, "see what there is:");
+                let message = format!("unknown service {name:?}");
+                let fix = format!("{fix} (kubectl cloison catalogue)");
+                Err(Problem::unresolved(rules::UNKNOWN_SERVICE, message, fix))
+            }
+        }
+    }
+
+    fn api_servers(&self, flow: &Declared<'_>) -> Result<Outcome, Problem> {
+        let mut by_port: BTreeMap<u16, Vec<Peer>> = BTreeMap::new();
+        for (cidr, port) in self.world.api_servers() {
+            let except = Vec::new();
+            by_port.entry(port).or_default().push(Peer::Network { cidr, except });
+        }
+        if by_port.is_empty() {
+            let message = "the addresses of the API servers are not known yet".to_owned();
+            let fix = "the admin can name them: spec.network.apiServer.cidrs of the AiSecurityPolicy";
+            return Err(Problem::unresolved(rules::SERVICE_UNRESOLVED, message, fix));
+        }
+        let openings = by_port.into_iter().map(|(port, mut peers)| {
+            peers.sort();
+            peers.dedup();
+            opening(
+                flow,
+                peers,
+                PortSet::single([(crate::api::network::Protocol::TCP, port)]),
+            )
+        });
+        Ok(Outcome {
+            openings: openings.collect(),
+            note: String::new(),
+        })
+    }
+
+    /// Where a service is, if this workload may go there.
+    pub(super) fn service_end(&self, workload: &Workload, entry: &CatalogueService) -> Result<End, Problem> {
+        let name = &entry.name;
+        let what = || format!("service {name:?}");
+        validate::for_stage(entry.stages.as_deref(), workload.stage, &rules::SERVICE_STAGE, what)?;
+        let to = &entry.to;
+        match (&to.namespace, &to.cidrs) {
+            (Some(namespace), _) => match self.world.namespaces.get(&**namespace).map(|found| found.stage) {
+                None => Err(Problem::unresolved(
+                    rules::SERVICE_UNRESOLVED,
+                    format!("service {name:?}: its namespace {namespace:?} does not exist"),
+                    "the flow opens once it does",
+                )),
+                Some(None) => Ok(End {
+                    peers: vec![pods(namespace, to.pod_labels.as_ref())],
+                    note: format!("opened on this side only: namespace {namespace:?} has no stage"),
+                }),
+                Some(Some(NamespaceStage::Shared)) => Ok(End {
+                    peers: vec![pods(namespace, to.pod_labels.as_ref())],
+                    note: String::new(),
+                }),
+                Some(Some(stage)) if stage == workload.stage.into() => Err(Problem::refused(
+                    rules::SERVICE_IN_STAGE,
+                    format!("service {name:?} is in namespace {namespace:?} of this very stage"),
+                    "declare the flow between the two workloads, at both ends",
+                )),
+                Some(Some(stage)) => Err(validate::cross_stage(
+                    format!("service {name:?} is in namespace {namespace:?} of stage {stage}"),
+                    "ask the admin to move it to a shared namespace",
+                )),
+            },
+            (None, Some(cidrs)) => self.admin_networks(&what(), cidrs, FlowDirection::Egress),
+            (None, None) => Err(Problem::unresolved(
+                rules::FQDN_UNSUPPORTED,
+                format!("service {name:?} is given by host names, which network policies do not know"),
+                "ask the admin for its networks, or for an egress proxy as a service",
+            )),
+        }
+    }
+
+    /// A source of the policy.
+    pub(super) fn source(
+        &self,
+        workload: &Workload,
+        name: &str,
+        ports: Option<&PortSet>,
+        flow: &Declared<'_>,
+    ) -> Result<Outcome, Problem> {
+        let Some(entry) = self.sources.get(name) else {
+            let fix = did_you_mean(
+                name,
+                self.sources.keys().copied(),
+                "ask the admin to add it to the policy",
+            );
+            let message = format!("unknown source {name:?}");
+            return Err(Problem::unresolved(rules::UNKNOWN_SOURCE, message, fix));
+        };
+        let End { peers, note } = self.source_end(workload, entry)?;
+        let Some(ports) = source_ports(workload, entry, ports, flow)? else {
+            return Ok(Outcome::default());
+        };
+        Ok(Outcome {
+            openings: vec![opening(flow, peers, ports)],
+            note,
+        })
+    }
+
+    fn source_end(&self, workload: &Workload, entry: &Source) -> Result<End, Problem> {
+        let name = &entry.name;
+        let what = || format!("source {name:?}");
+        validate::for_stage(entry.stages.as_deref(), workload.stage, &rules::SOURCE_STAGE, what)?;
+        let from = &entry.from;
+        match (&from.namespace, &from.cidrs) {
+            (Some(namespace), _) => match self.world.namespaces.get(&**namespace).map(|found| found.stage) {
+                None => Err(Problem::unresolved(
+                    rules::SOURCE_UNRESOLVED,
+                    format!("source {name:?}: its namespace {namespace:?} does not exist"),
+                    "the flow opens once it does",
+                )),
+                Some(None | Some(NamespaceStage::Shared)) => Ok(End {
+                    peers: vec![pods(namespace, from.pod_labels.as_ref())],
+                    note: String::new(),
+                }),
+                Some(Some(stage)) if stage == workload.stage.into() => Err(Problem::refused(
+                    rules::SOURCE_IN_STAGE,
+                    format!("source {name:?} is in namespace {namespace:?} of this very stage"),
+                    "declare the flow between the two workloads, at both ends",
+                )),
+                Some(Some(stage)) => Err(validate::cross_stage(
+                    format!("source {name:?} is in namespace {namespace:?} of stage {stage}"),
+                    "ask the admin to move it out of that stage",
+                )),
+            },
+            (None, Some(cidrs)) => self.admin_networks(&what(), cidrs, FlowDirection::Ingress),
+            (None, None) => Err(Problem::unresolved(
+                rules::SOURCE_UNRESOLVED,
+                format!("source {name:?} is the nodes, whose addresses this release does not follow"),
+                "ask the admin for `cidrs`; a pod's own node always reaches it",
+            )),
+        }
+    }
+
+    /// Networks that the admin wrote. The cluster's own ranges are cut out of wider ones; a network inside them is
+    /// taken as it is, because the admin may mean nodes or Services.
+    fn admin_networks(&self, what: &str, cidrs: &[Cidr], direction: FlowDirection) -> Result<End, Problem> {
+        let mut peers = Vec::with_capacity(cidrs.len());
+        for cidr in cidrs {
+            let Some(network) = cidr.network() else {
+                let rule = pick(direction, &rules::EGRESS_CIDR, &rules::INGRESS_CIDR);
+                let message = format!("{what}: {:?} is not a network without host bits", cidr.0);
+                return Err(Problem::unresolved(rule, message, "ask the admin to mend the policy"));
+            };
+            if network.prefix_len() == 0 {
+                let rule = pick(direction, &rules::EGRESS_ANY_ADDRESS, &rules::INGRESS_ANY_ADDRESS);
+                let message = format!("{what}: {:?} is every address there is", cidr.0);
+                return Err(Problem::refused(rule, message, "ask the admin to name networks"));
+            }
+            let mut except = self.ranges.clone();
+            except.retain(|range| *range != network && network.contains(range));
+            except.sort_unstable();
+            except.dedup();
+            peers.push(Peer::Network { cidr: network, except });
+        }
+        peers.sort();
+        peers.dedup();
+        Ok(End {
+            peers,
+            note: String::new(),
+        })
+    }
+}
+
+/// The ports of a catalogue entry.
+pub(in crate::network) fn service_ports(entry: &CatalogueService) -> Result<PortSet, Problem> {
+    PortSet::written(&entry.ports).map_err(|error| {
+        let message = format!("service {:?}: {error}", entry.name);
+        Problem::unresolved(rules::EGRESS_PORT, message, "ask the admin to mend the policy")
+    })
+}
+
+/// The ports that a source reaches. What a person wrote at either end limits it; without a word it is what the runtime
+/// has for that kind of source. `None` for an automatic source that this runtime has nothing for.
+fn source_ports(
+    workload: &Workload,
+    entry: &Source,
+    written: Option<&PortSet>,
+    flow: &Declared<'_>,
+) -> Result<Option<PortSet>, Problem> {
+    let name = &entry.name;
+    let limit = entry
+        .ports
+        .as_deref()
+        .map(PortSet::written)
+        .transpose()
+        .map_err(|error| {
+            let message = format!("source {name:?}: {error}");
+            Problem::unresolved(rules::INGRESS_PORT, message, "ask the admin to mend the policy")
+        })?;
+    let own = match (written, entry.kind) {
+        (Some(ports), _) => Some(ports.clone()),
+        (None, SourceKind::Scraper) => metrics_ports(workload),
+        (None, _) => None,
+    };
+    let ports = match (own, limit) {
+        (Some(own), Some(limit)) => {
+            let both = own.intersection(&limit);
+            if both.is_empty() && !own.is_empty() {
+                let message = format!("source {name:?} may reach {limit}, the workload offers {own}");
+                return Err(Problem::refused(
+                    rules::INGRESS_PORT,
+                    message,
+                    "ask the admin to add the port",
+                ));
+            }
+            both
+        }
+        (Some(ports), None) | (None, Some(ports)) => ports,
+        (None, None) => preset(workload.runtime).for_source(entry.kind),
+    };
+    match (ports.is_empty(), entry.kind) {
+        (false, _) => Ok(Some(ports)),
+        (true, SourceKind::Scraper) => {
+            let message = format!("no metrics port declared, so source {name:?} reaches none");
+            let fix = "set spec.network.metricsPorts";
+            Err(Problem::unresolved(rules::NO_METRICS_PORT, message, fix))
+        }
+        (true, _) if flow.automatic => Ok(None),
+        (true, _) => Err(no_port(flow)),
+    }
+}
+
+/// The metrics ports that the author wrote; an invalid number is left to the schema.
+fn metrics_ports(workload: &Workload) -> Option<PortSet> {
+    let written = workload.network.as_ref()?.metrics_ports.as_ref()?;
+    let ports = written
+        .iter()
+        .filter_map(|port| u16::try_from(*port).ok().filter(|port| *port > 0));
+    Some(PortSet::single(
+        ports.map(|port| (crate::api::network::Protocol::TCP, port)),
+    ))
+}
+
+fn no_port(flow: &Declared<'_>) -> Problem {
+    let rule = pick(flow.direction, &rules::EGRESS_NO_PORT, &rules::INGRESS_NO_PORT);
+    let message = format!("{}: no end names a port, and the runtime has none", flow.name);
+    Problem::unresolved(rule, message, "add `ports`")
+}
+
+/// The other end has not declared the flow.
+fn one_sided(silent: &Workload, list: &str, wanted: &WorkloadKey) -> Problem {
+    let WorkloadKey { namespace, name } = wanted;
+    Problem::awaiting(
+        format!("AiWorkload {} does not declare this flow yet", silent.key),
+        format!("its owner adds `{list}: [{{workload: {{name: {name}, namespace: {namespace}}}}}]`"),
+    )
+}
+
+fn pods(namespace: &str, labels: Option<&PodLabels>) -> Peer {
+    Peer::Pods {
+        namespace: namespace.to_owned(),
+        labels: owned(labels),
+    }
+}
+
+fn opening(flow: &Declared<'_>, peers: Vec<Peer>, ports: PortSet) -> Opening {
+    Opening {
+        name: flow.name.clone(),
+        peers,
+        ports,
+    }
+}
+
+impl From<Opening> for Outcome {
+    fn from(opening: Opening) -> Self {
+        Self {
+            openings: vec![opening],
+            note: String::new(),
+        }
+    }
+}

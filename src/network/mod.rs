@@ -1,0 +1,14 @@
+//! The network leg. Pure: data in, data out; no client, no clock, no environment, no randomness.
+//!
+//! [`world`] is what is known, [`validate`] and [`flows`] say what of it may be open, [`policies`] renders exactly that,
+//! [`drift`] compares it with what is stored, and [`reach`] judges the whole set of policies, those of others included.
+
+pub mod drift;
+pub mod flows;
+pub mod policies;
+pub mod ports;
+pub mod presets;
+pub mod reach;
+pub mod rules;
+pub mod validate;
+pub mod world;

@@ -1,0 +1,192 @@
+//! The NetworkPolicies to write. One default deny for each stage namespace, one allow for each workload, one for each
+//! catalogue service in a shared namespace.
+//!
+//! NetworkPolicy only adds: nothing here can take away what a policy of somebody else allows. That is for
+//! [`reach`](super::reach) to see.
+
+mod object;
+mod services;
+
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule};
+
+use crate::api::names;
+use crate::api::network::Protocol;
+use crate::api::stage::NamespaceStage;
+
+use self::object::{Direction, in_workload, object, peer, ports, selecting};
+use super::flows::{Opening, Peer, Resolver};
+use super::ports::PortSet;
+use super::validate;
+use super::world::{DnsAt, DnsPeer, Workload, WorkloadKey, World};
+
+/// Everything that is wanted in a namespace, as if it were enforced, sorted by name; nothing without a stage.
+pub fn namespace(world: &World, namespace: &str) -> Vec<NetworkPolicy> {
+    in_namespace(&Resolver::new(world), namespace)
+}
+
+/// Everything that is wanted in every namespace, sorted by namespace and name. Cheaper than asking one by one.
+pub fn all(world: &World) -> Vec<NetworkPolicy> {
+    let resolver = Resolver::new(world);
+    let services = services::by_namespace(&resolver);
+    let mut policies = Vec::with_capacity(world.namespaces.len() + world.workloads.len());
+    for (name, found) in &world.namespaces {
+        match found.stage {
+            None => {}
+            Some(NamespaceStage::Shared) => {
+                let first = policies.len();
+                policies.push(deny(name, NamespaceStage::Shared));
+                policies.extend(services.get(name.as_str()).into_iter().flatten().cloned());
+                sort(&mut policies[first..]);
+            }
+            Some(_) => policies.extend(in_namespace(&resolver, name)),
+        }
+    }
+    policies
+}
+
+fn in_namespace(resolver: &Resolver<'_>, namespace: &str) -> Vec<NetworkPolicy> {
+    let world = resolver.world();
+    let Some(stage) = world.stage_of(namespace) else {
+        return Vec::new();
+    };
+    let mut policies = vec![deny(namespace, stage)];
+    if stage == NamespaceStage::Shared {
+        policies.extend(services::by_namespace(resolver).remove(namespace).unwrap_or_default());
+    } else {
+        let dns = world.dns();
+        let workloads = world.workloads_in(namespace);
+        policies.extend(workloads.filter_map(|workload| allow(resolver, workload, &dns)));
+    }
+    sort(&mut policies);
+    policies
+}
+
+fn sort(policies: &mut [NetworkPolicy]) {
+    policies.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+}
+
+/// The default deny of a namespace: all pods, both directions; only what comes in where the stage is shared, because
+/// shared services connect to the world outside.
+pub fn deny(namespace: &str, stage: NamespaceStage) -> NetworkPolicy {
+    let directions: &[Direction] = match stage {
+        NamespaceStage::Training | NamespaceStage::Evaluation | NamespaceStage::Inference => {
+            &[Direction::Ingress, Direction::Egress]
+        }
+        NamespaceStage::Shared => &[Direction::Ingress],
+    };
+    object(
+        namespace,
+        names::DENY_POLICY.to_owned(),
+        selecting([]),
+        directions,
+        Vec::new(),
+        Vec::new(),
+    )
+}
+
+/// The allow of one workload; `None` when there is no such workload or it is refused.
+pub fn workload(world: &World, key: &WorkloadKey) -> Option<NetworkPolicy> {
+    allow(&Resolver::new(world), world.workloads.get(key)?, &world.dns())
+}
+
+/// The name of a workload's policy. Workloads have DNS labels for names, so none of these is that of the deny.
+pub fn workload_policy_name(workload: &str) -> String {
+    format!("{}{workload}", names::WORKLOAD_POLICY_PREFIX)
+}
+
+/// The same policy without a rule: how an allow is withdrawn. Deleting it at once would leave pods open for a moment on
+/// CNIs that program deletions late, and would leave nothing to see of what happened.
+#[must_use]
+pub fn emptied(policy: &NetworkPolicy) -> NetworkPolicy {
+    let mut emptied = policy.clone();
+    if let Some(spec) = &mut emptied.spec {
+        spec.ingress = Some(Vec::new());
+        spec.egress = Some(Vec::new());
+    }
+    emptied
+}
+
+fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Option<NetworkPolicy> {
+    if !validate::accepts(resolver.world(), workload) {
+        return None;
+    }
+    let WorkloadKey { namespace, name } = &workload.key;
+    let flows = resolver.resolve(workload);
+
+    let mut ingress = vec![NetworkPolicyIngressRule {
+        from: Some(vec![object::own_pods(name)]),
+        ports: Some(Vec::new()),
+    }];
+    ingress.extend(flows.ingress.iter().map(|opening| NetworkPolicyIngressRule {
+        from: Some(peers(opening)),
+        ports: Some(ports(&opening.ports)),
+    }));
+
+    let mut egress = vec![NetworkPolicyEgressRule {
+        to: Some(vec![object::own_pods(name)]),
+        ports: Some(Vec::new()),
+    }];
+    egress.extend(dns_rules(dns));
+    egress.extend(flows.egress.iter().map(|opening| NetworkPolicyEgressRule {
+        to: Some(peers(opening)),
+        ports: Some(ports(&opening.ports)),
+    }));
+
+    let directions = &[Direction::Ingress, Direction::Egress];
+    let name = workload_policy_name(name);
+    Some(object(
+        namespace,
+        name,
+        in_workload(&workload.key.name),
+        directions,
+        ingress,
+        egress,
+    ))
+}
+
+fn peers(opening: &Opening) -> Vec<k8s_openapi::api::networking::v1::NetworkPolicyPeer> {
+    opening.peers.iter().map(peer).collect()
+}
+
+/// DNS to the servers that were detected or named. "Port 53 to anywhere" would be a path to every stage.
+fn dns_rules(dns: &[DnsPeer]) -> Vec<NetworkPolicyEgressRule> {
+    let mut servers: Vec<(PortSet, Vec<Peer>)> = dns
+        .iter()
+        .map(|server| (dns_ports(server), dns_peers(server)))
+        .filter(|(ports, peers)| !ports.is_empty() && !peers.is_empty())
+        .collect();
+    servers.sort();
+    servers.dedup();
+    servers
+        .iter()
+        .map(|(numbers, peers)| NetworkPolicyEgressRule {
+            to: Some(peers.iter().map(peer).collect()),
+            ports: Some(ports(numbers)),
+        })
+        .collect()
+}
+
+/// The ports of DNS servers, over both protocols.
+pub(super) fn dns_ports(server: &DnsPeer) -> PortSet {
+    let both = |port: &u16| [(Protocol::TCP, *port), (Protocol::UDP, *port)];
+    PortSet::single(server.ports.iter().flat_map(both))
+}
+
+fn dns_peers(server: &DnsPeer) -> Vec<Peer> {
+    match &server.at {
+        DnsAt::Pods { namespace, labels } => vec![Peer::Pods {
+            namespace: namespace.clone(),
+            labels: labels.clone(),
+        }],
+        DnsAt::Addresses(networks) => {
+            let network = |cidr: &ipnet::IpNet| Peer::Network {
+                cidr: cidr.trunc(),
+                except: Vec::new(),
+            };
+            let mut peers: Vec<Peer> = networks.iter().map(network).collect();
+            peers.sort();
+            peers.dedup();
+            peers
+        }
+    }
+}

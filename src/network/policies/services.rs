@@ -1,0 +1,62 @@
+//! The far side of catalogue services: what may come into a shared namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule};
+
+use crate::api::names;
+use crate::api::network::CatalogueService;
+use crate::network::flows::{Peer, Resolver, service_ports};
+use crate::network::world::{WorkloadKey, owned};
+
+use super::object::{Direction, object, peer, ports, selecting};
+
+/// Most peers of one policy: an object of 400 peers has about 100 KiB, far from what etcd refuses.
+const PEERS: usize = 400;
+
+/// The policies of all shared namespaces, from one pass over the workloads.
+pub(super) fn by_namespace<'w>(resolver: &Resolver<'w>) -> BTreeMap<&'w str, Vec<NetworkPolicy>> {
+    let world = resolver.world();
+    let mut users: BTreeMap<&str, BTreeSet<&WorkloadKey>> = BTreeMap::new();
+    for (key, workload) in &world.workloads {
+        for entry in resolver.shared_services(workload) {
+            users.entry(&entry.name).or_default().insert(key);
+        }
+    }
+    let mut policies: BTreeMap<&str, Vec<NetworkPolicy>> = BTreeMap::new();
+    for entry in resolver.shared_entries() {
+        let (Some(users), Some(namespace)) = (users.remove(&*entry.name), entry.to.namespace.as_deref()) else {
+            continue;
+        };
+        let users: Vec<&WorkloadKey> = users.into_iter().collect();
+        policies.entry(namespace).or_default().extend(
+            users
+                .chunks(PEERS)
+                .enumerate()
+                .filter_map(|(index, users)| ingress(entry, index, users)),
+        );
+    }
+    policies
+}
+
+/// What may come to one service. Further policies of the same service end in `.2`, `.3`: an entry's name has no dot, so
+/// none of them is the first policy of another entry.
+fn ingress(entry: &CatalogueService, index: usize, users: &[&WorkloadKey]) -> Option<NetworkPolicy> {
+    let number = if index == 0 {
+        String::new()
+    } else {
+        format!(".{}", index + 1)
+    };
+    let rule = NetworkPolicyIngressRule {
+        from: Some(users.iter().map(|key| peer(&Peer::Workload((*key).clone()))).collect()),
+        ports: Some(ports(&service_ports(entry).ok()?)),
+    };
+    Some(object(
+        entry.to.namespace.as_deref()?,
+        format!("{}{}{number}", names::SERVICE_POLICY_PREFIX, entry.name),
+        selecting(owned(entry.to.pod_labels.as_ref())),
+        &[Direction::Ingress],
+        vec![rule],
+        Vec::new(),
+    ))
+}
