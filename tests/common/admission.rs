@@ -110,7 +110,11 @@ impl Cluster {
             apply(&admin, definition).await;
         }
         for namespace in [names::DEFAULT_NAMESPACE, names::CANARY_NAMESPACE] {
-            apply(&admin, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await;
+            apply(
+                &admin,
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+            )
+            .await;
         }
         let labels = canary_labels();
         let labelled = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": names::CANARY_NAMESPACE, "labels": labels}});
@@ -154,7 +158,8 @@ impl Cluster {
                    "subjects": [{"kind": "ServiceAccount", "name": names::CANARY_ACCOUNT, "namespace": names::DEFAULT_NAMESPACE}]}),
         )
         .await;
-        self.seal(names::CANARY_NAMESPACE, "training", names::DEFAULT_WORKLOAD).await;
+        self.seal(names::CANARY_NAMESPACE, "training", names::DEFAULT_WORKLOAD)
+            .await;
         self.default_account(names::CANARY_NAMESPACE).await;
     }
 
@@ -190,10 +195,22 @@ impl Cluster {
         let admin = self.admin();
         let set = self.set();
         for policy in &set.policies {
-            apply(&admin, typed("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", policy)).await;
+            apply(
+                &admin,
+                typed("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", policy),
+            )
+            .await;
         }
         for binding in &set.bindings {
-            apply(&admin, typed("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", binding)).await;
+            apply(
+                &admin,
+                typed(
+                    "admissionregistration.k8s.io/v1",
+                    "ValidatingAdmissionPolicyBinding",
+                    binding,
+                ),
+            )
+            .await;
         }
     }
 
@@ -286,7 +303,10 @@ impl Cluster {
     }
 
     pub async fn uid(&self, namespace: &str) -> String {
-        let found = objects(&self.admin(), "v1", "Namespace", None).get(namespace).await.unwrap();
+        let found = objects(&self.admin(), "v1", "Namespace", None)
+            .get(namespace)
+            .await
+            .unwrap();
         found.metadata.uid.unwrap()
     }
 
@@ -307,10 +327,22 @@ impl Cluster {
             Err(Error::Api(status)) if status.code == 403 => status.message.clone(),
             other => panic!("expected a refusal by {policy} for {rule}, got {other:?}"),
         };
-        let door = format!("ValidatingAdmissionPolicy '{policy}' with binding '{policy}-deny' denied request: [cloison {hash}] ");
-        let said = message.split_once(&door).unwrap_or_else(|| panic!("not refused by {policy}: {message}")).1;
-        assert!(said.split("; ").any(|part| part.starts_with(&format!("{rule} "))), "{rule} is not named: {said}");
-        assert!(!said.contains('\n') && said.len() <= 900, "{} bytes: {said}", said.len());
+        let door = format!(
+            "ValidatingAdmissionPolicy '{policy}' with binding '{policy}-deny' denied request: [cloison {hash}] "
+        );
+        let said = message
+            .split_once(&door)
+            .unwrap_or_else(|| panic!("not refused by {policy}: {message}"))
+            .1;
+        assert!(
+            said.split("; ").any(|part| part.starts_with(&format!("{rule} "))),
+            "{rule} is not named: {said}"
+        );
+        assert!(
+            !said.contains('\n') && said.len() <= 900,
+            "{} bytes: {said}",
+            said.len()
+        );
         said.to_owned()
     }
 }
@@ -368,30 +400,60 @@ pub async fn create(client: &Client, object: Value) -> Answered {
 
 /// Asks whether an object could be created.
 pub async fn try_create(client: &Client, object: Value) -> Answered {
-    create_with(client, object, &PostParams { dry_run: true, ..PostParams::default() }).await
+    create_with(
+        client,
+        object,
+        &PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        },
+    )
+    .await
 }
 
 async fn create_with(client: &Client, object: Value, params: &PostParams) -> Answered {
     let (version, kind, namespace) = place(&object);
     let object: DynamicObject = serde_json::from_value(object).unwrap();
-    objects(client, &version, &kind, namespace.as_deref()).create(params, &object).await
+    objects(client, &version, &kind, namespace.as_deref())
+        .create(params, &object)
+        .await
 }
 
 /// A JSON merge patch.
-pub async fn patch(client: &Client, version: &str, kind: &str, namespace: Option<&str>, name: &str, change: Value) -> Answered {
+pub async fn patch(
+    client: &Client,
+    version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+    change: Value,
+) -> Answered {
     objects(client, version, kind, namespace)
         .patch(name, &PatchParams::default(), &Patch::Merge(change))
         .await
 }
 
 /// A JSON merge patch of the status subresource.
-pub async fn patch_status(client: &Client, version: &str, kind: &str, namespace: Option<&str>, name: &str, change: Value) -> Answered {
+pub async fn patch_status(
+    client: &Client,
+    version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+    change: Value,
+) -> Answered {
     objects(client, version, kind, namespace)
         .patch_status(name, &PatchParams::default(), &Patch::Merge(change))
         .await
 }
 
-pub async fn delete(client: &Client, version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Result<(), Error> {
+pub async fn delete(
+    client: &Client,
+    version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<(), Error> {
     objects(client, version, kind, namespace)
         .delete(name, &DeleteParams::default())
         .await
@@ -445,4 +507,24 @@ fn merge(into: &mut Value, change: &Value) {
         }
         (into, change) => *into = change.clone(),
     }
+}
+
+/// Waits until a request passes.
+pub async fn eventually_ok<T, F: Future<Output = Result<T, Error>>>(what: &str, attempt: impl Fn() -> F) -> T {
+    eventually(SOON, what, attempt).await.unwrap()
+}
+
+/// Waits until a request is refused by `cloison-pod` under a rule, and returns what was said.
+pub async fn eventually_refused<T: Debug, F: Future<Output = Result<T, Error>>>(
+    cluster: &Cluster,
+    rule: &str,
+    attempt: impl Fn() -> F,
+) -> String {
+    let answer = eventually(SOON, "a refusal", async || match attempt().await {
+        Err(Error::Api(status)) if status.message.contains(&format!("{rule} ")) => Ok(Error::Api(status)),
+        other => Err(format!("{other:?}")),
+    })
+    .await
+    .unwrap();
+    cluster.refused(Err::<T, _>(answer), "cloison-pod", rule)
 }
