@@ -1,6 +1,7 @@
 //! What every reconcile shares.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -19,6 +20,7 @@ use super::analysis::Analysed;
 use super::backoff::Backoff;
 use super::evidence::Evidence;
 use super::judge::Hold;
+use super::patience::Patience;
 use super::triggers::Triggers;
 use super::withdrawals::Withdrawals;
 use super::writer::Writer;
@@ -86,6 +88,10 @@ pub struct Context {
     pub facts: watch::Receiver<ClusterNetwork>,
     /// What was last written, for reads that come before the watch has seen it.
     pub written: Mutex<HashMap<ObjectRef<AiWorkload>, (String, AiWorkloadStatus)>>,
+    /// What the policies placed so far were meant to say, by namespace and name, as a hash.
+    meant: Mutex<HashMap<(String, String), u64>>,
+    /// Who is waited for before anything is said.
+    pub patience: Patience,
     /// What was last said about a namespace, so that it is said once.
     pub said: Mutex<BTreeMap<String, String>>,
     /// The hash of the admission policies in force, empty before the first were generated.
@@ -141,6 +147,8 @@ impl Context {
             unmodelled: parts.unmodelled,
             facts: parts.facts,
             written: Mutex::default(),
+            meant: Mutex::default(),
+            patience: Patience::default(),
             said: Mutex::default(),
             policy_hash: parts.policy_hash,
             world: RwLock::new((0, Arc::default())),
@@ -232,6 +240,16 @@ impl Context {
         self.caches
             .network_policies
             .get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Remembers what a policy is meant to say; true when it was meant to say the same before.
+    pub fn placed(&self, desired: &NetworkPolicy) -> bool {
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_string(desired).unwrap_or_default().hash(&mut hasher);
+        let meant = hasher.finish();
+        let key = (desired.namespace().unwrap_or_default(), desired.name_any());
+        let mut known = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key, meant) == Some(meant)
     }
 
     /// The time. The only clock of the controller; pure code gets it as an argument.

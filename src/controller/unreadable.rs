@@ -35,7 +35,7 @@ impl Reporter {
                     say(&client, &object).await;
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         Self { queue, metrics }
     }

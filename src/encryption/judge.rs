@@ -4,8 +4,6 @@
 //! replica that writes it disproves the claim whatever else is unknown. Everything that could hide such a replica comes
 //! next and gives `Unknown`. `True` is what is left.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::canary::Shows;
@@ -238,19 +236,13 @@ fn attested(finding: Finding, attestation: Option<&Attestation>, now: &Time) -> 
     }
 }
 
-/// Who runs with which file, if they differ. An API server that does not say (before 1.34, or without a file) is left
-/// out: its writes speak for it.
+/// Who runs with which file, if they differ.
 fn divergence(view: &View<'_>) -> Option<String> {
-    let mut files: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for seen in &view.seen {
-        if let Some(hash) = seen.scrape.configuration_hash.as_deref() {
-            files.entry(hash).or_default().push(seen.name());
-        }
-    }
+    let files = view.files();
     (files.len() > 1).then(|| {
         let each: Vec<String> = files
             .into_iter()
-            .map(|(hash, names)| format!("{} has {}", list(names), short(hash)))
+            .map(|(hash, names)| format!("{} has {}", list(names), hash.map_or("none", short)))
             .collect();
         each.join("; ")
     })

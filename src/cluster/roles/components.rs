@@ -6,6 +6,7 @@ use crate::api::names::{
     ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ACCOUNT,
     CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP,
 };
+use crate::network::foreign::FOREIGN_KINDS;
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const LEASES: &str = "coordination.k8s.io";
@@ -64,7 +65,7 @@ fn controller() -> Component {
 }
 
 fn controller_reads() -> Vec<Rule> {
-    let unmodelled = "served kinds of policies that the analysis does not model: where there is one, nothing is known";
+    let foreign = "a kind of policy that the analysis does not model: where there is one, nothing is claimed";
     let mut rules = vec![
         Rule::new("", &["pods"], &READ, "who runs where: the analysis of real pods"),
         Rule::new(
@@ -107,28 +108,7 @@ fn controller_reads() -> Vec<Rule> {
         )
         .named([CONTROLLER_ROLE]),
     ];
-    let kinds: [(&str, &[&str]); 6] = [
-        (
-            "cilium.io",
-            &["ciliumclusterwidenetworkpolicies", "ciliumnetworkpolicies"],
-        ),
-        ("crd.antrea.io", &["clusternetworkpolicies", "networkpolicies"]),
-        ("crd.projectcalico.org", &["globalnetworkpolicies", "networkpolicies"]),
-        ("k8s.cni.cncf.io", &["multi-networkpolicies"]),
-        (
-            "networking.k8s.aws",
-            &["applicationnetworkpolicies", "clusternetworkpolicies"],
-        ),
-        (
-            "policy.networking.k8s.io",
-            &[
-                "adminnetworkpolicies",
-                "baselineadminnetworkpolicies",
-                "clusternetworkpolicies",
-            ],
-        ),
-    ];
-    rules.extend(kinds.map(|(group, resources)| Rule::new(group, resources, &["list"], unmodelled)));
+    rules.extend(FOREIGN_KINDS.map(|kind| Rule::new(kind.group, &[kind.plural], &["list"], foreign)));
     rules
 }
 
@@ -158,15 +138,15 @@ fn controller_writes() -> Vec<Rule> {
         Rule::new(
             ADMISSION,
             &["validatingadmissionpolicies"],
-            &["create", "patch", "delete"],
-            "writes its own policies and no other",
+            &["create", "patch", "update", "delete"],
+            "writes its own policies and no other; `update` takes off what an apply cannot",
         )
         .named(ADMISSION_POLICIES),
         Rule::new(
             ADMISSION,
             &["validatingadmissionpolicybindings"],
-            &["create", "patch", "delete"],
-            "writes its own bindings and no other",
+            &["create", "patch", "update", "delete"],
+            "writes its own bindings and no other; `update` takes off what an apply cannot",
         )
         .named(bindings),
         Rule::new(

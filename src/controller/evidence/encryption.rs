@@ -20,7 +20,7 @@ use super::Gathering;
 use crate::api::encryption::{ApiServers, Attestation, SecretEncryptionSpec};
 use crate::api::names;
 use crate::cluster::api_servers::{self, Address, CanaryToken, Error, PinnedApiServer};
-use crate::encryption::{Canary, EncryptionProof, Leases, Memory, Observation, Reading, judge};
+use crate::encryption::{Canary, EncryptionProof, Leases, Memory, Observation, Reading, Write, judge};
 
 /// Endpoints are listed again after this even if every API server is accounted for.
 const ENDPOINTS_INTERVAL: Duration = Duration::from_secs(30);
@@ -151,7 +151,7 @@ impl<'a> Observer<'a> {
             self.dial_again(&observation).await;
             observation = self.list_leases(settings).await?;
         }
-        if self.write_canaries().await {
+        if observation.may_write() && self.write_canaries().await {
             observation = self.list_leases(settings).await?;
         }
         Ok(observation)
@@ -272,26 +272,29 @@ impl<'a> Observer<'a> {
     /// Writes the canary Secret through every API server whose present state was not tried yet. One after the other:
     /// each write is to be the only one of ours between its two scrapes.
     async fn write_canaries(&mut self) -> bool {
-        let mut wrote = false;
+        let mut tried = false;
         for held in &mut self.connections {
             let Reading::Seen(before) = &held.reading else { continue };
             if !self.memory.due(before, self.origin.elapsed()) {
                 continue;
             }
-            wrote = true;
-            let refused = write_canary(&held.server, &self.gathering.namespace).await.err();
+            tried = true;
+            let write = match write_canary(&held.server, &self.gathering.namespace).await {
+                Ok(()) => Write::Done,
+                Err(error) => Write::Refused(error.to_string()),
+            };
             let after = held.server.read().await;
             if let Reading::Seen(after) = &after {
                 let canary = Canary {
                     before: before.clone(),
-                    refused: refused.map(|error| error.to_string()),
+                    write,
                     after: after.clone(),
                 };
                 self.memory.record(canary, self.origin.elapsed());
             }
             held.reading = after;
         }
-        wrote
+        tried
     }
 }
 

@@ -14,12 +14,12 @@ fn images(root: &str) -> String {
     let of = |field: &str| {
         format!(
             "(has({root}.{field}) ? {root}.{field}.filter(c, has(c.image)).map(c, {{'at': 'container \"' + c.name + \
-             '\"', 'ref': c.image}}) : [])"
+             '\"', 'ref': string(c.image)}}) : [])"
         )
     };
     format!(
         "{} + {} + {} + (has({root}.volumes) ? {root}.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, \
-         {{'at': 'volume \"' + v.name + '\"', 'ref': v.image.reference}}) : [])",
+         {{'at': 'volume \"' + v.name + '\"', 'ref': string(v.image.reference)}}) : [])",
         of("containers"),
         of("initContainers"),
         of("ephemeralContainers")
