@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::admission_objects::{self, Stored};
 use super::context::Context;
 use super::error::{Class, Error};
+use super::evidence::admission::Expected;
 use super::judge::{Hold, Proof};
 use super::proofs;
 use crate::admission::{Operator, PolicySet, generate};
@@ -30,7 +31,7 @@ use crate::cluster::telemetry::ConditionLabels;
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// What the cluster pass hands to the canaries.
-pub type InForce = watch::Sender<Option<Arc<PolicySet>>>;
+pub type InForce = watch::Sender<Option<Arc<Expected>>>;
 
 /// Passes for ever: on every change, and after failures with growing waits.
 pub async fn run(ctx: Arc<Context>, in_force: InForce, hash: watch::Sender<String>) {
@@ -107,15 +108,15 @@ async fn pass(
     };
     let set = generate(&policy.spec, &operator, Context::now());
     place(ctx, owner, stored, &set).await?;
-    let set = Arc::new(set);
+    let expected = Arc::new(Expected::new(&set, &policy.spec, Context::now()));
     hash.send_if_modified(|hash| {
         let changed = *hash != set.hash;
         hash.clone_from(&set.hash);
         changed
     });
-    in_force.send_if_modified(|now| {
-        let changed = now.as_ref().is_none_or(|now| now.hash != set.hash);
-        *now = Some(set.clone());
+    in_force.send_if_modified(|known| {
+        let changed = known.as_ref() != Some(&expected);
+        *known = Some(expected);
         changed
     });
     report(ctx, &policy, Some(&set), None).await

@@ -16,6 +16,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::caches::Cached;
 use super::context::{Context, Parts};
 use super::error::{Class, Error};
+use super::evidence::admission::Expected;
 use super::evidence::encryption::EncryptionSettings;
 use super::evidence::{self, Evidence, Gathering};
 use super::stores::{self, Watches};
@@ -102,8 +103,7 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
         namespace: settings.namespace.clone(),
         evidence,
     };
-    tasks.spawn(observe_encryption(ctx.clone(), gathering.clone()));
-    let _ = in_force_rx;
+    tasks.spawn(gather(ctx.clone(), gathering, in_force_rx));
     tasks.spawn(controller(
         ctx.clone(),
         ctx.caches.namespaces.clone(),
@@ -237,8 +237,9 @@ async fn on_evidence(ctx: Arc<Context>, index: Index) {
     std::future::pending().await
 }
 
-/// Looks at the encryption of Secrets as `SecretEncryption` says, or as its defaults say while there is none.
-async fn observe_encryption(ctx: Arc<Context>, gathering: Gathering) {
+/// Gathers the evidence: about Secrets as `SecretEncryption` says, or as its defaults say while there is none, and about
+/// the admission policies in force.
+async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiver<Option<Arc<Expected>>>) {
     let settings = |ctx: &Context| {
         let found = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
         found.map_or_else(EncryptionSettings::default, |found| {
@@ -259,5 +260,5 @@ async fn observe_encryption(ctx: Arc<Context>, gathering: Gathering) {
             });
         }
     };
-    tokio::join!(follow, evidence::encryption::run(gathering, current));
+    tokio::join!(follow, evidence::run(gathering, current, in_force));
 }

@@ -30,27 +30,16 @@ impl Finding {
 
 type Check = fn(&View<'_>) -> Option<Finding>;
 
-/// In the order in which they decide.
-const CHECKS: [Check; 11] = [
-    plaintext,
-    hidden,
-    anonymous,
-    unidentified,
-    shared,
-    stranger,
-    uncovered,
-    unreached,
-    divergent,
-    unproven,
-    unreadable_counters,
-];
+/// Everything that could hide an API server, in the order in which it is told.
+const BARRIER: [Check; 6] = [anonymous, unidentified, shared, stranger, uncovered, unreached];
 
 /// Judges what was gathered. Total and deterministic: the same observation gives the same words.
 pub fn judge(seen: &Observation, now: &Time) -> EncryptionProof {
     let view = View::of(seen);
-    let finding = CHECKS
-        .iter()
-        .find_map(|check| check(&view))
+    let first = |checks: &[Check]| checks.iter().find_map(|check| check(&view));
+    let finding = first(&[plaintext, hidden])
+        .or_else(|| first(&BARRIER))
+        .or_else(|| first(&[divergent, unproven, unreadable_counters]))
         .unwrap_or_else(|| proven(&view));
     let Finding { truth, reason, message } = attested(finding, seen.attestation.as_ref(), now);
     EncryptionProof {
@@ -61,6 +50,14 @@ pub fn judge(seen: &Observation, now: &Time) -> EncryptionProof {
         degraded: degraded(&view),
         at: now.clone(),
     }
+}
+
+/// Whether some API server may exist that did not answer, with the reason and a message. Metrics that are hidden are no
+/// such thing: that API server answered.
+pub fn barrier(seen: &Observation) -> Option<(&'static str, String)> {
+    let view = View::of(seen);
+    let found = BARRIER.iter().find_map(|check| check(&view))?;
+    Some((found.reason, found.message))
 }
 
 /// One replica that writes plaintext disproves the claim; no barrier is needed for that.
@@ -139,7 +136,7 @@ fn uncovered(view: &View<'_>) -> Option<Finding> {
     let missing: Vec<String> = view
         .leases
         .iter()
-        .filter(|lease| !view.known.contains_key(lease.name.as_str()))
+        .filter(|lease| !view.answered.contains(lease.name.as_str()))
         .map(|lease| lease.name.clone())
         .collect();
     if missing.is_empty() {

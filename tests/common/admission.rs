@@ -2,7 +2,7 @@
 //! real ServiceAccounts with just the rights they need, tenants hold the stock roles, people hold what they are given.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -510,7 +510,7 @@ fn merge(into: &mut Value, change: &Value) {
 }
 
 /// Waits until a request passes.
-pub async fn eventually_ok<T, F: Future<Output = Result<T, Error>>>(what: &str, attempt: impl Fn() -> F) -> T {
+pub async fn eventually_ok<T, E: Display, F: Future<Output = Result<T, E>>>(what: &str, attempt: impl Fn() -> F) -> T {
     eventually(SOON, what, attempt).await.unwrap()
 }
 
