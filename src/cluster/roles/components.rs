@@ -65,7 +65,7 @@ fn controller() -> Component {
 }
 
 fn controller_reads() -> Vec<Rule> {
-    let unmodelled = "served kinds of policies that the analysis does not model: where there is one, nothing is known";
+    let foreign = "a kind of policy that the analysis does not model: where there is one, nothing is claimed";
     let mut rules = vec![
         Rule::new("", &["pods"], &READ, "who runs where: the analysis of real pods"),
         Rule::new(
@@ -108,7 +108,7 @@ fn controller_reads() -> Vec<Rule> {
         )
         .named([CONTROLLER_ROLE]),
     ];
-    rules.extend(FOREIGN_KINDS.map(|kind| Rule::new(kind.group, &[kind.plural], &["list"], unmodelled)));
+    rules.extend(FOREIGN_KINDS.map(|kind| Rule::new(kind.group, &[kind.plural], &["list"], foreign)));
     rules
 }
 
@@ -139,14 +139,14 @@ fn controller_writes() -> Vec<Rule> {
             ADMISSION,
             &["validatingadmissionpolicies"],
             &["create", "patch", "update", "delete"],
-            "writes its own policies and no other",
+            "writes its own policies and no other; `update` takes off what an apply cannot",
         )
         .named(ADMISSION_POLICIES),
         Rule::new(
             ADMISSION,
             &["validatingadmissionpolicybindings"],
             &["create", "patch", "update", "delete"],
-            "writes its own bindings and no other",
+            "writes its own bindings and no other; `update` takes off what an apply cannot",
         )
         .named(bindings),
         Rule::new(
