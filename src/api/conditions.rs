@@ -82,18 +82,17 @@ impl Verdict {
 /// Longest message that is written: a status is read by people.
 const MESSAGE_LIMIT: usize = 1_024;
 
-/// Merges verdicts into a list of conditions, sorted by type. `lastTransitionTime` moves only when a status flips;
-/// conditions of other writers are kept. `now` is given, so the same input gives the same bytes.
-pub fn merge(present: &[Condition], verdicts: &[Verdict], generation: Option<i64>, now: &Time) -> Vec<Condition> {
-    let mut merged: BTreeMap<&str, Condition> = present.iter().map(|c| (c.type_.as_str(), c.clone())).collect();
+/// Turns verdicts into conditions, sorted by type. `lastTransitionTime` moves only when a status flips. Conditions of
+/// other writers are not repeated: a server-side apply leaves them where they are. `now` is given, so the same input
+/// gives the same bytes.
+pub fn conditions(present: &[Condition], verdicts: &[Verdict], generation: Option<i64>, now: &Time) -> Vec<Condition> {
+    let mut written: BTreeMap<&str, Condition> = BTreeMap::new();
     for verdict in verdicts {
-        let old = present.iter().find(|c| c.type_ == verdict.kind);
-        let unchanged = old.is_some_and(|c| c.status == verdict.truth.as_str());
-        let last_transition_time = match old {
-            Some(c) if unchanged => c.last_transition_time.clone(),
+        let last_transition_time = match find(present, verdict.kind) {
+            Some(old) if old.status == verdict.truth.as_str() => old.last_transition_time.clone(),
             _ => now.clone(),
         };
-        merged.insert(
+        written.insert(
             verdict.kind,
             Condition {
                 type_: verdict.kind.to_owned(),
@@ -105,20 +104,17 @@ pub fn merge(present: &[Condition], verdicts: &[Verdict], generation: Option<i64
             },
         );
     }
-    merged.into_values().collect()
+    written.into_values().collect()
 }
 
-/// The conditions whose status differs between two lists: what an event is worth.
+/// The conditions whose status differs between two lists: what an event is worth. A first visit tells of `Ready` and
+/// `Stalled` alone; the others have said nothing yet that could flip.
 pub fn flips<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
-    after
-        .iter()
-        .filter(|new| {
-            before
-                .iter()
-                .find(|old| old.type_ == new.type_)
-                .is_none_or(|old| old.status != new.status)
-        })
-        .collect()
+    let flipped = |new: &&Condition| match find(before, &new.type_) {
+        Some(old) => old.status != new.status,
+        None => [types::READY, types::STALLED].contains(&new.type_.as_str()),
+    };
+    after.iter().filter(flipped).collect()
 }
 
 /// Finds a condition by type.

@@ -27,7 +27,7 @@ use super::text::{AgeRecipient, Contact, ObjectName, Url};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "self.mode != 'Manage' || self.escrow.requirement == 'Waived' || \
+    "rule": "!has(self.mode) || self.mode != 'Manage' || self.escrow.requirement == 'Waived' || \
              (has(self.escrow.recipients) && self.escrow.recipients.size() > 0)",
     "message": "ENC-01/escrow `mode: Manage` needs an entry in `escrow.recipients`, or `escrow.requirement: Waived`",
 }]))]

@@ -67,3 +67,21 @@ pub const CANARY_SECRET: &str = "cloison-encryption-canary";
 /// Group of the virtual verbs asked with CEL's `authorizer`: `assign stages`, `release quarantines`,
 /// `bypass protections`.
 pub const VIRTUAL_GROUP: &str = GROUP;
+
+/// The admission policies the controller writes. The chart's role names each one.
+pub const ADMISSION_POLICIES: [&str; 10] = [
+    "cloison-connect",
+    "cloison-crd",
+    "cloison-guard",
+    "cloison-managed",
+    "cloison-namespace",
+    "cloison-net",
+    "cloison-pod",
+    "cloison-rbac",
+    "cloison-store",
+    "cloison-templates",
+];
+/// A policy's bindings are called `<policy>-<suffix>`, one for each mode of a namespace.
+pub const BINDING_SUFFIXES: [&str; 3] = ["audit", "deny", "warn"];
+/// The ClusterRole of the controller. It owns the admission policies and bindings, so that they go when the release goes.
+pub const CONTROLLER_ROLE: &str = "cloison-controller";

@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
-use super::catalogue::Catalogue;
-pub use super::catalogue::Severity;
+use super::catalogue::{Catalogue, Control};
 use super::id::{ControlId, RuleId};
+use super::vocabulary::Severity;
 
 /// How a result is known. Ordered from nothing to the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -187,7 +187,7 @@ impl Finding {
         let fix = self.fix.as_deref().map(|fix| format!("; {fix}")).unwrap_or_default();
         let reference = Catalogue::builtin()
             .control(self.control())
-            .and_then(super::catalogue::Control::headline)
+            .and_then(Control::headline)
             .map(|reference| format!(" ({reference})"))
             .unwrap_or_default();
         format!("{} {}{fix}{reference}", self.rule, self.message)
@@ -255,4 +255,121 @@ pub fn worst(findings: impl IntoIterator<Item = Finding>, limit: usize) -> Vec<F
 /// there, an escape sequence could rewrite the screen.
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+mod tests {
+    use super::*;
+    use crate::compliance::id::{ECO_02, NET_04, OPS_02, WKL_01};
+
+    fn pod(name: &str) -> Subject {
+        Subject::namespaced("Pod", "vision-train", name)
+    }
+
+    #[test]
+    fn a_line_says_rule_message_fix_and_reference() {
+        let wide = Finding::new(
+            NET_04,
+            pod("a"),
+            r#"egress "10.0.0.0/8" is wider than the policy allows (/16)"#,
+        );
+        assert_eq!(
+            wide.line(),
+            r#"NET-04 egress "10.0.0.0/8" is wider than the policy allows (/16); name a catalogue service instead (ANSSI R26)"#
+        );
+        let ipc = Finding::new(WKL_01.rule("host-ipc"), pod("a"), "spec.hostIPC: not allowed");
+        assert_eq!(
+            ipc.line(),
+            "WKL-01/host-ipc spec.hostIPC: not allowed; remove hostIPC; for NCCL mount emptyDir {medium: Memory} at \
+             /dev/shm (ANSSI R28)"
+        );
+        let waiver = Finding::new(OPS_02, Subject::cluster("Waiver", "w"), "too long").with_fix("shorten it");
+        assert_eq!(waiver.line(), "OPS-02 too long; shorten it (ISO 42001 clause 6.1.3)");
+        assert_eq!(
+            Finding { fix: None, ..waiver }.line(),
+            "OPS-02 too long (ISO 42001 clause 6.1.3)"
+        );
+    }
+
+    #[test]
+    fn what_people_wrote_cannot_break_the_line() {
+        let forged = Finding::new(NET_04, pod("a"), "service \"x\n\u{1b}[2Jok\"").with_fix("a\r\nb");
+        assert_eq!(forged.message, "service \"x  [2Jok\"");
+        assert!(!forged.line().contains(char::is_control));
+    }
+
+    #[test]
+    fn severity_and_fix_come_from_the_rule_then_its_control() {
+        let of = |rule: RuleId| Finding::new(rule, pod("a"), "m");
+        assert_eq!(of(NET_04.into()).severity, Severity::Critical);
+        assert_eq!(of(NET_04.rule("awaiting-peer")).severity, Severity::Info);
+        assert_eq!(
+            of(NET_04.rule("any-address")).fix.as_deref(),
+            Some("name a catalogue service instead")
+        );
+        assert_eq!(of(NET_04.rule("any-address")).control(), NET_04);
+    }
+
+    #[test]
+    fn the_gravest_come_first_and_repetitions_go() {
+        let (net, ipc, eco) = (RuleId::from(NET_04), WKL_01.rule("host-ipc"), RuleId::from(ECO_02));
+        let find = |rule: &RuleId, name: &str, message: &str| Finding::new(rule.clone(), pod(name), message);
+        let field = |path: &str| Location::field(path);
+        let expected = vec![
+            find(&net, "a", "m"),
+            find(&net, "a", "n"),
+            find(&net, "a", "m").at(field("spec.a")),
+            find(&net, "b", "m"),
+            find(&ipc, "a", "m"),
+            find(&eco, "a", "m"),
+        ];
+        let mut mixed = expected.clone();
+        mixed.reverse();
+        mixed.push(expected[2].clone());
+        mixed.swap(0, 3);
+        assert_eq!(worst(mixed.clone(), 10), expected);
+        assert_eq!(worst(mixed, 2), expected[..2]);
+    }
+
+    #[test]
+    fn assurance_is_ordered() {
+        use Assurance::{Declared, Enforced, Observed, Unknown, Verified};
+        assert!(Enforced > Observed && Observed > Verified && Verified > Declared && Declared > Unknown);
+        assert!(Severity::Critical > Severity::High && Severity::Low > Severity::Info);
+    }
+
+    #[test]
+    fn json_spells_the_control_out_and_leaves_gaps_out() {
+        let at = Location::field("spec.hostIPC").in_file("job.yaml", 9, 3);
+        let finding = Finding::new(WKL_01.rule("host-ipc"), pod("a"), "m")
+            .at(at)
+            .with_assurance(Assurance::Enforced);
+        let expected = serde_json::json!({
+            "control": "WKL-01", "rule": "WKL-01/host-ipc", "severity": "Critical",
+            "subject": {"kind": "Pod", "namespace": "vision-train", "name": "a"},
+            "at": {"file": "job.yaml", "line": 9, "column": 3, "field": "spec.hostIPC"},
+            "message": "m", "fix": "remove hostIPC; for NCCL mount emptyDir {medium: Memory} at /dev/shm",
+            "assurance": "Enforced",
+        });
+        assert_eq!(serde_json::to_value(&finding).unwrap(), expected);
+        let bare = Finding {
+            at: None,
+            fix: None,
+            subject: Subject::cluster("Waiver", "w"),
+            ..finding
+        };
+        let bare = serde_json::to_value(bare).unwrap();
+        assert!(bare.get("at").is_none() && bare.get("fix").is_none() && bare["subject"].get("namespace").is_none());
+    }
+
+    #[test]
+    fn places_and_subjects_read_like_paths() {
+        let field = Location::field("spec.stage");
+        assert_eq!(field.to_string(), "spec.stage");
+        assert_eq!(field.in_file("a.yaml", 2, 3).to_string(), "a.yaml:2:3 spec.stage");
+        assert_eq!(Location::default().in_file("a.yaml", 2, 3).to_string(), "a.yaml:2:3");
+        assert_eq!(pod("a").to_string(), "Pod vision-train/a");
+        assert_eq!(Subject::cluster("Waiver", "w").to_string(), "Waiver w");
+    }
 }

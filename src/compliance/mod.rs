@@ -7,8 +7,11 @@ pub mod catalogue;
 pub mod finding;
 pub mod id;
 pub mod mode;
+pub mod reference;
+pub mod vocabulary;
 
-pub use catalogue::{Catalogue, Control, Mechanism, Severity, Source};
+pub use catalogue::{Catalogue, CatalogueError, Control, Rule};
 pub use finding::{Assurance, Finding, Location, Subject, worst};
 pub use id::{ControlId, Family, RuleId};
 pub use mode::{ControlOverride, PerStage};
+pub use vocabulary::{Mechanism, Severity, Source};

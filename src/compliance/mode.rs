@@ -121,3 +121,186 @@ fn built_in(control: &Control, rule: &RuleId, stage: Option<NamespaceStage>) -> 
         .or_else(|| pick(stage, control.per_stage, None))
         .unwrap_or(control.mode)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+mod tests {
+    use ControlMode::{Audit, Off, On};
+    use NamespaceStage::{Evaluation, Inference, Shared, Training};
+
+    use super::*;
+    use crate::compliance::id::{CLU_04, DAT_01, ENC_01, NET_01, SUP_01, WKL_05, WKL_06};
+
+    fn default_modes(id: &str) -> [ControlMode; 4] {
+        let id: RuleId = id.parse().unwrap();
+        assert!(Catalogue::builtin().contains(&id), "{id}");
+        NamespaceStage::ALL.map(|stage| Catalogue::builtin().default_mode(&id, stage))
+    }
+
+    /// The last part of the admission chapter of the design, and the table of rules that would break real workloads.
+    #[test]
+    fn the_defaults_let_real_workloads_live() {
+        let table = [
+            // id                        training  evaluation inference shared
+            ("NET-01/seal", [On, On, On, Off]),
+            ("NET-01/deny", [On, On, On, On]),
+            ("NET-04/awaiting-peer", [Audit, Audit, Audit, Off]),
+            ("NET-06/node-port", [On, On, On, Off]),
+            // Baseline is refused, restricted only scored.
+            ("WKL-01/privileged", [On, On, On, On]),
+            ("WKL-01/host-ipc", [On, On, On, On]),
+            ("WKL-01/capabilities", [On, On, On, On]),
+            ("WKL-01/inline-csi", [On, On, On, On]),
+            ("WKL-08/root", [Audit, Audit, Audit, Audit]),
+            // Digests, own accounts, references to credentials.
+            ("SUP-01/digest", [Audit, Audit, On, Audit]),
+            ("IAM-01/own-account", [Audit, Audit, On, Off]),
+            ("IAM-01/token", [Audit, Audit, On, Off]),
+            ("ENC-04/reference", [Audit, Audit, On, Audit]),
+            ("ENC-04/env-from", [Audit, Audit, On, Audit]),
+            ("ENC-04/literal", [On, On, On, Audit]),
+            // Notebooks live in training.
+            ("WKL-06/exec", [Audit, Audit, On, Audit]),
+            ("WKL-06/attach", [Audit, Audit, On, Audit]),
+            ("WKL-06/port-forward", [Audit, Audit, On, Audit]),
+            ("WKL-06/debug", [Audit, Audit, On, Audit]),
+            ("WKL-06/proxy", [On, On, On, On]),
+            ("IAM-06/token-request", [On, On, On, On]),
+            // Evidence waits for an admin; prohibited uses do not.
+            ("EVD-02", [Audit, Audit, Audit, Off]),
+            ("EVD-06/audit", [Off, Off, Audit, Off]),
+            ("EVD-06/tests", [Off, Audit, Audit, Off]),
+            ("DAT-03", [Audit, Audit, Audit, Off]),
+            ("DAT-01/prohibited", [On, On, On, Off]),
+            ("SUP-03/format", [Audit, Audit, On, Off]),
+        ];
+        for (id, expected) in table {
+            assert_eq!(default_modes(id), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn controls_of_the_cluster_know_no_stage() {
+        assert_eq!(default_modes("CLU-04/managed-object"), [On; 4]);
+        assert_eq!(Catalogue::builtin().default_mode(&CLU_04.into(), None), On);
+        let said = [said(
+            ENC_01,
+            Some(On),
+            PerStage {
+                training: Some(Off),
+                ..PerStage::default()
+            },
+        )];
+        assert_eq!(Catalogue::builtin().effective_mode(&ENC_01.into(), Training, &said), On);
+    }
+
+    fn said(id: impl Into<RuleId>, mode: Option<ControlMode>, per_stage: PerStage) -> ControlOverride {
+        ControlOverride {
+            id: id.into(),
+            mode,
+            per_stage,
+        }
+    }
+
+    fn only(stage: NamespaceStage, mode: ControlMode) -> PerStage {
+        let when = |this| (this == stage).then_some(mode);
+        PerStage {
+            training: when(Training),
+            evaluation: when(Evaluation),
+            inference: when(Inference),
+            shared: when(Shared),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_word_holds() {
+        let mode = |id: &RuleId, stage, said: &[ControlOverride]| Catalogue::builtin().effective_mode(id, stage, said);
+        let (control, digest) = (RuleId::from(SUP_01), SUP_01.rule("digest"));
+        let everywhere = [said(SUP_01, Some(On), PerStage::default())];
+        assert_eq!(mode(&control, Training, &everywhere), On);
+        assert_eq!(
+            mode(&digest, Training, &everywhere),
+            On,
+            "a control's override reaches its rules"
+        );
+
+        let training = [said(SUP_01, None, only(Training, On))];
+        assert_eq!(mode(&digest, Training, &training), On);
+        assert_eq!(
+            mode(&digest, Evaluation, &training),
+            Audit,
+            "other stages keep the built-in mode"
+        );
+        assert_eq!(mode(&digest, Inference, &training), On);
+
+        let both = [
+            said(SUP_01, Some(Off), only(Training, On)),
+            said(SUP_01.rule("digest"), Some(Audit), PerStage::default()),
+        ];
+        assert_eq!(mode(&digest, Training, &both), Audit, "the rule's override wins");
+        assert_eq!(mode(&SUP_01.rule("registry"), Training, &both), On);
+        assert_eq!(mode(&SUP_01.rule("registry"), Inference, &both), Off);
+        assert_eq!(
+            mode(&RuleId::from(NET_01), Inference, &both),
+            On,
+            "others are not touched"
+        );
+    }
+
+    #[test]
+    fn no_override_makes_a_control_apply_elsewhere() {
+        let said = [said(WKL_05, Some(On), PerStage::default())];
+        assert_eq!(
+            Catalogue::builtin().effective_mode(&WKL_05.into(), Training, &said),
+            Off
+        );
+    }
+
+    #[test]
+    fn the_untouchable_are_never_off() {
+        for control in Catalogue::builtin()
+            .controls()
+            .iter()
+            .filter(|control| control.untouchable)
+        {
+            for id in control.rule_ids().chain([control.id.into()]) {
+                for stage in NamespaceStage::ALL
+                    .into_iter()
+                    .filter(|stage| control.cluster || control.applies_to(*stage))
+                {
+                    let all = [
+                        said(id.clone(), Some(Off), only(stage, Off)),
+                        said(control.id, Some(Off), only(stage, Off)),
+                    ];
+                    let (mode, before) = (
+                        Catalogue::builtin().effective_mode(&id, stage, &all),
+                        Catalogue::builtin().default_mode(&id, stage),
+                    );
+                    assert!(mode == before && mode != Off, "{id} in {stage}");
+                }
+            }
+        }
+        let audit = [said(DAT_01, Some(Audit), PerStage::default())];
+        assert_eq!(
+            Catalogue::builtin().effective_mode(&DAT_01.into(), Training, &audit),
+            Audit
+        );
+    }
+
+    #[test]
+    fn what_is_weaker_anywhere_needs_a_reason() {
+        let weakens = |said: ControlOverride| Catalogue::builtin().weakens(&said);
+        assert!(weakens(said(NET_01, Some(Audit), PerStage::default())));
+        assert!(weakens(said(SUP_01, None, only(Inference, Audit))));
+        assert!(!weakens(said(SUP_01, Some(On), PerStage::default())));
+        assert!(weakens(said(SUP_01, None, only(Training, Off))));
+        // The control's own mode in training is Audit already; its rule `proxy` is On there.
+        assert!(weakens(said(WKL_06, None, only(Training, Audit))));
+        assert!(!weakens(said(WKL_06.rule("exec"), None, only(Training, Audit))));
+        assert!(weakens(said(CLU_04, Some(Audit), PerStage::default())));
+        assert!(
+            !weakens(said(CLU_04, Some(Off), PerStage::default())),
+            "not heard, so not weaker"
+        );
+    }
+}

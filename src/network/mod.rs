@@ -5,6 +5,7 @@
 
 pub mod drift;
 pub mod flows;
+pub mod foreign;
 pub mod policies;
 pub mod ports;
 pub mod presets;

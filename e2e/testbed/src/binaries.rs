@@ -1,0 +1,124 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use crate::processes::lock;
+use crate::work_dir::repository;
+use crate::{Error, Minor};
+
+/// A program of the test control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Tool {
+    /// etcd, the database.
+    Etcd,
+    /// kube-apiserver of one minor version.
+    KubeApiserver(Minor),
+    /// kube-controller-manager.
+    KubeControllerManager,
+    /// kubectl.
+    Kubectl,
+    /// Helm 4.
+    Helm,
+    /// kubeconform, which validates manifests against schemas.
+    Kubeconform,
+}
+
+impl Tool {
+    /// The file name in the build folder, which is also the argument of `e2e/toolchain/build`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver(Minor::V1_36) => "kube-apiserver-1.36",
+            Self::KubeApiserver(Minor::V1_33) => "kube-apiserver-1.33",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::Kubectl => "kubectl",
+            Self::Helm => "helm",
+            Self::Kubeconform => "kubeconform",
+        }
+    }
+
+    /// The variable and the file name of the envtest contract. The floor's API server has neither: a
+    /// program given as "the" API server is the newest.
+    fn envtest(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Etcd => Some(("TEST_ASSET_ETCD", "etcd")),
+            Self::KubeApiserver(Minor::V1_36) => Some(("TEST_ASSET_KUBE_APISERVER", "kube-apiserver")),
+            Self::KubeControllerManager => Some(("TEST_ASSET_KUBE_CONTROLLER_MANAGER", "kube-controller-manager")),
+            Self::Kubectl => Some(("TEST_ASSET_KUBECTL", "kubectl")),
+            Self::KubeApiserver(Minor::V1_33) | Self::Helm | Self::Kubeconform => None,
+        }
+    }
+}
+
+/// Where a program is: `TEST_ASSET_…`, else in `KUBEBUILDER_ASSETS`, else built by `e2e/toolchain/build`.
+///
+/// Blocks: the first build takes minutes, and says so on standard error. Later calls cost nothing.
+pub fn find(tool: Tool) -> Result<PathBuf, Error> {
+    static FOUND: Mutex<BTreeMap<Tool, PathBuf>> = Mutex::new(BTreeMap::new());
+    if let Some(path) = lock(&FOUND).get(&tool) {
+        return Ok(path.clone());
+    }
+    let path = match given(tool)? {
+        Some(path) => path,
+        None => build(tool)?,
+    };
+    lock(&FOUND).insert(tool, path.clone());
+    Ok(path)
+}
+
+/// [`find`] for async code, off the runtime's threads.
+pub(crate) async fn find_in_background(tool: Tool) -> Result<PathBuf, Error> {
+    let search = tokio::task::spawn_blocking(move || find(tool)).await;
+    search.map_err(|error| failure(tool, error.to_string()))?
+}
+
+fn given(tool: Tool) -> Result<Option<PathBuf>, Error> {
+    let Some((variable, file_name)) = tool.envtest() else {
+        return Ok(None);
+    };
+    if let Some(path) = from_environment(variable) {
+        return if path.is_file() {
+            Ok(Some(path))
+        } else {
+            Err(failure(tool, format!("{variable}={} is not a file", path.display())))
+        };
+    }
+    let asset = from_environment("KUBEBUILDER_ASSETS").map(|folder| folder.join(file_name));
+    Ok(asset.filter(|path| path.is_file()))
+}
+
+fn from_environment(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+fn build(tool: Tool) -> Result<PathBuf, Error> {
+    let script = repository().join("e2e/toolchain/build");
+    let output = Command::new(&script)
+        .arg(tool.name())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| failure(tool, format!("cannot run {}: {error}", script.display())))?;
+    if !output.status.success() {
+        return Err(failure(tool, format!("{} failed, see above", script.display())));
+    }
+    // The script prints the path of each program that it was asked for, and nothing else, on standard output.
+    let path = String::from_utf8_lossy(&output.stdout);
+    let path = Path::new(path.trim()).to_path_buf();
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(failure(tool, format!("{} printed no path", script.display())))
+    }
+}
+
+fn failure(tool: Tool, reason: String) -> Error {
+    Error::Tool {
+        tool: tool.name().to_string(),
+        reason,
+    }
+}

@@ -1,0 +1,54 @@
+use std::time::Duration;
+
+/// What a [`ControlPlane`](crate::ControlPlane) is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// One entry per replica of the API server; one replica by default.
+    pub api_servers: Vec<ApiServerOptions>,
+    /// Also runs a controller manager: garbage collection, the end of namespaces, `default`
+    /// ServiceAccounts (without which no Pod can be created), aggregated roles, policy type checking.
+    /// Off by default.
+    pub controller_manager: bool,
+    /// How often the API servers compact etcd; the API server's own default (5 minutes) by default.
+    pub etcd_compaction_interval: Option<Duration>,
+    /// How long every process may take to become ready; a minute by default.
+    pub start_deadline: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            api_servers: vec![ApiServerOptions::default()],
+            controller_manager: false,
+            etcd_compaction_interval: None,
+            start_deadline: Duration::from_mins(1),
+        }
+    }
+}
+
+/// How one replica of the API server is started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiServerOptions {
+    /// The Kubernetes version; the newest by default.
+    pub minor: Minor,
+    /// Such as `ValidatingAdmissionPolicy`.
+    pub disable_admission_plugins: Vec<String>,
+    /// The first content of the file for `--encryption-provider-config`, which is reloaded when it changes.
+    /// `None`, the default, leaves the flag out.
+    pub encryption_config: Option<String>,
+    /// An audit policy; with it the replica writes [`ApiServer::audit_log`](crate::ApiServer::audit_log).
+    pub audit_policy: Option<String>,
+    /// Further flags, `--name=value`. They come last, so they win over ours.
+    pub extra_args: Vec<String>,
+}
+
+/// A Kubernetes minor version that the toolchain builds: the floor and the ceiling of what we support.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Minor {
+    /// 1.36, the newest.
+    #[default]
+    V1_36,
+    /// 1.33, the oldest.
+    V1_33,
+}

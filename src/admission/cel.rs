@@ -1,0 +1,73 @@
+//! Pieces of CEL text, in the subset that the API server (1.33 and newer) and kube-cel evaluate alike: no optional
+//! types, no list extensions, no `cel.bind`. `docs/decisions/004-offline-cel.md` has the list and the reasons.
+
+/// A string literal.
+pub(super) fn text(value: &str) -> String {
+    let mut literal = String::with_capacity(value.len() + 2);
+    literal.push('\'');
+    for character in value.chars() {
+        match character {
+            '\\' | '\'' => literal.extend(['\\', character]),
+            // A line break or an escape has no business in a message; CEL would not take it in a literal either.
+            c if c.is_control() => literal.push(' '),
+            c => literal.push(c),
+        }
+    }
+    literal.push('\'');
+    literal
+}
+
+/// A list of string literals.
+pub(super) fn list<S: AsRef<str>>(values: impl IntoIterator<Item = S>) -> String {
+    let literals: Vec<String> = values.into_iter().map(|value| text(value.as_ref())).collect();
+    format!("[{}]", literals.join(", "))
+}
+
+/// A field that may be absent anywhere on its way: `field("c", "securityContext.privileged", "false")`.
+pub(super) fn field(root: &str, path: &str, default: &str) -> String {
+    let whole = format!("{root}.{path}");
+    format!("({} ? {whole} : {default})", present(root, path))
+}
+
+/// Whether a field is there, and everything on the way to it.
+pub(super) fn present(root: &str, path: &str) -> String {
+    let mut at = root.to_owned();
+    let steps: Vec<String> = path
+        .split('.')
+        .map(|name| {
+            at = format!("{at}.{name}");
+            format!("has({at})")
+        })
+        .collect();
+    steps.join(" && ")
+}
+
+/// The value under a key of a map that may be absent; `''` without it. `map` is `object.metadata.labels`.
+pub(super) fn entry(map: &str, key: &str) -> String {
+    let key = text(key);
+    format!("(has({map}) && {key} in {map} ? {map}[{key}] : '')")
+}
+
+/// The same as a list of one value, or of none: an absent label and an empty one are not the same.
+pub(super) fn entries(root: &str, map: &str, key: &str) -> String {
+    let key = text(key);
+    format!("({root} != null && has({root}.{map}) && {key} in {root}.{map} ? [{root}.{map}[{key}]] : [])")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_literal_cannot_be_left() {
+        assert_eq!(text(r"a'b\c"), r"'a\'b\\c'");
+        assert_eq!(text("a\nb"), "'a b'");
+        assert_eq!(list(["a", "b'"]), r"['a', 'b\'']");
+        assert_eq!(list::<&str>([]), "[]");
+    }
+
+    #[test]
+    fn every_step_to_a_field_is_asked_for() {
+        assert_eq!(field("c", "a.b", "false"), "(has(c.a) && has(c.a.b) ? c.a.b : false)");
+    }
+}

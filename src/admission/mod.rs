@@ -1,0 +1,31 @@
+//! What the API server itself refuses. Pure: the policies are generated from the `AiSecurityPolicy`, their constants
+//! baked in; nothing here talks to a cluster, and time is an argument.
+//!
+//! [`generate`] makes the ValidatingAdmissionPolicies and their bindings, [`canaries`] the requests that must be
+//! refused by them and [`judge`] what the answers prove, and [`Offline`] evaluates the same expressions without an API
+//! server, so that the command line and the door agree.
+//!
+//! The traps behind the shape of the policies: `docs/decisions/004-offline-cel.md` and `policies/`.
+
+mod canaries;
+mod cel;
+mod clause;
+mod judge;
+mod modes;
+mod objects;
+mod operator;
+mod policies;
+mod set;
+mod uses;
+mod verdict;
+
+pub use canaries::{
+    CANARY_RIGHTS, CANARY_STAGE, Canary, CanaryRequest, Right, Verb, canaries, canary_annotations, canary_labels,
+};
+pub use judge::{AdmissionProof, Answer, Outcome, ReplicaAnswers, judge};
+pub use modes::overrides;
+pub use operator::Operator;
+pub use policies::{crd, guard, managed, namespace, pod};
+pub use set::{BindingKind, PolicySet, generate};
+pub use uses::{PROHIBITED_USES, RESTRICTED_USES};
+pub use verdict::{NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, judge_pod, not_evaluated};

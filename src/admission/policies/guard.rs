@@ -1,0 +1,148 @@
+//! `cloison-guard`: what is the operator's whatever labels an object has. Status, our finalizers and quarantine of our
+//! own kinds; and the operator's own account, which may write NetworkPolicies of ours and no others, so that a stolen
+//! token opens nothing.
+
+use super::managed::NAME_PREFIX;
+use super::{USER, Written, collected_or_emptied, may, person_with_bypass};
+use crate::admission::cel::{entries, field, text};
+use crate::admission::clause::{Clause, denied};
+use crate::admission::objects::{Draft, always, resources};
+use crate::admission::operator::Operator;
+use crate::api::names;
+use crate::compliance::id::{CLU_04, OPS_01};
+
+/// The policy's name.
+pub const NAME: &str = "cloison-guard";
+
+/// What every finalizer of ours begins with.
+const OUR_FINALIZERS: &str = "cloison.dev/";
+
+pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
+    let group = (names::GROUP, names::VERSION);
+    let draft = Draft {
+        name: NAME,
+        resources: vec![
+            resources(group.0, group.1, &["aiworkloads"], &["CREATE", "DELETE", "UPDATE"]),
+            resources(
+                group.0,
+                group.1,
+                &["aisecuritypolicies", "secretencryptions"],
+                &["CREATE", "UPDATE"],
+            ),
+            resources(
+                group.0,
+                group.1,
+                &[
+                    "aisecuritypolicies/status",
+                    "aiworkloads/status",
+                    "secretencryptions/status",
+                ],
+                &["UPDATE"],
+            ),
+            resources(
+                "networking.k8s.io",
+                "v1",
+                &["networkpolicies"],
+                &["CREATE", "DELETE", "UPDATE"],
+            ),
+        ],
+        conditions: vec![(
+            "ours",
+            format!(
+                "request.resource.resource != 'networkpolicies' || {USER} == {}",
+                text(&operator.user)
+            ),
+        )],
+        variables: variables(operator),
+        passes: format!(
+            "variables.never.size() == 0 && (variables.finalizers.size() == 0 || {}) && (variables.releases.size() == \
+             0 || {})",
+            person_with_bypass(),
+            may("release", "quarantines")
+        ),
+        problems: "(variables.never + variables.finalizers + variables.releases)".to_owned(),
+        ..Draft::default()
+    };
+    (draft.policy(hash), always(NAME, hash))
+}
+
+fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
+    let finalizers = |root: &str| {
+        format!(
+            "({root} == null ? [] : {}.filter(f, f.startsWith('{OUR_FINALIZERS}')))",
+            field(&format!("dyn({root})"), "metadata.finalizers", "[]")
+        )
+    };
+    let quarantine = |root: &str| entries(root, "metadata.annotations", names::QUARANTINE_ANNOTATION);
+    let status = |root: &str| field(&format!("dyn({root})"), "status", "null");
+    vec![
+        ("operator", format!("{USER} == {}", text(&operator.user))),
+        ("deletes", "request.operation == 'DELETE'".to_owned()),
+        ("policy", "request.resource.resource == 'networkpolicies'".to_owned()),
+        // On a deletion nothing of an object is changed but that it goes.
+        ("ours", format!("variables.deletes ? [] : {}", finalizers("object"))),
+        (
+            "oursWere",
+            format!("variables.deletes ? [] : {}", finalizers("oldObject")),
+        ),
+        (
+            "quarantine",
+            format!("variables.deletes ? [] : {}", quarantine("object")),
+        ),
+        ("quarantineWas", quarantine("oldObject")),
+        ("subject", "dyn(variables.deletes ? oldObject : object)".to_owned()),
+        (
+            "never",
+            denied(&[
+                Clause::always(
+                    CLU_04.rule("status"),
+                    format!(
+                        "!variables.operator && has(request.subResource) && request.subResource == 'status' && {} != \
+                         {} ? ['the status of ' + request.resource.resource + ' is the operator\\'s'] : []",
+                        status("object"),
+                        status("oldObject")
+                    ),
+                ),
+                Clause::always(CLU_04.rule("managed-object"), foreign_policy()),
+            ]),
+        ),
+        (
+            "finalizers",
+            denied(&[Clause::always(
+                CLU_04.rule("finalizer"),
+                "!variables.operator && !variables.policy && variables.ours != variables.oursWere ? ['the finalizers \
+                 of ' + request.resource.resource + ' that begin with cloison.dev/ are the operator\\'s'] : []",
+            )]),
+        ),
+        (
+            "releases",
+            denied(&[Clause::always(
+                OPS_01.rule("release"),
+                format!(
+                    "!variables.policy && variables.quarantineWas.size() > 0 && variables.quarantine != \
+                     variables.quarantineWas && !({}) ? ['AiWorkload \"' + variables.subject.metadata.name + '\" is in \
+                     quarantine'] : []",
+                    collected_or_emptied()
+                ),
+            )]),
+        ),
+    ]
+}
+
+/// A NetworkPolicy that our own account writes and that is not one of ours, by name and by label.
+fn foreign_policy() -> String {
+    let label = |root: &str| {
+        format!(
+            "{} == ['{}']",
+            entries(root, "metadata.labels", names::MANAGED_BY_LABEL),
+            names::CLOISON
+        )
+    };
+    format!(
+        "variables.policy && !(variables.subject.metadata.name.startsWith('{NAME_PREFIX}') && (variables.deletes || \
+         {}) && (request.operation == 'CREATE' || {})) ? ['networkpolicies \"' + variables.subject.metadata.name + \
+         '\" is not the operator\\'s to write'] : []",
+        label("object"),
+        label("oldObject")
+    )
+}

@@ -1,0 +1,135 @@
+//! `cloison-namespace`: who says which stage a namespace has, and who writes the seal.
+//!
+//! It is scoped by an objectSelector, which matches the old **or** the new labels. A namespaceSelector sees only the new
+//! ones: a patch that drops the stage label and changes something else would pass by it.
+
+use super::{USER, Written, may};
+use crate::admission::cel::{entries, list, text};
+use crate::admission::clause::{Clause, denied};
+use crate::admission::objects::{Draft, always, requirement, resources};
+use crate::admission::operator::Operator;
+use crate::api::names;
+use crate::api::stage::{Mode, NamespaceStage};
+use crate::compliance::id::{CLU_04, NET_02};
+
+/// The policy's name.
+pub const NAME: &str = "cloison-namespace";
+
+pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
+    let draft = Draft {
+        name: NAME,
+        objects: vec![requirement(names::STAGE_LABEL, "Exists", &[])],
+        resources: vec![resources(
+            "",
+            "v1",
+            // The two subresources can carry labels as well.
+            &["namespaces", "namespaces/finalize", "namespaces/status"],
+            &["CREATE", "UPDATE"],
+        )],
+        variables: variables(operator),
+        passes: format!(
+            "variables.never.size() == 0 && (variables.claims.size() == 0 || {})",
+            may("assign", "stages")
+        ),
+        problems: "(variables.never.size() > 0 ? variables.never : variables.claims)".to_owned(),
+        ..Draft::default()
+    };
+    (draft.policy(hash), always(NAME, hash))
+}
+
+fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
+    let new = |map: &str, key: &str| entries("object", &format!("metadata.{map}"), key);
+    let old = |map: &str, key: &str| entries("oldObject", &format!("metadata.{map}"), key);
+    vec![
+        ("operator", format!("{USER} == {}", text(&operator.user))),
+        ("stage", new("labels", names::STAGE_LABEL)),
+        ("stageWas", old("labels", names::STAGE_LABEL)),
+        ("mode", new("labels", names::MODE_LABEL)),
+        ("modeWas", old("labels", names::MODE_LABEL)),
+        ("sealed", new("annotations", names::SEALED_ANNOTATION)),
+        ("sealedWas", old("annotations", names::SEALED_ANNOTATION)),
+        ("open", new("annotations", names::OPEN_ANNOTATION)),
+        ("openWas", old("annotations", names::OPEN_ANNOTATION)),
+        (
+            "joins",
+            "variables.stage.size() > 0 && variables.stageWas.size() == 0".to_owned(),
+        ),
+        ("claims", denied(&claims())),
+        ("never", denied(&never(operator))),
+    ]
+}
+
+/// What a holder of `assign stages` may do.
+fn claims() -> Vec<Clause> {
+    let changed = |key: &str, is: &str| {
+        format!("variables.{is} != variables.{is}Was ? ['you may not set, change or remove the label {key}'] : []")
+    };
+    let removed = |key: &str, is: &str| {
+        format!(
+            "!variables.operator && variables.{is}Was.size() > 0 && variables.{is}.size() == 0 ? ['you may not remove \
+             the annotation {key}'] : []"
+        )
+    };
+    vec![
+        Clause::always(NET_02.rule("stage-label"), changed(names::STAGE_LABEL, "stage")),
+        Clause::always(NET_02.rule("mode-label"), changed(names::MODE_LABEL, "mode")),
+        // Without its seal a namespace lets no new pod in, so taking it off loosens nothing.
+        Clause::always(CLU_04.rule("annotation"), removed(names::SEALED_ANNOTATION, "sealed")),
+        Clause::always(CLU_04.rule("annotation"), removed(names::OPEN_ANNOTATION, "open")),
+    ]
+}
+
+/// What nobody but the operator may do, and what nobody may do.
+fn never(operator: &Operator) -> Vec<Clause> {
+    let stages = list(NamespaceStage::ALL.map(NamespaceStage::as_str));
+    let modes = list(Mode::ALL.map(Mode::label));
+    let reserved = list(operator.reserved_namespaces());
+    let written = |key: &str, is: &str| {
+        format!(
+            "!variables.operator && variables.{is}.size() > 0 && variables.{is} != variables.{is}Was ? ['the \
+             annotation {key} is the operator\\'s'] : []"
+        )
+    };
+    let unknown = |is: &str, known: &str, key: &str| {
+        format!(
+            "variables.{is} != variables.{is}Was ? variables.{is}.filter(v, !(v in {known})).map(v, 'label {key} is \
+             \"' + v + '\"') : []"
+        )
+    };
+    // An annotation written while the namespace had no stage, and so no guard, or left over from an earlier life: with
+    // the stage it would open the gate before the deny is there.
+    let planted = |is: &str, key: &str| {
+        format!(
+            "!variables.operator && variables.joins && variables.{is}.size() > 0 && variables.{is} == \
+             variables.{is}Was ? ['the annotation {key} is older than the stage; remove it in the same request'] : []"
+        )
+    };
+    vec![
+        Clause::always(
+            NET_02.rule("unknown-stage"),
+            unknown("stage", &stages, names::STAGE_LABEL),
+        ),
+        Clause::always(
+            NET_02.rule("stage-label"),
+            format!(
+                "variables.joins && object.metadata.name in {reserved} ? ['the namespace ' + object.metadata.name + ' \
+                 cannot have a stage'] : []"
+            ),
+        ),
+        Clause::always(NET_02.rule("mode-label"), unknown("mode", &modes, names::MODE_LABEL)),
+        Clause::always(CLU_04.rule("annotation"), written(names::SEALED_ANNOTATION, "sealed")),
+        Clause::always(CLU_04.rule("annotation"), written(names::OPEN_ANNOTATION, "open")),
+        Clause::always(CLU_04.rule("annotation"), planted("sealed", names::SEALED_ANNOTATION)),
+        Clause::always(CLU_04.rule("annotation"), planted("open", names::OPEN_ANNOTATION)),
+        Clause::always(
+            CLU_04.rule("annotation"),
+            format!(
+                "!variables.operator && variables.stageWas.size() > 0 && variables.stage.size() > 0 && variables.stage \
+                 != variables.stageWas && variables.sealed.exists(s, s == dyn(object).metadata.uid + '/' + \
+                 variables.stage[0]) ? ['the annotation {} already claims this stage; remove it in the same \
+                 request'] : []",
+                names::SEALED_ANNOTATION
+            ),
+        ),
+    ]
+}

@@ -1,0 +1,90 @@
+//! `cloison-pod`: pods of the stages training, evaluation and inference.
+//!
+//! A new pod is judged whole. An update is judged by what it changes, so that an old pod that breaks a rule can still be
+//! finished, relabelled and deleted.
+
+mod images;
+mod membership;
+mod security;
+
+use super::Written;
+use crate::admission::cel::{entries, entry, list, text};
+use crate::admission::clause::{denied, observed};
+use crate::admission::modes::{Modes, STAGES};
+use crate::admission::objects::{Draft, moded, requirement, resources};
+use crate::admission::operator::Operator;
+use crate::api::names;
+use crate::api::policy::AiSecurityPolicySpec;
+use crate::api::stage::{Mode, NamespaceStage};
+
+/// The policy's name.
+pub const NAME: &str = "cloison-pod";
+
+pub(in crate::admission) fn write(
+    spec: &AiSecurityPolicySpec,
+    operator: &Operator,
+    modes: &Modes,
+    hash: &str,
+) -> Written {
+    let mut variables = about_the_request(spec.mode);
+    variables.extend(membership::variables());
+    variables.extend(security::variables(&spec.pods));
+    variables.extend(images::variables(&spec.pods));
+    let mut clauses = membership::clauses(modes);
+    clauses.extend(security::clauses(modes, &spec.pods));
+    clauses.extend(images::clauses(modes, &spec.pods));
+    variables.push(("problems", denied(&clauses)));
+    variables.push(("observed", observed(&clauses)));
+
+    let stages = STAGES.map(NamespaceStage::as_str);
+    let draft = Draft {
+        name: NAME,
+        namespaces: vec![
+            requirement(names::STAGE_LABEL, "In", &stages),
+            // The API server writes this label itself, so nobody can take a namespace out, or put one in.
+            requirement(names::NAMESPACE_NAME_LABEL, "NotIn", &operator.reserved_namespaces()),
+        ],
+        resources: vec![
+            resources("", "v1", &["pods"], &["CREATE", "UPDATE"]),
+            // A status update can carry labels, and `kubectl debug` adds containers through its own subresource.
+            resources("", "v1", &["pods/ephemeralcontainers", "pods/status"], &["UPDATE"]),
+        ],
+        conditions: vec![(
+            // Kubelets write statuses all day; the NodeRestriction plugin keeps them from labels.
+            "not-a-kubelet-status",
+            "!(has(request.subResource) && request.subResource == 'status' && has(request.userInfo.groups) && \
+             'system:nodes' in request.userInfo.groups)"
+                .to_owned(),
+        )],
+        variables,
+        passes: "variables.problems.size() == 0".to_owned(),
+        problems: "variables.problems".to_owned(),
+        observed: Some("variables.observed".to_owned()),
+        ..Draft::default()
+    };
+    (draft.policy(hash), moded(NAME, spec.mode, hash))
+}
+
+/// What the clauses ask of the request and its namespace.
+fn about_the_request(default: Mode) -> Vec<(&'static str, String)> {
+    let mode = entry("namespaceObject.metadata.labels", names::MODE_LABEL);
+    let known = list(Mode::ALL.map(Mode::label));
+    vec![
+        ("creates", "request.operation == 'CREATE'".to_owned()),
+        ("stage", entry("namespaceObject.metadata.labels", names::STAGE_LABEL)),
+        // As the bindings read it: what is not a mode is the default.
+        (
+            "enforces",
+            format!(
+                "({mode} in {known} ? {mode} : {}) == {}",
+                text(default.label()),
+                text(Mode::Enforce.label())
+            ),
+        ),
+        ("is", entries("object", "metadata.labels", names::WORKLOAD_LABEL)),
+        ("was", entries("oldObject", "metadata.labels", names::WORKLOAD_LABEL)),
+        // Of no declared type from here on: containers of three types stand in one list.
+        ("spec", "dyn(object).spec".to_owned()),
+        ("before", "oldObject == null ? {} : dyn(oldObject).spec".to_owned()),
+    ]
+}

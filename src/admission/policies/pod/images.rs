@@ -1,0 +1,159 @@
+//! Where images come from and whether they are pinned: containers of all three kinds, and image volumes.
+
+use std::cmp::Reverse;
+
+use crate::admission::cel::{list, text};
+use crate::admission::clause::Clause;
+use crate::admission::modes::Modes;
+use crate::api::policy::{DigestRule, ImageRule, PolicyPods};
+use crate::api::stage::NamespaceStage;
+use crate::compliance::id::SUP_01;
+
+/// Images with the place they stand in. `root` is a pod spec, or an empty map.
+fn images(root: &str) -> String {
+    let of = |field: &str| {
+        format!(
+            "(has({root}.{field}) ? {root}.{field}.filter(c, has(c.image)).map(c, {{'at': 'container \"' + c.name + \
+             '\"', 'ref': string(c.image)}}) : [])"
+        )
+    };
+    format!(
+        "{} + {} + {} + (has({root}.volumes) ? {root}.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, \
+         {{'at': 'volume \"' + v.name + '\"', 'ref': string(v.image.reference)}}) : [])",
+        of("containers"),
+        of("initContainers"),
+        of("ephemeralContainers")
+    )
+}
+
+/// The full name, as container runtimes complete it: `nginx` is `docker.io/library/nginx`. What stands before the first
+/// slash is a host only with a dot, a colon, or as `localhost`.
+fn full_name() -> &'static str {
+    "!i.ref.contains('/') ? 'docker.io/library/' + i.ref : \
+     i.ref.split('/')[0] in ['docker.io', 'index.docker.io'] ? \
+     (i.ref.split('/', 2)[1].contains('/') ? 'docker.io/' : 'docker.io/library/') + i.ref.split('/', 2)[1] : \
+     i.ref.split('/')[0].contains('.') || i.ref.split('/')[0].contains(':') || i.ref.split('/')[0] == 'localhost' ? \
+     i.ref : 'docker.io/' + i.ref"
+}
+
+/// The same for a prefix that an admin wrote. A word alone is an image of Docker Hub, as it would be in a pod; a host
+/// alone stays a host.
+fn full_prefix(prefix: &str) -> String {
+    let prefix = prefix.trim_end_matches('/');
+    let is_host = |word: &str| word.contains(['.', ':']) || word == "localhost";
+    match prefix.split_once('/') {
+        None if prefix == "index.docker.io" => "docker.io".to_owned(),
+        // `nginx:1.27` has a colon and is no host.
+        None if is_host(prefix) && !is_tagged(prefix) => prefix.to_owned(),
+        None => format!("docker.io/library/{prefix}"),
+        Some(("docker.io" | "index.docker.io", rest)) => format!("docker.io/{rest}"),
+        Some((host, _)) if is_host(host) => prefix.to_owned(),
+        Some(_) => format!("docker.io/{prefix}"),
+    }
+}
+
+/// Whether what follows the colon is a tag rather than a port.
+fn is_tagged(word: &str) -> bool {
+    word.split_once(':')
+        .is_some_and(|(name, after)| !name.contains('.') && name != "localhost" && after.parse::<u16>().is_err())
+}
+
+/// Whether `i.name` begins with the prefix: up to a `/`, `:` or `@`, so that `…/train` is not `…/trainer`. After a host
+/// alone only `/` will do: `registry.example.com:5000` is another registry.
+fn matches(prefix: &str) -> String {
+    let prefix = full_prefix(prefix);
+    let starts = |end: &str| format!("i.name.startsWith({})", text(&format!("{prefix}{end}")));
+    if prefix.contains('/') {
+        let whole = format!("i.name == {}", text(&prefix));
+        format!("({whole} || {} || {} || {})", starts("/"), starts(":"), starts("@"))
+    } else {
+        starts("/")
+    }
+}
+
+/// Which rule of the policy an image falls under: its word about digests, `Control` where it leaves that to SUP-01, and
+/// nothing where no rule matches. The longest prefix speaks.
+fn graded(rules: &[ImageRule]) -> String {
+    let mut rules: Vec<&ImageRule> = rules.iter().collect();
+    rules.sort_by_key(|rule| (Reverse(full_prefix(&rule.prefix).len()), rule.prefix.as_str()));
+    let mut chain = String::new();
+    for rule in &rules {
+        let stages = rule.stages.iter().map(|stages| {
+            let stages = stages.iter().map(|stage| NamespaceStage::from(*stage).as_str());
+            format!("variables.stage in {} && ", list(stages))
+        });
+        let word = match rule.digest {
+            Some(DigestRule::Required) => "'Required'",
+            Some(DigestRule::Optional) => "'Optional'",
+            None => "'Control'",
+        };
+        let condition: String = stages.chain([matches(&rule.prefix)]).collect();
+        chain = format!("{chain}{condition} ? {word} : ");
+    }
+    let otherwise = if rules.is_empty() { "'Control'" } else { "''" };
+    format!("{chain}{otherwise}")
+}
+
+fn rules(pods: &PolicyPods) -> &[ImageRule] {
+    pods.images.as_deref().unwrap_or_default()
+}
+
+pub(super) fn variables(pods: &PolicyPods) -> Vec<(&'static str, String)> {
+    vec![
+        ("formerImages", images("variables.before")),
+        // An update may change the image of a container; only such a change is judged.
+        (
+            "newImages",
+            format!(
+                "({}).filter(i, !(i in variables.formerImages))",
+                images("variables.spec")
+            ),
+        ),
+        (
+            "namedImages",
+            format!(
+                "variables.newImages.filter(i, {READABLE}).map(i, {{'at': i.at, 'ref': i.ref, 'name': {}}})",
+                full_name()
+            ),
+        ),
+        (
+            "images",
+            format!(
+                "variables.namedImages.map(i, {{'at': i.at, 'ref': i.ref, 'digest': {}}})",
+                graded(rules(pods))
+            ),
+        ),
+    ]
+}
+
+/// What an image name is written with. Anything else is refused rather than guessed at, and kept out of messages.
+const READABLE: &str = r"i.ref.matches('^[a-zA-Z0-9\\[][a-zA-Z0-9._:/@\\[\\]+-]*$')";
+const PINNED: &str = "i.ref.matches('@sha(256:[a-f0-9]{64}|512:[a-f0-9]{128})$')";
+
+pub(super) fn clauses(modes: &Modes, pods: &PolicyPods) -> Vec<Clause> {
+    let uses = |filter: &str| format!("variables.images.filter(i, {filter}).map(i, i.at + ' uses \"' + i.ref + '\"')");
+    let digest = SUP_01.rule("digest");
+    let unpinned = |word: &str| {
+        let subjects = uses(&format!("i.digest == '{word}' && !{PINNED}"));
+        Clause::sentence("no digest: ", &subjects, "")
+    };
+    let mut clauses = vec![
+        Clause::new(
+            SUP_01.rule("unreadable"),
+            modes,
+            Clause::sentence(
+                "the image name cannot be read: ",
+                &format!("variables.newImages.filter(i, !{READABLE}).map(i, i.at)"),
+                "",
+            ),
+        ),
+        Clause::new(digest.clone(), modes, unpinned("Control")),
+    ];
+    if !rules(pods).is_empty() {
+        clauses.push(Clause::new(digest, modes, unpinned("Required")).asked_for());
+        let subjects = uses("i.digest == ''");
+        let sentence = Clause::sentence("not from a listed registry: ", &subjects, "");
+        clauses.push(Clause::new(SUP_01.rule("registry"), modes, sentence));
+    }
+    clauses
+}

@@ -1,0 +1,84 @@
+//! The seal of the namespace, the workload of the pod, and its gates.
+//!
+//! In audit and warn the controller seals nothing, so there the seal is not asked for, and membership only where the
+//! controller has written the open list.
+
+use crate::admission::cel::{entry, text};
+use crate::admission::clause::Clause;
+use crate::admission::modes::Modes;
+use crate::api::names;
+use crate::compliance::id::{NET_01, WKL_02};
+
+pub(super) fn variables() -> Vec<(&'static str, String)> {
+    let annotations = "namespaceObject.metadata.annotations";
+    vec![
+        (
+            "sealed",
+            format!(
+                // `namespaceObject.metadata.uid` does not compile: the declared type spells it UID.
+                "{} == dyn(namespaceObject).metadata.uid + '/' + variables.stage",
+                entry(annotations, names::SEALED_ANNOTATION)
+            ),
+        ),
+        (
+            "open",
+            format!(
+                // Without the filter an empty annotation is a list of one empty name, and an empty label is in it.
+                "{}.split(' ').filter(e, e != '')",
+                entry(annotations, names::OPEN_ANNOTATION)
+            ),
+        ),
+        (
+            "gates",
+            format!(
+                "variables.enforces ? variables.sealed : (has({annotations}) && {} in {annotations})",
+                text(names::OPEN_ANNOTATION)
+            ),
+        ),
+        // The workload this request makes the pod join: on an update only where it had none.
+        (
+            "joins",
+            format!(
+                "!variables.gates ? [] : variables.creates ? (variables.is.size() == 0 ? [{}] : variables.is) : \
+                 (variables.was.size() == 0 ? variables.is : [])",
+                text(names::DEFAULT_WORKLOAD)
+            ),
+        ),
+    ]
+}
+
+pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
+    let exists = "variables.open.exists(e, e == w || e.startsWith(w + ':'))";
+    vec![
+        Clause::new(
+            NET_01.rule("seal"),
+            modes,
+            "variables.creates && variables.enforces && !variables.sealed ? ['namespace ' + request.namespace + ' is \
+             being sealed'] : []",
+        ),
+        Clause::new(
+            WKL_02.rule("unknown"),
+            modes,
+            format!(
+                "variables.joins.filter(w, w == '' || !{exists}).map(w, 'no AiWorkload \"' + w + '\" in ' + \
+                 request.namespace)"
+            ),
+        ),
+        Clause::new(
+            WKL_02.rule("gated"),
+            modes,
+            "variables.joins.filter(w, w != '' && !(w in variables.open)).map(w, variables.open.filter(e, \
+             e.startsWith(w + ':')).map(e, 'AiWorkload \"' + w + '\" waits for ' + e.split(':')[1])).filter(l, \
+             l.size() > 0).map(l, l[0])",
+        ),
+        Clause::new(
+            WKL_02.rule("frozen"),
+            modes,
+            format!(
+                "variables.was.size() > 0 && variables.is != variables.was ? ['label {} is \"' + variables.was[0] + \
+                 '\" and cannot change']  : []",
+                names::WORKLOAD_LABEL
+            ),
+        ),
+    ]
+}

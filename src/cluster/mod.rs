@@ -1,0 +1,9 @@
+//! The edge that every component shares: connections, the lease, logs and metrics, the health server; and, as pure data,
+//! the rights of each.
+
+pub mod api_servers;
+pub mod client;
+pub mod health;
+pub mod leadership;
+pub mod roles;
+pub mod telemetry;

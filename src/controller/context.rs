@@ -1,0 +1,301 @@
+//! What every reconcile shares.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::PartialObjectMeta;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
+use tokio::sync::watch;
+
+use super::analysis::Analysed;
+use super::backoff::Backoff;
+use super::evidence::Evidence;
+use super::judge::Hold;
+use super::patience::Patience;
+use super::triggers::Triggers;
+use super::withdrawals::Withdrawals;
+use super::writer::Writer;
+use crate::api::policy::AiSecurityPolicySpec;
+use crate::api::stage::{Mode, NamespaceStage};
+use crate::api::workload::AiWorkloadStatus;
+use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, names};
+use crate::cluster::telemetry::Metrics;
+use crate::network::world::{self, ClusterNetwork, WorkloadKey, World};
+
+/// The stores, one per kind.
+#[derive(Clone)]
+pub struct Caches {
+    /// Namespaces.
+    pub namespaces: Store<Namespace>,
+    /// Workloads.
+    pub workloads: Store<AiWorkload>,
+    /// NetworkPolicies, ours and those of others.
+    pub network_policies: Store<NetworkPolicy>,
+    /// Pods: metadata only.
+    pub pods: Store<PartialObjectMeta<Pod>>,
+    /// The policy.
+    pub security_policies: Store<AiSecurityPolicy>,
+    /// The encryption settings.
+    pub encryptions: Store<SecretEncryption>,
+    /// Our admission policies.
+    pub admission_policies: Store<ValidatingAdmissionPolicy>,
+    /// Their bindings.
+    pub admission_bindings: Store<ValidatingAdmissionPolicyBinding>,
+    /// EndpointSlices of the Service `kubernetes`.
+    pub slices: Store<EndpointSlice>,
+    /// The stop button.
+    pub off: Store<ConfigMap>,
+}
+
+/// What every reconcile shares.
+pub struct Context {
+    /// For reads; writes go through `writer`.
+    pub client: Client,
+    /// The only way to write.
+    pub writer: Writer,
+    /// The stores.
+    pub caches: Caches,
+    /// Proofs about the cluster.
+    pub evidence: Arc<Evidence>,
+    /// The analysis of all policies.
+    pub analysed: watch::Receiver<Arc<Analysed>>,
+    /// How reconciles are set off.
+    pub triggers: Triggers,
+    /// Events.
+    pub recorder: Recorder,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Who we are, by the API server's word.
+    pub user: String,
+    /// The namespace we run in.
+    pub namespace: String,
+    /// Waits after failures.
+    pub backoff: Backoff<String>,
+    /// Deleted workloads.
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
+    /// Kinds of policies that are served here and not modelled, with where their objects are.
+    pub unmodelled: watch::Receiver<Vec<crate::network::reach::UnmodelledPolicy>>,
+    /// The cluster's own addresses.
+    pub facts: watch::Receiver<ClusterNetwork>,
+    /// What was last written, for reads that come before the watch has seen it.
+    pub written: Mutex<HashMap<ObjectRef<AiWorkload>, (String, AiWorkloadStatus)>>,
+    /// What the policies placed so far were meant to say, by namespace and name, as a hash.
+    meant: Mutex<HashMap<(String, String), u64>>,
+    /// Who is waited for before anything is said.
+    pub patience: Patience,
+    /// What was last said about a namespace, so that it is said once.
+    pub said: Mutex<BTreeMap<String, String>>,
+    /// The hash of the admission policies in force, empty before the first were generated.
+    pub policy_hash: watch::Receiver<String>,
+    world: RwLock<(u64, Arc<World>)>,
+    built: AtomicU64,
+}
+
+/// What [`Context::new`] takes.
+pub struct Parts {
+    /// See [`Context`].
+    pub client: Client,
+    /// See [`Context`].
+    pub caches: Caches,
+    /// See [`Context`].
+    pub evidence: Arc<Evidence>,
+    /// See [`Context`].
+    pub analysed: watch::Receiver<Arc<Analysed>>,
+    /// See [`Context`].
+    pub triggers: Triggers,
+    /// See [`Context`].
+    pub recorder: Recorder,
+    /// See [`Context`].
+    pub metrics: Metrics,
+    /// See [`Context`].
+    pub user: String,
+    /// See [`Context`].
+    pub namespace: String,
+    /// See [`Context`].
+    pub unmodelled: watch::Receiver<Vec<crate::network::reach::UnmodelledPolicy>>,
+    /// See [`Context`].
+    pub facts: watch::Receiver<ClusterNetwork>,
+    /// See [`Context`].
+    pub policy_hash: watch::Receiver<String>,
+    /// See [`Context`].
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
+}
+
+impl Context {
+    /// A context for one term of leadership.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            writer: Writer::new(parts.client.clone(), parts.metrics.clone()),
+            client: parts.client,
+            caches: parts.caches,
+            evidence: parts.evidence,
+            analysed: parts.analysed,
+            triggers: parts.triggers,
+            recorder: parts.recorder,
+            metrics: parts.metrics,
+            user: parts.user,
+            namespace: parts.namespace,
+            backoff: Backoff::default(),
+            withdrawals: parts.withdrawals,
+            unmodelled: parts.unmodelled,
+            facts: parts.facts,
+            written: Mutex::default(),
+            meant: Mutex::default(),
+            patience: Patience::default(),
+            said: Mutex::default(),
+            policy_hash: parts.policy_hash,
+            world: RwLock::new((0, Arc::default())),
+            built: AtomicU64::new(0),
+        }
+    }
+
+    /// The policy in force; `None` while it is missing or unreadable.
+    pub fn policy(&self) -> Option<Arc<AiSecurityPolicy>> {
+        self.caches.security_policies.get(&ObjectRef::new(names::SINGLETON))
+    }
+
+    /// Why nothing is decided about `namespace` at present.
+    pub fn hold(&self, namespace: &str) -> Option<Hold> {
+        if let Some(off) = self.caches.off.find(|map| map.name_any() == names::OFF_CONFIGMAP) {
+            let data = off.data.clone().unwrap_or_default();
+            let only: Vec<&str> = data
+                .get("namespaces")
+                .map(|list| {
+                    list.split(|c: char| c.is_whitespace() || c == ',')
+                        .filter(|name| !name.is_empty())
+                        .collect()
+                })
+                .unwrap_or_default();
+            if only.is_empty() || only.contains(&namespace) {
+                let reason = data
+                    .get("reason")
+                    .cloned()
+                    .unwrap_or_else(|| "no reason was given".to_owned());
+                return Some(Hold::Off { reason });
+            }
+        }
+        self.policy().is_none().then_some(Hold::PolicyMissing)
+    }
+
+    /// The world as the stores show it. Built anew only when something in it changed.
+    pub fn world(&self) -> Arc<World> {
+        let wanted = self.triggers.world_version();
+        {
+            let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
+            if world.0 == wanted && self.built.load(Ordering::Acquire) != 0 {
+                return world.1.clone();
+            }
+        }
+        let built = Arc::new(self.build_world());
+        let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
+        *world = (wanted, built.clone());
+        self.built.store(1, Ordering::Release);
+        built
+    }
+
+    fn build_world(&self) -> World {
+        let policy = self.policy().map(|policy| policy.spec.clone()).unwrap_or_default();
+        let namespaces = self
+            .caches
+            .namespaces
+            .state()
+            .into_iter()
+            .map(|ns| facts_of(&ns, &policy))
+            .map(|f| (f.name.clone(), f));
+        let present = self.caches.workloads.state();
+        let withdrawals = self.withdrawals.lock().unwrap_or_else(PoisonError::into_inner);
+        // What vanished counts until its flows are withdrawn; what is there wins over what was.
+        let vanished = withdrawals.vanished().filter_map(vanished_of);
+        let workloads = vanished.chain(present.iter().filter_map(|w| workload_of(w)));
+        World {
+            namespaces: namespaces.collect(),
+            workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
+            policy: Arc::new(policy),
+            cluster: self.facts.borrow().clone(),
+        }
+    }
+
+    /// The NetworkPolicies of a namespace, by name, as the store shows them.
+    pub fn policies_in(&self, namespace: &str) -> BTreeMap<String, Arc<NetworkPolicy>> {
+        let here = |policy: &NetworkPolicy| policy.metadata.namespace.as_deref() == Some(namespace);
+        self.caches
+            .network_policies
+            .state_filter(here)
+            .into_iter()
+            .map(|p| (p.name_any(), p))
+            .collect()
+    }
+
+    /// One NetworkPolicy.
+    pub fn policy_named(&self, namespace: &str, name: &str) -> Option<Arc<NetworkPolicy>> {
+        self.caches
+            .network_policies
+            .get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Remembers what a policy is meant to say; true when it was meant to say the same before.
+    pub fn placed(&self, desired: &NetworkPolicy) -> bool {
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_string(desired).unwrap_or_default().hash(&mut hasher);
+        let meant = hasher.finish();
+        let key = (desired.namespace().unwrap_or_default(), desired.name_any());
+        let mut known = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key, meant) == Some(meant)
+    }
+
+    /// The time. The only clock of the controller; pure code gets it as an argument.
+    pub fn now() -> Timestamp {
+        // Conditions keep whole seconds.
+        let now = Timestamp::now();
+        Timestamp::from_second(now.as_second()).unwrap_or(now)
+    }
+}
+
+/// The identity of a workload.
+pub fn key_of(workload: &AiWorkload) -> Option<WorkloadKey> {
+    Some(WorkloadKey::new(workload.namespace()?, workload.name_any()))
+}
+
+/// What the network leg needs of a workload.
+fn workload_of(workload: &AiWorkload) -> Option<world::Workload> {
+    Some(world::Workload {
+        key: key_of(workload)?,
+        stage: workload.spec.stage,
+        runtime: workload.spec.runtime,
+        network: workload.spec.network.clone(),
+        terminating: workload.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+/// The same of one that is gone and whose flows are not.
+fn vanished_of(workload: &AiWorkload) -> Option<world::Workload> {
+    workload_of(workload).map(|workload| world::Workload {
+        terminating: true,
+        ..workload
+    })
+}
+
+/// What the network leg needs of a Namespace.
+pub fn facts_of(namespace: &Namespace, policy: &AiSecurityPolicySpec) -> world::Namespace {
+    let label = |key: &str| namespace.labels().get(key);
+    world::Namespace {
+        name: namespace.name_any(),
+        uid: namespace.uid().unwrap_or_default(),
+        labels: namespace.labels().clone(),
+        stage: label(names::STAGE_LABEL).and_then(|value| NamespaceStage::parse(value)),
+        // A mode nobody knows selects no binding of ours but the default one: the same here.
+        mode: label(names::MODE_LABEL)
+            .and_then(|value| Mode::parse(value))
+            .unwrap_or(policy.mode),
+        terminating: namespace.metadata.deletion_timestamp.is_some(),
+    }
+}

@@ -1,0 +1,143 @@
+//! Evidence about the cluster, gathered by one loop per leg and read by everybody.
+//!
+//! Rules for the role generator. The controller: `list` on `leases` (coordination.k8s.io) in `kube-system`; `list` on
+//! `endpointslices` (discovery.k8s.io) in `default`; `create` on `serviceaccounts/token` with resourceNames
+//! `[cloison-canary]` in its own namespace. The account `cloison-canary`: `get` on the URL `/metrics`; `create` and
+//! `patch` on `secrets` with resourceNames `[cloison-encryption-canary]` in the operator's namespace (a PATCH that
+//! creates is authorized for `create` with the object's name, so no right on other Secrets and no Secret in the chart is
+//! needed); and for the admission canaries what `admission` says they target, all of it dry-run.
+
+pub mod admission;
+pub mod encryption;
+mod fleet;
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Client, Config};
+use tokio::sync::{Mutex, watch};
+
+use crate::api::conditions::Truth;
+use crate::encryption::EncryptionProof;
+use admission::Expected;
+use encryption::EncryptionSettings;
+use fleet::Fleet;
+
+/// What every loop needs.
+#[derive(Clone)]
+pub struct Gathering {
+    /// The controller's own connection.
+    pub client: Client,
+    /// Where the cluster's authority is found. Its credentials are not used.
+    pub config: Config,
+    /// The operator's namespace: the canary account and the canary Secret are there.
+    pub namespace: String,
+    /// Where findings go.
+    pub evidence: Arc<Evidence>,
+}
+
+/// Runs both loops over the same connections. Never ends; drop it to stop, for instance when leadership is lost.
+pub async fn run(
+    gathering: Gathering,
+    settings: watch::Receiver<EncryptionSettings>,
+    expected: watch::Receiver<Option<Arc<Expected>>>,
+) {
+    let fleet = Mutex::new(Fleet::new());
+    tokio::join!(
+        encryption::observe(&gathering, &fleet, settings),
+        admission::observe(&gathering, &fleet, expected),
+    );
+}
+
+/// Whether the generated policies refuse what they must, on every API server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdmissionProof {
+    /// Whether all canaries were answered as they must be.
+    pub truth: Truth,
+    /// A CamelCase word.
+    pub reason: &'static str,
+    /// For people: one line.
+    pub message: String,
+    /// The hash of the policies that were seen.
+    pub policy_hash: String,
+    /// When this was last found to hold.
+    pub at: Time,
+}
+
+impl AdmissionProof {
+    fn says_the_same(&self, other: &Self) -> bool {
+        let Self {
+            truth,
+            reason,
+            message,
+            policy_hash,
+            at: _,
+        } = other;
+        (self.truth, self.reason) == (*truth, *reason) && (&self.message, &self.policy_hash) == (message, policy_hash)
+    }
+}
+
+/// All evidence at one moment. `None` until a first look.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Are new Secrets encrypted?
+    pub encryption: Option<EncryptionProof>,
+    /// Do the policies refuse?
+    pub admission: Option<AdmissionProof>,
+}
+
+/// The store of evidence: many readers, one writer per leg.
+#[derive(Debug)]
+pub struct Evidence {
+    snapshot: watch::Sender<Snapshot>,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Evidence {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self {
+            snapshot: watch::Sender::new(Snapshot::default()),
+        }
+    }
+
+    /// What is known now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Wakes whenever a proof says something else. A proof that was merely found to hold again is stored with its new
+    /// time and wakes nobody: ten thousand workloads would be reconciled every few seconds.
+    pub fn subscribe(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.subscribe()
+    }
+
+    /// Stores a proof about Secrets.
+    pub fn publish_encryption(&self, proof: EncryptionProof) {
+        self.snapshot.send_if_modified(|snapshot| {
+            let same = snapshot
+                .encryption
+                .as_ref()
+                .is_some_and(|known| known.says_the_same(&proof));
+            snapshot.encryption = Some(proof);
+            !same
+        });
+    }
+
+    /// Stores a proof about admission.
+    pub fn publish_admission(&self, proof: AdmissionProof) {
+        self.snapshot.send_if_modified(|snapshot| {
+            let same = snapshot
+                .admission
+                .as_ref()
+                .is_some_and(|known| known.says_the_same(&proof));
+            snapshot.admission = Some(proof);
+            !same
+        });
+    }
+}

@@ -1,0 +1,239 @@
+//! One pass over one stage namespace: the deny, the seal, catalogue services, the list of workloads that exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
+
+use super::context::{Context, key_of};
+use super::error::Error;
+use super::place::{self, Placed};
+use super::report;
+use super::writer::Scope;
+use crate::api::names;
+use crate::api::stage::{Mode, NamespaceStage};
+use crate::network::policies;
+use crate::network::validate::{self, Verdict};
+use crate::network::world::{WorkloadKey, World};
+
+/// Looks again even when no event came: a safety net, not the way changes are noticed.
+const AGAIN: Duration = Duration::from_secs(600);
+
+/// One pass. Deny before seal, seal before anything is allowed.
+pub async fn reconcile(namespace: Arc<Namespace>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let name = namespace.name_any();
+    if ctx.hold(&name).is_some() || namespace.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let world = ctx.world();
+    let Some(facts) = world.namespaces.get(&name) else {
+        return Ok(Action::await_change());
+    };
+    let said = namespace.labels().get(names::STAGE_LABEL);
+    match (facts.stage, said) {
+        (None, Some(unknown)) => {
+            let message = format!(
+                "NET-02/stage-label the label {} is {unknown:?}; use training, evaluation, inference or shared. Nothing was \
+                 changed: what is in place stays",
+                names::STAGE_LABEL
+            );
+            report::say(&ctx, &namespace, EventType::Warning, "UnknownStage", message).await;
+            Ok(Action::await_change())
+        }
+        (None, None) if namespace.annotations().contains_key(names::SEALED_ANNOTATION) => leave(&ctx, &namespace).await,
+        (None, None) => Ok(Action::await_change()),
+        (Some(stage), _) if facts.mode != Mode::Enforce => {
+            if stage != NamespaceStage::Shared {
+                report::orphan_pods(&ctx, &namespace, &world).await;
+            }
+            Ok(Action::requeue(AGAIN))
+        }
+        (Some(stage), _) => enforce(&ctx, &namespace, &world, stage).await,
+    }
+}
+
+async fn enforce(ctx: &Context, namespace: &Namespace, world: &World, stage: NamespaceStage) -> Result<Action, Error> {
+    let scope = Scope::of_namespace(namespace);
+    let observed = ctx.policies_in(scope.namespace());
+    let deny = policies::deny(scope.namespace(), stage);
+    let sealed_before = namespace.annotations().contains_key(names::SEALED_ANNOTATION);
+    let denied = place::policy(
+        ctx,
+        &scope,
+        &deny,
+        observed.get(names::DENY_POLICY).map(AsRef::as_ref),
+        sealed_before,
+    )
+    .await?;
+    if let Placed::Foreign(why) = denied {
+        let message = format!(
+            "NET-09/foreign-object NetworkPolicy {} is not ours ({why}); it was left alone and the namespace is not sealed. \
+             Rename or delete it",
+            names::DENY_POLICY
+        );
+        report::say(ctx, namespace, EventType::Warning, "ForeignObject", message).await;
+        return Ok(Action::requeue(AGAIN));
+    }
+    for service in services(world, scope.namespace()) {
+        let present = observed.get(&service.name_any()).map(AsRef::as_ref);
+        if let Placed::Foreign(why) = place::policy(ctx, &scope, &service, present, sealed_before).await? {
+            let message = format!(
+                "NET-09/foreign-object NetworkPolicy {} is not ours ({why}); it was left alone",
+                service.name_any()
+            );
+            report::say(ctx, namespace, EventType::Warning, "ForeignObject", message).await;
+        }
+    }
+    withdraw_services(ctx, &scope, world, &observed).await?;
+    let wanted_seal =
+        (stage != NamespaceStage::Shared).then(|| format!("{}/{stage}", namespace.uid().unwrap_or_default()));
+    let wanted_open = (stage != NamespaceStage::Shared).then(|| open_list(namespace, world, &observed));
+    let has = |key: &str| namespace.annotations().get(key);
+    if has(names::SEALED_ANNOTATION) != wanted_seal.as_ref() || has(names::OPEN_ANNOTATION) != wanted_open.as_ref() {
+        ctx.writer
+            .annotate_namespace(namespace, wanted_seal.as_deref(), wanted_open.as_deref())
+            .await?;
+    }
+    if stage != NamespaceStage::Shared {
+        report::orphan_pods(ctx, namespace, world).await;
+    }
+    Ok(Action::requeue(AGAIN))
+}
+
+/// The workloads that exist here, and after a colon the control that keeps a gate closed. A name leaves the list only
+/// when its withdrawal was carried out: absence never cuts.
+fn open_list(namespace: &Namespace, world: &World, observed: &BTreeMap<String, Arc<NetworkPolicy>>) -> String {
+    let here = namespace.name_any();
+    let mut entries: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for workload in world.workloads_in(&here) {
+        let placed = observed.contains_key(&format!("{}{}", names::WORKLOAD_POLICY_PREFIX, workload.key.name));
+        match validate::workload(world, workload) {
+            Verdict::Accepted if placed => {
+                entries.entry(workload.key.name.clone()).or_default();
+            }
+            Verdict::Accepted => {}
+            Verdict::Refused(findings) => {
+                let controls = findings.iter().map(|finding| finding.control().to_string());
+                entries.entry(workload.key.name.clone()).or_default().extend(controls);
+            }
+        }
+    }
+    if here == names::CANARY_NAMESPACE {
+        // The canaries' positive control is a pod that would be admitted; it is only ever asked for in a dry run.
+        entries.entry(names::DEFAULT_WORKLOAD.to_owned()).or_default();
+    }
+    let present = namespace
+        .annotations()
+        .get(names::OPEN_ANNOTATION)
+        .map(String::as_str)
+        .unwrap_or_default();
+    for entry in present.split_whitespace() {
+        let (name, gates) = entry.split_once(':').unwrap_or((entry, ""));
+        let key = WorkloadKey::new(&here, name);
+        let open = observed.contains_key(&format!("{}{name}", names::WORKLOAD_POLICY_PREFIX));
+        if !entries.contains_key(name) && (open || world.workloads.contains_key(&key)) {
+            let gates = gates.split(',').filter(|gate| !gate.is_empty()).map(str::to_owned);
+            entries.insert(name.to_owned(), gates.collect());
+        }
+    }
+    if entries.len() > names::OPEN_LIMIT {
+        tracing::warn!(
+            namespace = here,
+            workloads = entries.len(),
+            "only {} workloads fit a namespace",
+            names::OPEN_LIMIT
+        );
+    }
+    let text = entries.into_iter().take(names::OPEN_LIMIT).map(|(name, gates)| {
+        if gates.is_empty() {
+            name
+        } else {
+            format!("{name}:{}", gates.into_iter().collect::<Vec<_>>().join(","))
+        }
+    });
+    text.collect::<Vec<_>>().join(" ")
+}
+
+/// What the catalogue wants in a shared namespace.
+fn services(world: &World, namespace: &str) -> Vec<NetworkPolicy> {
+    let service = |policy: &NetworkPolicy| policy.name_any().starts_with(names::SERVICE_POLICY_PREFIX);
+    policies::namespace(world, namespace)
+        .into_iter()
+        .filter(service)
+        .collect()
+}
+
+/// Service policies of ours that the catalogue no longer holds: the catalogue said so, so they go at once. Taking an
+/// allow away loosens nothing.
+async fn withdraw_services(
+    ctx: &Context,
+    scope: &Scope,
+    world: &World,
+    observed: &BTreeMap<String, Arc<NetworkPolicy>>,
+) -> Result<(), Error> {
+    let wanted: BTreeSet<String> = services(world, scope.namespace())
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    for (name, policy) in observed {
+        if name.starts_with(names::SERVICE_POLICY_PREFIX) && !wanted.contains(name) {
+            place::withdraw(ctx, scope, policy).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The admin took the stage away: deny first, then the allows, then the annotations. The reverse order is an outage.
+async fn leave(ctx: &Context, namespace: &Namespace) -> Result<Action, Error> {
+    let scope = Scope::of_namespace(namespace);
+    let observed = ctx.policies_in(scope.namespace());
+    let ours = |policy: &&Arc<NetworkPolicy>| place::is_ours(policy);
+    if let Some(deny) = observed.get(names::DENY_POLICY).filter(ours) {
+        ctx.writer.delete_network_policy(&scope, deny).await?;
+    }
+    for policy in observed
+        .values()
+        .filter(ours)
+        .filter(|policy| policy.name_any() != names::DENY_POLICY)
+    {
+        ctx.writer.delete_network_policy(&scope, policy).await?;
+    }
+    ctx.writer.annotate_namespace(namespace, None, None).await?;
+    let message = "the stage label was removed: the deny, the allows and the seal are gone, in this order".to_owned();
+    report::say(ctx, namespace, EventType::Normal, "Left", message).await;
+    Ok(Action::await_change())
+}
+
+/// Carries out the withdrawal of one deleted workload: its flows are emptied, then the policy is deleted. The deny stays.
+pub async fn withdraw_workload(ctx: &Context, key: &WorkloadKey) -> Result<(), Error> {
+    let back = ctx
+        .caches
+        .workloads
+        .find(|workload| key_of(workload).as_ref() == Some(key))
+        .is_some();
+    if back
+        || ctx
+            .world()
+            .namespaces
+            .get(&key.namespace)
+            .is_none_or(|namespace| namespace.terminating)
+    {
+        return Ok(());
+    }
+    let name = format!("{}{}", names::WORKLOAD_POLICY_PREFIX, key.name);
+    let Some(policy) = ctx
+        .policy_named(&key.namespace, &name)
+        .filter(|policy| place::is_ours(policy))
+    else {
+        return Ok(());
+    };
+    let Some(scope) = Scope::of(policy.as_ref()) else {
+        return Ok(());
+    };
+    place::withdraw(ctx, &scope, &policy).await
+}

@@ -1,0 +1,317 @@
+//! One term of leadership: fills the caches, then runs every loop until it is dropped.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt};
+use kube::runtime::controller::{Action, Config as ControllerConfig, Error as ControllerError};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{Controller, watcher};
+use kube::{Client, Config, ResourceExt};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::caches::Cached;
+use super::context::{Context, Parts};
+use super::error::{Class, Error};
+use super::evidence::admission::Expected;
+use super::evidence::encryption::EncryptionSettings;
+use super::evidence::{self, Evidence, Gathering};
+use super::stores::{self, Watches};
+use super::triggers::{Index, Queues, Triggers};
+use super::unreadable::Reporter as UnreadableReporter;
+use super::withdrawals::Withdrawals;
+use super::{Settings, analysis, cluster, facts, namespace, unmodelled, withdraw, workload};
+use crate::api::names;
+use crate::cluster::client::whoami;
+use crate::cluster::health::Readiness;
+use crate::cluster::telemetry::{Kind, KindResult, Metrics};
+use crate::network::world::ClusterNetwork;
+
+/// Longest a single reconcile may take.
+const RECONCILE_LIMIT: Duration = Duration::from_secs(60);
+/// How often the cluster's own addresses are read again.
+const FACTS_AGAIN: Duration = Duration::from_secs(300);
+
+/// What a term needs.
+pub struct Term<'a> {
+    /// For connections of the proofs' own.
+    pub config: &'a Config,
+    /// The connection.
+    pub client: Client,
+    /// How the controller runs.
+    pub settings: &'a Settings,
+    /// Counters.
+    pub metrics: Metrics,
+    /// False until the caches are complete.
+    pub readiness: Readiness,
+    /// Deleted workloads of earlier terms.
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
+    /// The moment rations of withdrawals are counted from.
+    pub since: Instant,
+}
+
+/// Runs until it is dropped; ends by itself only if a loop of it ends, which none does.
+pub async fn run(term: Term<'_>) {
+    let Term {
+        config,
+        client,
+        settings,
+        metrics,
+        readiness,
+        withdrawals,
+        since,
+    } = term;
+    readiness.set(false);
+    let user = our_name(&client).await;
+    let mut tasks = JoinSet::new();
+    let (triggers, queues) = Triggers::new();
+    let reporter = UnreadableReporter::start(&mut tasks, client.clone(), metrics.clone());
+    let addresses = Arc::new(Notify::new());
+    let watches = Watches {
+        tasks: &mut tasks,
+        client: client.clone(),
+        namespace: &settings.namespace,
+        metrics: metrics.clone(),
+        reporter,
+        withdrawals: withdrawals.clone(),
+        addresses: addresses.clone(),
+    };
+    let (caches, index) = watches.start(&triggers);
+    stores::complete(&caches).await;
+    // Without these nothing may be rendered or judged: policies without DNS would cut it, and a kind of policy that was not
+    // looked for would count as absent.
+    let facts = facts::first(&client, &caches.slices).await;
+    let (unmodelled_tx, unmodelled_rx) = watch::channel(unmodelled::look(&client).await);
+    readiness.set(true);
+
+    let (facts_tx, facts_rx) = watch::channel(facts);
+    let (analysed_tx, analysed_rx) = watch::channel(Arc::default());
+    let (hash_tx, hash_rx) = watch::channel(String::new());
+    let (in_force_tx, in_force_rx) = watch::channel(None);
+    let evidence = Arc::new(Evidence::new());
+    let ctx = Arc::new(Context::new(Parts {
+        client: client.clone(),
+        caches,
+        evidence: evidence.clone(),
+        analysed: analysed_rx,
+        triggers: triggers.clone(),
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter {
+                controller: names::CONTROLLER_ACCOUNT.to_owned(),
+                instance: Some(settings.identity.clone()),
+            },
+        ),
+        metrics,
+        user,
+        namespace: settings.namespace.clone(),
+        unmodelled: unmodelled_rx,
+        facts: facts_rx,
+        policy_hash: hash_rx,
+        withdrawals,
+    }));
+    let Queues {
+        workloads,
+        namespaces,
+        deletions,
+    } = queues;
+    tasks.spawn(analysis::run(ctx.clone(), index.clone(), analysed_tx));
+    tasks.spawn(cluster::run(ctx.clone(), in_force_tx, hash_tx));
+    tasks.spawn(unmodelled::run(ctx.clone(), unmodelled_tx));
+    tasks.spawn(watch_facts(ctx.clone(), index.clone(), addresses, facts_tx));
+    tasks.spawn(withdraw::run(ctx.clone(), index.clone(), since, deletions));
+    tasks.spawn(on_evidence(ctx.clone(), index.clone()));
+    let gathering = Gathering {
+        client,
+        config: config.clone(),
+        namespace: settings.namespace.clone(),
+        evidence,
+    };
+    tasks.spawn(gather(ctx.clone(), gathering, in_force_rx));
+    tasks.spawn(controller(
+        ctx.clone(),
+        ctx.caches.namespaces.clone(),
+        namespaces,
+        settings.concurrency,
+        "Namespace",
+        namespace::reconcile,
+    ));
+    tasks.spawn(controller(
+        ctx.clone(),
+        ctx.caches.workloads.clone(),
+        workloads,
+        settings.concurrency,
+        "AiWorkload",
+        workload::reconcile,
+    ));
+    triggers.everything(&index);
+    // No loop ends. If one does, the term ends with it rather than going on without that loop.
+    if let Some(ended) = tasks.join_next().await {
+        tracing::error!(?ended, "a loop of the controller ended; starting the term again");
+    }
+}
+
+/// Asks who we are until the API server answers.
+async fn our_name(client: &Client) -> String {
+    loop {
+        match whoami(client).await {
+            Ok(user) => {
+                tracing::info!(user, "this is our name");
+                return user;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the API server");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// One reconciler: objects from a queue, bounded in number, each with its own backoff.
+async fn controller<K, Fut>(
+    ctx: Arc<Context>,
+    store: Store<K>,
+    queue: mpsc::UnboundedReceiver<ObjectRef<K>>,
+    concurrency: u16,
+    kind: &'static str,
+    reconcile: fn(Arc<K>, Arc<Context>) -> Fut,
+) where
+    K: Cached + ResourceExt,
+    Fut: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let never = futures::stream::pending::<Result<K, watcher::Error>>();
+    let config = ControllerConfig::default()
+        .concurrency(concurrency)
+        .debounce(Duration::from_millis(10));
+    let passes = Controller::for_stream(never, store)
+        .with_config(config)
+        .reconcile_on(UnboundedReceiverStream::new(queue))
+        .run(
+            move |object, ctx: Arc<Context>| async move {
+                let key = format!(
+                    "{kind}/{}/{}",
+                    object.namespace().unwrap_or_default(),
+                    object.name_any()
+                );
+                let start = Instant::now();
+                let result = tokio::time::timeout(RECONCILE_LIMIT, reconcile(object, ctx.clone()))
+                    .await
+                    .unwrap_or_else(|_| Err(Error::Timeout(key.clone())));
+                ctx.metrics
+                    .reconcile_seconds
+                    .get_or_create(&Kind { kind })
+                    .observe(start.elapsed().as_secs_f64());
+                let label = result.as_ref().map_or_else(Error::reason, |_| "ok");
+                ctx.metrics
+                    .reconciles
+                    .get_or_create(&KindResult { kind, result: label })
+                    .inc();
+                if result.is_ok() {
+                    ctx.backoff.succeeded(&key);
+                }
+                result
+            },
+            move |object, error, ctx: Arc<Context>| {
+                let key = format!(
+                    "{kind}/{}/{}",
+                    object.namespace().unwrap_or_default(),
+                    object.name_any()
+                );
+                let wait = ctx.backoff.failed(key.clone(), error.class());
+                match error.class() {
+                    Class::Conflict => tracing::debug!(key, %error, ?wait, "conflict"),
+                    Class::Transient | Class::Permanent => {
+                        tracing::warn!(key, %error, reason = error.reason(), ?wait, "reconcile failed");
+                    }
+                }
+                Action::requeue(wait)
+            },
+            ctx,
+        );
+    drain(passes).await;
+}
+
+async fn drain<T, E, Q>(passes: impl Stream<Item = Result<T, ControllerError<E, Q>>>)
+where
+    E: std::error::Error + 'static,
+    Q: std::error::Error + 'static,
+{
+    let mut passes = std::pin::pin!(passes);
+    while let Some(result) = passes.next().await {
+        match result {
+            // Reconcile errors are logged where they are answered; an object that went away meanwhile is no error.
+            Ok(_) | Err(ControllerError::ReconcilerFailed(..) | ControllerError::ObjectNotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, "controller"),
+        }
+    }
+}
+
+/// Reads the cluster's own addresses again from time to time, and when those of the API servers change.
+async fn watch_facts(ctx: Arc<Context>, index: Index, changed: Arc<Notify>, publish: watch::Sender<ClusterNetwork>) {
+    loop {
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(FACTS_AGAIN) => {}
+        }
+        let found = match facts::gather(&ctx.client, &ctx.caches.slices.state()).await {
+            Ok(found) => found,
+            Err(error) => {
+                // The last answer stays: one that is missing must not take DNS away from anybody.
+                tracing::warn!(%error, "the cluster's own addresses are not readable; the last known stay");
+                continue;
+            }
+        };
+        let changed = publish.send_if_modified(|now| {
+            let changed = *now != found;
+            if changed {
+                *now = found;
+            }
+            changed
+        });
+        if changed {
+            ctx.triggers.facts_changed(&index);
+        }
+    }
+}
+
+/// A new proof changes what every workload says.
+async fn on_evidence(ctx: Arc<Context>, index: Index) {
+    let mut changes = ctx.evidence.subscribe();
+    while changes.changed().await.is_ok() {
+        index
+            .workloads
+            .state()
+            .iter()
+            .for_each(|w| ctx.triggers.workload(ObjectRef::from_obj(w.as_ref())));
+    }
+    std::future::pending().await
+}
+
+/// Gathers the evidence: about Secrets as `SecretEncryption` says, or as its defaults say while there is none, and about
+/// the admission policies in force.
+async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiver<Option<Arc<Expected>>>) {
+    let settings = |ctx: &Context| {
+        let found = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
+        found.map_or_else(EncryptionSettings::default, |found| {
+            EncryptionSettings::from(&found.spec)
+        })
+    };
+    let (publish, current) = watch::channel(settings(&ctx));
+    let follow = async {
+        loop {
+            ctx.triggers.encryption.notified().await;
+            let now = settings(&ctx);
+            publish.send_if_modified(|known| {
+                let changed = *known != now;
+                if changed {
+                    *known = now;
+                }
+                changed
+            });
+        }
+    };
+    tokio::join!(follow, evidence::run(gathering, current, in_force));
+}

@@ -1,0 +1,255 @@
+//! Which change sets off which reconcile.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::{Notify, mpsc};
+
+use super::caches::Seen;
+use crate::api::stage::NamespaceStage;
+use crate::api::{AiSecurityPolicy, AiWorkload, names};
+
+/// Where triggers go.
+#[derive(Clone)]
+pub struct Triggers {
+    workloads: mpsc::UnboundedSender<ObjectRef<AiWorkload>>,
+    namespaces: mpsc::UnboundedSender<ObjectRef<Namespace>>,
+    deletions: mpsc::UnboundedSender<AiWorkload>,
+    world: Arc<AtomicU64>,
+    touched: Arc<Mutex<BTreeSet<String>>>,
+    /// Wakes the cluster loop.
+    pub cluster: Arc<Notify>,
+    /// Wakes the analysis.
+    pub analysis: Arc<Notify>,
+    /// Wakes whoever follows the settings of the encryption.
+    pub encryption: Arc<Notify>,
+}
+
+/// The receiving ends.
+pub struct Queues {
+    /// Workloads to reconcile.
+    pub workloads: mpsc::UnboundedReceiver<ObjectRef<AiWorkload>>,
+    /// Namespaces to reconcile.
+    pub namespaces: mpsc::UnboundedReceiver<ObjectRef<Namespace>>,
+    /// Workloads that were deleted.
+    pub deletions: mpsc::UnboundedReceiver<AiWorkload>,
+}
+
+/// The stores that mappings look into.
+#[derive(Clone)]
+pub struct Index {
+    /// Workloads.
+    pub workloads: Store<AiWorkload>,
+    /// Namespaces.
+    pub namespaces: Store<Namespace>,
+}
+
+impl Triggers {
+    /// Triggers and their queues.
+    pub fn new() -> (Self, Queues) {
+        let (workloads, workloads_rx) = mpsc::unbounded_channel();
+        let (namespaces, namespaces_rx) = mpsc::unbounded_channel();
+        let (deletions, deletions_rx) = mpsc::unbounded_channel();
+        let triggers = Self {
+            workloads,
+            namespaces,
+            deletions,
+            world: Arc::new(AtomicU64::new(1)),
+            touched: Arc::default(),
+            cluster: Arc::default(),
+            analysis: Arc::default(),
+            encryption: Arc::default(),
+        };
+        let queues = Queues {
+            workloads: workloads_rx,
+            namespaces: namespaces_rx,
+            deletions: deletions_rx,
+        };
+        (triggers, queues)
+    }
+
+    /// Changes whenever the world does.
+    pub fn world_version(&self) -> u64 {
+        self.world.load(Ordering::Acquire)
+    }
+
+    /// The namespaces whose policies changed since the last call. The analysis alone takes them.
+    pub fn take_touched(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sets off a workload.
+    pub fn workload(&self, reference: ObjectRef<AiWorkload>) {
+        let _ = self.workloads.send(reference);
+    }
+
+    /// Sets off a namespace.
+    pub fn namespace(&self, name: &str) {
+        let _ = self.namespaces.send(ObjectRef::new(name));
+    }
+
+    /// Sets off the workloads of a namespace.
+    pub fn workloads_in(&self, index: &Index, namespace: &str) {
+        for workload in index
+            .workloads
+            .state_filter(|w| w.metadata.namespace.as_deref() == Some(namespace))
+        {
+            self.workload(ObjectRef::from_obj(workload.as_ref()));
+        }
+    }
+
+    /// Sets off everything.
+    pub fn everything(&self, index: &Index) {
+        self.changed_world();
+        index
+            .namespaces
+            .state()
+            .iter()
+            .for_each(|ns| self.namespace(&ns.name_any()));
+        index
+            .workloads
+            .state()
+            .iter()
+            .for_each(|w| self.workload(ObjectRef::from_obj(w.as_ref())));
+        self.cluster.notify_one();
+    }
+
+    fn changed_world(&self) {
+        self.world.fetch_add(1, Ordering::AcqRel);
+        self.analysis.notify_one();
+    }
+
+    /// The cluster's own addresses changed.
+    pub fn facts_changed(&self, index: &Index) {
+        self.everything(index);
+    }
+
+    /// A Namespace changed.
+    pub fn on_namespace(&self, index: &Index, seen: &Seen<'_, Namespace>) {
+        let namespace = seen.object();
+        let name = namespace.name_any();
+        let old = match seen {
+            Seen::Applied { old: Some(old), .. } => Some(old),
+            _ => None,
+        };
+        let same_labels = old.is_some_and(|old| {
+            old.labels() == namespace.labels()
+                && old.uid() == namespace.uid()
+                && old.metadata.deletion_timestamp == namespace.metadata.deletion_timestamp
+        });
+        if !same_labels {
+            self.changed_world();
+            self.cluster.notify_one();
+            // A new or changed stage opens or closes the flows of those who name this namespace.
+            let named = |w: &AiWorkload| references(w).any(|(ns, _)| ns == name);
+            for workload in index.workloads.state_filter(named) {
+                self.workload(ObjectRef::from_obj(workload.as_ref()));
+            }
+        }
+        if !same_labels || old.is_some_and(|old| old.annotations() != namespace.annotations()) {
+            self.namespace(&name);
+            self.workloads_in(index, &name);
+        }
+    }
+
+    /// An `AiWorkload` changed.
+    pub fn on_workload(&self, index: &Index, seen: &Seen<'_, AiWorkload>) {
+        let workload = seen.object();
+        if let Seen::Applied { old: Some(old), new } = seen
+            && old.metadata.generation == new.metadata.generation
+            && old.uid() == new.uid()
+            && old.annotations() == new.annotations()
+            && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+        {
+            return;
+        }
+        self.changed_world();
+        self.cluster.notify_one();
+        if let Seen::Deleted(deleted) = seen {
+            let _ = self.deletions.send((*deleted).clone());
+        }
+        let Some(namespace) = workload.namespace() else { return };
+        let name = workload.name_any();
+        self.namespace(&namespace);
+        self.workload(ObjectRef::from_obj(workload));
+        let old = match seen {
+            Seen::Applied { old, .. } => old.as_deref(),
+            Seen::Deleted(_) | Seen::Gone(_) => None,
+        };
+        for (peer_namespace, peer) in references(workload).chain(old.into_iter().flat_map(references)) {
+            self.workload(ObjectRef::new(&peer).within(&peer_namespace));
+        }
+        let names_us = |w: &AiWorkload| references(w).any(|(ns, peer)| ns == namespace && peer == name);
+        for peer in index.workloads.state_filter(names_us) {
+            self.workload(ObjectRef::from_obj(peer.as_ref()));
+        }
+        // Catalogue services are rendered in shared namespaces from the workloads that declare them.
+        let shared = |ns: &Namespace| {
+            ns.labels()
+                .get(names::STAGE_LABEL)
+                .is_some_and(|s| s == NamespaceStage::Shared.as_str())
+        };
+        index
+            .namespaces
+            .state_filter(shared)
+            .iter()
+            .for_each(|ns| self.namespace(&ns.name_any()));
+    }
+
+    /// A NetworkPolicy changed.
+    pub fn on_network_policy(&self, index: &Index, seen: &Seen<'_, NetworkPolicy>) {
+        let policy = seen.object();
+        let Some(namespace) = policy.namespace() else { return };
+        self.touched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(namespace.clone());
+        self.analysis.notify_one();
+        let name = policy.name_any();
+        if let Some(workload) = name.strip_prefix(names::WORKLOAD_POLICY_PREFIX) {
+            self.workload(ObjectRef::new(workload).within(&namespace));
+            self.namespace(&namespace);
+        } else if name == names::DENY_POLICY {
+            self.namespace(&namespace);
+            self.workloads_in(index, &namespace);
+        } else if name.starts_with(names::SERVICE_POLICY_PREFIX) {
+            self.namespace(&namespace);
+        }
+    }
+
+    /// The policy, or the stop button, changed.
+    pub fn on_policy(&self, index: &Index, seen: &Seen<'_, AiSecurityPolicy>) {
+        let same =
+            matches!(seen, Seen::Applied { old: Some(old), new } if old.metadata.generation == new.metadata.generation);
+        if !same {
+            self.everything(index);
+        }
+    }
+}
+
+/// The workloads that a workload names.
+fn references(workload: &AiWorkload) -> impl Iterator<Item = (String, String)> {
+    let own = workload.namespace().unwrap_or_default();
+    let network = workload.spec.network.clone().unwrap_or_default();
+    let to = network
+        .connect_to
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|flow| flow.workload);
+    let from = network
+        .accept_from
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|flow| flow.workload);
+    to.chain(from).map(move |peer| {
+        (
+            peer.namespace.map_or_else(|| own.clone(), |ns| ns.to_string()),
+            peer.name.to_string(),
+        )
+    })
+}

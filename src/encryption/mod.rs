@@ -1,0 +1,21 @@
+//! How Secrets are encrypted in etcd, decided from what the API servers show of themselves. Pure: metrics, time and
+//! outcomes of requests are arguments; `controller::evidence` gathers them.
+//!
+//! What is proven is narrow and is said so: *new* Secrets are written under an encrypting provider by *every* API server
+//! that has a fresh identity. Values written earlier were not read.
+
+pub mod canary;
+pub mod judge;
+pub mod leases;
+pub mod memory;
+pub mod metrics;
+pub mod observation;
+pub mod proof;
+
+pub use canary::{Canary, Shows, Write};
+pub use judge::judge;
+pub use leases::{FreshLease, Leases, SeenLease};
+pub use memory::Memory;
+pub use metrics::{RunState, Scrape};
+pub use observation::{Observation, Reading, Replica};
+pub use proof::EncryptionProof;

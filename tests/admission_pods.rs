@@ -1,0 +1,423 @@
+//! `cloison-pod` on a real API server: what a pod of a stage may not contain, said to a tenant with the stock role `edit`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/admission.rs"]
+mod common;
+
+use common::*;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+
+async fn cluster() -> &'static Cluster {
+    let policy = spec(json!({"pods": {
+        "images": [
+            {"prefix": "registry.example.com/train"},
+            {"prefix": "registry.example.com/train/tools", "digest": "Optional"},
+            {"prefix": "mirror.example.com:5000"},
+            {"prefix": "docker.io/library", "stages": ["Training"]},
+            {"prefix": "ghcr.io/pinned", "digest": "Required"},
+        ],
+        "addCapabilities": [{"capability": "IPC_LOCK", "stages": ["Training"]}, {"capability": "SYS_NICE"}],
+        "inlineCSIDrivers": ["secrets-store.csi.k8s.io"],
+    }}));
+    CLUSTER
+        .get_or_init(|| Cluster::start(vec![Default::default()], policy))
+        .await
+}
+
+/// A tenant with `edit` in a sealed namespace of its own.
+async fn tenant(namespace: &str, stage: &str, open: &str) -> (&'static Cluster, Client) {
+    let cluster = cluster().await;
+    cluster.stage_namespace(namespace, stage, Some("enforce"), open).await;
+    (cluster, cluster.tenant("alice", namespace, "edit").await)
+}
+
+/// The spec of the one container.
+fn container(change: Value) -> Value {
+    let main = json!({"name": "main", "image": format!("registry.example.com/train/app@{}", digest())});
+    json!({"spec": {"containers": [with(main, change)]}})
+}
+
+fn security(change: Value) -> Value {
+    container(json!({"securityContext": change}))
+}
+
+#[tokio::test]
+async fn no_pod_has_a_hold_on_its_node() {
+    let (cluster, alice) = tenant("node-hold", "inference", "default").await;
+    let volume = |source: Value| json!({"spec": {"volumes": [with(json!({"name": "v"}), source)]}});
+    let probe = json!({"httpGet": {"port": 80, "host": "10.0.0.9"}});
+    let rows = [
+        ("WKL-01/privileged", security(json!({"privileged": true}))),
+        ("WKL-01/host-network", json!({"spec": {"hostNetwork": true}})),
+        ("WKL-01/host-pid", json!({"spec": {"hostPID": true}})),
+        ("WKL-01/host-ipc", json!({"spec": {"hostIPC": true}})),
+        ("WKL-01/host-path", volume(json!({"hostPath": {"path": "/dev/shm"}}))),
+        (
+            "WKL-01/host-port",
+            container(json!({"ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81}]})),
+        ),
+        (
+            "WKL-01/capabilities",
+            security(json!({"capabilities": {"add": ["CHOWN", "NET_ADMIN"]}})),
+        ),
+        (
+            "WKL-01/capabilities",
+            security(json!({"capabilities": {"add": ["ALL"]}})),
+        ),
+        // The list has it for training only.
+        (
+            "WKL-01/capabilities",
+            security(json!({"capabilities": {"add": ["IPC_LOCK"]}})),
+        ),
+        (
+            "WKL-01/proc-mount",
+            with(
+                security(json!({"procMount": "Unmasked"})),
+                json!({"spec": {"hostUsers": false}}),
+            ),
+        ),
+        (
+            "WKL-01/seccomp-unconfined",
+            security(json!({"seccompProfile": {"type": "Unconfined"}})),
+        ),
+        (
+            "WKL-01/seccomp-unconfined",
+            json!({"spec": {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}}),
+        ),
+        (
+            "WKL-01/apparmor",
+            security(json!({"appArmorProfile": {"type": "Unconfined"}})),
+        ),
+        (
+            "WKL-01/apparmor",
+            json!({"spec": {"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}}),
+        ),
+        (
+            "WKL-01/apparmor",
+            json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/main": "unconfined"}}}),
+        ),
+        ("WKL-01/selinux", security(json!({"seLinuxOptions": {"type": "spc_t"}}))),
+        (
+            "WKL-01/selinux",
+            json!({"spec": {"securityContext": {"seLinuxOptions": {"user": "system_u"}}}}),
+        ),
+        (
+            "WKL-01/selinux",
+            security(json!({"seLinuxOptions": {"role": "sysadm_r"}})),
+        ),
+        (
+            "WKL-01/sysctls",
+            json!({"spec": {"securityContext": {"sysctls": [
+            {"name": "net.ipv4.tcp_syncookies", "value": "1"}, {"name": "net.core.somaxconn", "value": "9"}]}}}),
+        ),
+        (
+            "WKL-01/windows-host-process",
+            json!({"spec": {"os": {"name": "windows"}, "hostNetwork": true,
+            "securityContext": {"windowsOptions": {"hostProcess": true, "runAsUserName": "NT AUTHORITY\\SYSTEM"}}}}),
+        ),
+        ("WKL-01/probe-host", container(json!({"readinessProbe": probe}))),
+        (
+            "WKL-01/probe-host",
+            container(json!({"lifecycle": {"preStop": {"httpGet": {"port": 80, "host": "10.0.0.9"}}}})),
+        ),
+        (
+            "WKL-01/volume-type",
+            volume(json!({"nfs": {"server": "10.0.0.9", "path": "/"}})),
+        ),
+        (
+            "WKL-01/volume-type",
+            volume(json!({"iscsi": {"targetPortal": "10.0.0.9", "iqn": "iqn.2001-04.com.example:storage", "lun": 1}})),
+        ),
+        (
+            "WKL-01/inline-csi",
+            volume(json!({"csi": {"driver": "other.example.com"}})),
+        ),
+    ];
+    try_create(&alice, pod("node-hold", "a")).await.unwrap();
+    for (rule, change) in rows {
+        let answer = try_create(&alice, with(pod("node-hold", "a"), change.clone())).await;
+        cluster.refused(answer, "cloison-pod", rule);
+        // The same in an init container, where the row is about containers.
+        if let Some(containers) = change.pointer("/spec/containers") {
+            let mut init = containers.clone();
+            init[0]["name"] = json!("init");
+            if init[0].get("readinessProbe").or(init[0].get("lifecycle")).is_some() {
+                init[0]["restartPolicy"] = json!("Always");
+            }
+            let mut moved = with(pod("node-hold", "a"), json!({"spec": {"initContainers": init}}));
+            if let Some(users) = change.pointer("/spec/hostUsers") {
+                moved["spec"]["hostUsers"] = users.clone();
+            }
+            cluster.refused(try_create(&alice, moved).await, "cloison-pod", rule);
+        }
+    }
+}
+
+/// `reference/user-days.md` §3: what real workloads need.
+#[tokio::test]
+async fn real_workloads_live() {
+    let (_, alice) = tenant("alive", "inference", "default").await;
+    let volume = |source: Value| json!({"spec": {"volumes": [with(json!({"name": "v"}), source)]}});
+    let changes = [
+        volume(json!({"emptyDir": {"medium": "Memory", "sizeLimit": "64Gi"}})),
+        volume(json!({"persistentVolumeClaim": {"claimName": "models"}})),
+        volume(json!({"csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}})),
+        volume(json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}})),
+        volume(
+            json!({"ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}}}),
+        ),
+        container(
+            json!({"env": [{"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "k"}}}]}),
+        ),
+        container(json!({"envFrom": [{"secretRef": {"name": "hf"}}]})),
+        json!({"spec": {"serviceAccountName": "default", "automountServiceAccountToken": true}}),
+        security(json!({"capabilities": {"add": ["SYS_NICE", "NET_BIND_SERVICE"], "drop": ["ALL"]}})),
+        security(
+            json!({"seccompProfile": {"type": "RuntimeDefault"}, "appArmorProfile": {"type": "RuntimeDefault"}, "procMount": "Default"}),
+        ),
+        security(json!({"seLinuxOptions": {"type": "container_t", "level": "s0:c1,c2"}})),
+        security(json!({"runAsUser": 0})),
+        json!({"spec": {"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_rmem", "value": "4096 131072 6291456"}]}}}),
+        container(
+            json!({"readinessProbe": {"httpGet": {"port": 80}}, "lifecycle": {"preStop": {"exec": {"command": ["true"]}}}}),
+        ),
+        json!({"spec": {"nodeSelector": {"gpu": "yes"}, "tolerations": [{"operator": "Exists"}]}}),
+    ];
+    for change in changes {
+        let answer = try_create(&alice, with(pod("alive", "a"), change.clone())).await;
+        assert!(answer.is_ok(), "{change}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn images_come_from_listed_registries_and_are_pinned() {
+    let (cluster, alice) = tenant("images-infer", "inference", "default").await;
+    let (_, bob) = tenant("images-train", "training", "default").await;
+    let pinned = |name: &str| format!("{name}@{}", digest());
+    // Image, what inference says, what training says.
+    let rows = [
+        (pinned("registry.example.com/train/app"), "", ""),
+        (pinned("registry.example.com/train/app:v1"), "", ""),
+        (pinned("registry.example.com/train"), "", ""),
+        ("registry.example.com/train:v1".into(), "SUP-01/digest", ""),
+        ("registry.example.com/train/app".into(), "SUP-01/digest", ""),
+        ("registry.example.com/train/app@sha256:0".into(), "SUP-01/digest", ""),
+        ("registry.example.com/train/tools/init:latest".into(), "", ""),
+        (
+            pinned("registry.example.com/trainer/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            pinned("registry.example.com/train-x"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            pinned("registry.example.com:5000/train/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            pinned("REGISTRY.example.com/train/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            pinned("evil.example/registry.example.com/train/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (pinned("mirror.example.com:5000/any/thing"), "", ""),
+        (
+            pinned("mirror.example.com:50001/any/thing"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            pinned("mirror.example.com/any/thing"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (pinned("nginx"), "SUP-01/registry", ""),
+        ("nginx:1.27".into(), "SUP-01/registry", ""),
+        (pinned("library/nginx"), "SUP-01/registry", ""),
+        (pinned("docker.io/nginx"), "SUP-01/registry", ""),
+        (pinned("docker.io/library/nginx"), "SUP-01/registry", ""),
+        (pinned("index.docker.io/library/nginx"), "SUP-01/registry", ""),
+        (pinned("bitnami/redis"), "SUP-01/registry", "SUP-01/registry"),
+        (pinned("docker.io/bitnami/redis"), "SUP-01/registry", "SUP-01/registry"),
+        ("ghcr.io/pinned/a:v1".into(), "SUP-01/digest", "SUP-01/digest"),
+        (pinned("ghcr.io/pinned/a"), "", ""),
+        (format!("ghcr.io/pinned/a@sha512:{}", "0".repeat(128)), "", ""),
+        (
+            "registry.example.com/train/a\nb".into(),
+            "SUP-01/unreadable",
+            "SUP-01/unreadable",
+        ),
+        (
+            "registry.example.com/train/é".into(),
+            "SUP-01/unreadable",
+            "SUP-01/unreadable",
+        ),
+    ];
+    for (image, inference, training) in &rows {
+        for (client, namespace, rule) in [(&alice, "images-infer", inference), (&bob, "images-train", training)] {
+            let answer = try_create(client, with(pod(namespace, "a"), container(json!({"image": image})))).await;
+            if rule.is_empty() {
+                assert!(answer.is_ok(), "{image} in {namespace}: {answer:?}");
+            } else {
+                cluster.refused(answer, "cloison-pod", rule);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_place_that_takes_an_image_is_looked_at() {
+    let (cluster, alice) = tenant("image-places", "inference", "default").await;
+    let evil = format!("evil.example/a@{}", digest());
+    let good = format!("registry.example.com/train/a@{}", digest());
+    let places = |image: &str| {
+        [
+            container(json!({"image": image})),
+            json!({"spec": {"initContainers": [{"name": "i", "image": image}]}}),
+            json!({"spec": {"volumes": [{"name": "model", "image": {"reference": image}}]}}),
+        ]
+    };
+    for change in places(&evil) {
+        let answer = try_create(&alice, with(pod("image-places", "a"), change)).await;
+        cluster.refused(answer, "cloison-pod", "SUP-01/registry");
+    }
+    for change in places(&good) {
+        try_create(&alice, with(pod("image-places", "a"), change))
+            .await
+            .unwrap();
+    }
+    // Ephemeral containers come later, through a subresource that `edit` does not hold.
+    create(&alice, pod("image-places", "running")).await.unwrap();
+    let pods: kube::Api<Pod> = kube::Api::namespaced(cluster.admin(), "image-places");
+    let debug = async |container: Value| {
+        let change = json!({"spec": {"ephemeralContainers": [with(json!({"name": "debug"}), container)]}});
+        pods.patch_ephemeral_containers("running", &Default::default(), &kube::api::Patch::Strategic(change))
+            .await
+    };
+    cluster.refused(debug(json!({"image": evil})).await, "cloison-pod", "SUP-01/registry");
+    let privileged = json!({"image": good, "securityContext": {"privileged": true}});
+    cluster.refused(debug(privileged).await, "cloison-pod", "WKL-01/privileged");
+    debug(json!({"image": good})).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_belongs_to_a_workload_whose_gates_are_open() {
+    let cluster = cluster().await;
+    cluster
+        .stage_namespace(
+            "members",
+            "training",
+            Some("enforce"),
+            "road-train face-id:EVD-02 two-gates:EVD-02,SUP-03",
+        )
+        .await;
+    let alice = cluster.tenant("alice", "members", "edit").await;
+    let labelled = |value: &str| {
+        with(
+            pod("members", "a"),
+            json!({"metadata": {"labels": {"cloison.dev/workload": value}}}),
+        )
+    };
+    try_create(&alice, labelled("road-train")).await.unwrap();
+    cluster.refused(
+        try_create(&alice, pod("members", "a")).await,
+        "cloison-pod",
+        "WKL-02/unknown",
+    );
+    for unknown in ["", "road", "road-train-2", "face"] {
+        cluster.refused(
+            try_create(&alice, labelled(unknown)).await,
+            "cloison-pod",
+            "WKL-02/unknown",
+        );
+    }
+    let said = cluster.refused(
+        try_create(&alice, labelled("face-id")).await,
+        "cloison-pod",
+        "WKL-02/gated",
+    );
+    assert!(said.contains("waits for EVD-02"), "{said}");
+    let said = cluster.refused(
+        try_create(&alice, labelled("two-gates")).await,
+        "cloison-pod",
+        "WKL-02/gated",
+    );
+    assert!(said.contains("waits for EVD-02,SUP-03"), "{said}");
+    // Once `default` is there, pods without a label are its.
+    cluster.seal("members", "training", "default").await;
+    eventually_ok("the unlabelled pod is let in", async || {
+        try_create(&alice, pod("members", "a")).await
+    })
+    .await;
+    // Nobody exists: an empty list is not a list of one empty name.
+    cluster.seal("members", "training", "").await;
+    eventually_refused(cluster, "WKL-02/unknown", async || {
+        try_create(&alice, labelled("")).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_pod_starts_before_the_seal() {
+    let cluster = cluster().await;
+    let admin = cluster.admin();
+    let uid = async || cluster.uid("unsealed").await;
+    cluster
+        .stage_namespace("unsealed", "inference", Some("enforce"), "default")
+        .await;
+    let alice = cluster.tenant("alice", "unsealed", "edit").await;
+    try_create(&alice, pod("unsealed", "a")).await.unwrap();
+    // A seal of another stage, of another namespace and of an earlier life, and none at all.
+    let operator = cluster.operator().await;
+    let other = cluster.uid("default").await;
+    for seal in [
+        json!(format!("{}/training", uid().await)),
+        json!(format!("{other}/inference")),
+        json!("inference"),
+        json!(null),
+    ] {
+        let change = json!({"metadata": {"annotations": {"cloison.dev/sealed": seal}}});
+        // Taking the seal off is a claim on the stage, which only people hold.
+        let writer = if seal.is_null() { &admin } else { &operator };
+        patch(writer, "v1", "Namespace", None, "unsealed", change)
+            .await
+            .unwrap();
+        let said = eventually_refused(cluster, "NET-01/seal", async || {
+            try_create(&alice, pod("unsealed", "a")).await
+        })
+        .await;
+        assert!(said.contains("namespace unsealed is being sealed"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_message_is_short_whatever_the_pod() {
+    let (cluster, alice) = tenant("short", "inference", "default").await;
+    let containers: Vec<Value> = (0..60)
+        .map(|n| {
+            json!({"name": format!("container-with-a-long-name-{n:02}"), "image": format!("evil.example/{}:{n}", "x".repeat(200)),
+                   "securityContext": {"privileged": true, "capabilities": {"add": ["SYS_ADMIN", "NET_RAW"]}, "seccompProfile": {"type": "Unconfined"}}})
+        })
+        .collect();
+    let all = json!({"spec": {"hostPID": true, "hostIPC": true, "containers": containers}});
+    let said = cluster.refused(
+        try_create(&alice, with(pod("short", "a"), all)).await,
+        "cloison-pod",
+        "WKL-01/host-pid",
+    );
+    // host-pid, host-ipc, privileged, capabilities, seccomp, registry. `SUP-01/digest` leaves foreign images alone.
+    assert!(said.ends_with("; +3 more: kubectl cloison why"), "{said}");
+}

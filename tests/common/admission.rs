@@ -1,0 +1,541 @@
+//! A control plane with the admission policies in force, as an installation has them: the operator and the canary are
+//! real ServiceAccounts with just the rights they need, tenants hold the stock roles, people hold what they are given.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::fmt::{Debug, Display};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use cloison::admission::{
+    AdmissionProof, Answer, Canary, CanaryRequest, Operator, Outcome, PolicySet, ReplicaAnswers, Verb, canaries,
+    canary_labels, generate, judge,
+};
+use cloison::api::definitions::definitions;
+use cloison::api::names;
+use cloison::api::policy::AiSecurityPolicySpec;
+use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::{Client, Error};
+use serde_json::{Value, json};
+
+/// Policies take up to a second to bite; a loaded machine takes longer.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A control plane with policies in force.
+pub struct Cluster {
+    pub plane: ControlPlane,
+    pub operator: Operator,
+    in_force: Mutex<(AiSecurityPolicySpec, PolicySet)>,
+}
+
+pub type Answered = Result<DynamicObject, Error>;
+
+/// A spec from what a person would write.
+pub fn spec(yaml: Value) -> AiSecurityPolicySpec {
+    serde_json::from_value(yaml).unwrap()
+}
+
+impl Cluster {
+    /// Starts everything and returns when the canaries prove the policies on every API server.
+    pub async fn start(api_servers: Vec<ApiServerOptions>, spec: AiSecurityPolicySpec) -> Self {
+        let cluster = Self::start_unproven(api_servers, spec).await;
+        cluster.wait_until_proven().await;
+        cluster
+    }
+
+    /// Starts everything, and does not wait for any proof.
+    pub async fn start_unproven(api_servers: Vec<ApiServerOptions>, spec: AiSecurityPolicySpec) -> Self {
+        let plane = ControlPlane::start(Options {
+            api_servers,
+            controller_manager: true,
+            ..Options::default()
+        })
+        .await
+        .unwrap();
+        let operator = Operator::in_namespace(names::DEFAULT_NAMESPACE);
+        let set = generate(&spec, &operator, Timestamp::UNIX_EPOCH);
+        let cluster = Self {
+            plane,
+            operator,
+            in_force: Mutex::new((spec, set)),
+        };
+        cluster.install().await;
+        cluster.put_in_force().await;
+        cluster
+    }
+
+    /// The set in force.
+    pub fn set(&self) -> PolicySet {
+        self.in_force.lock().unwrap().1.clone()
+    }
+
+    pub fn canaries(&self) -> Vec<Canary> {
+        let (spec, set) = self.in_force.lock().unwrap().clone();
+        canaries(&set, &spec, Timestamp::UNIX_EPOCH)
+    }
+
+    /// Replaces the policies by those of another spec and waits until they are proven.
+    pub async fn replace_policy(&self, spec: AiSecurityPolicySpec) {
+        let set = generate(&spec, &self.operator, Timestamp::UNIX_EPOCH);
+        *self.in_force.lock().unwrap() = (spec, set);
+        self.put_in_force().await;
+        self.wait_until_proven().await;
+    }
+
+    pub fn admin(&self) -> Client {
+        self.plane.admin().unwrap()
+    }
+
+    /// The operator: the controller's ServiceAccount.
+    pub async fn operator(&self) -> Client {
+        self.plane
+            .service_account(&self.operator.namespace, names::CONTROLLER_ACCOUNT)
+            .await
+            .unwrap()
+    }
+
+    pub async fn tenant(&self, user: &str, namespace: &str, role: &str) -> Client {
+        let client = self.plane.tenant(user, namespace, role).await.unwrap();
+        // The role binding reaches the authorizer through a watch.
+        eventually(SOON, "the tenant's rights arrive", async || {
+            objects(&client, "v1", "Pod", Some(namespace))
+                .list(&kube::api::ListParams::default())
+                .await
+                .map(drop)
+        })
+        .await
+        .unwrap();
+        client
+    }
+
+    async fn install(&self) {
+        let admin = self.admin();
+        for definition in definitions() {
+            apply(&admin, definition).await;
+        }
+        for namespace in [names::DEFAULT_NAMESPACE, names::CANARY_NAMESPACE] {
+            apply(
+                &admin,
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+            )
+            .await;
+        }
+        let labels = canary_labels();
+        let labelled = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": names::CANARY_NAMESPACE, "labels": labels}});
+        apply(&admin, labelled).await;
+        for account in [names::CONTROLLER_ACCOUNT, names::CANARY_ACCOUNT] {
+            apply(
+                &admin,
+                json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": names::DEFAULT_NAMESPACE}}),
+            )
+            .await;
+        }
+        let all = ["get", "list", "create", "update", "patch", "delete"];
+        self.grant(
+            names::CONTROLLER_ACCOUNT,
+            json!([
+                {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "patch"]},
+                {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": all},
+                {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingwebhookconfigurations"], "verbs": all},
+                {"apiGroups": [names::GROUP], "resources": ["aiworkloads", "aisecuritypolicies"], "verbs": ["get", "list", "create", "patch"]},
+                {"apiGroups": [names::GROUP], "resources": ["aiworkloads/status", "aisecuritypolicies/status"], "verbs": ["patch"]},
+            ]),
+        )
+        .await;
+        let rules: Vec<Value> = cloison::admission::CANARY_RIGHTS
+            .iter()
+            .map(|right| {
+                json!({"apiGroups": [right.group], "resources": [right.resource], "verbs": right.verbs, "resourceNames": right.names})
+            })
+            .collect();
+        apply(
+            &admin,
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": rules,
+                   "metadata": {"name": names::CANARY_ACCOUNT, "namespace": names::CANARY_NAMESPACE}}),
+        )
+        .await;
+        apply(
+            &admin,
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                   "metadata": {"name": names::CANARY_ACCOUNT, "namespace": names::CANARY_NAMESPACE},
+                   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": names::CANARY_ACCOUNT},
+                   "subjects": [{"kind": "ServiceAccount", "name": names::CANARY_ACCOUNT, "namespace": names::DEFAULT_NAMESPACE}]}),
+        )
+        .await;
+        self.seal(names::CANARY_NAMESPACE, "training", names::DEFAULT_WORKLOAD)
+            .await;
+        self.default_account(names::CANARY_NAMESPACE).await;
+    }
+
+    /// A ClusterRole for a ServiceAccount of the operator's namespace, or for a user whose name holds no dash prefix.
+    pub async fn grant(&self, account: &str, rules: Value) {
+        let subject = json!({"kind": "ServiceAccount", "name": account, "namespace": names::DEFAULT_NAMESPACE});
+        self.bind(account, subject, rules).await;
+    }
+
+    /// A ClusterRole for a user.
+    pub async fn grant_user(&self, user: &str, rules: Value) {
+        let subject = json!({"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"});
+        self.bind(user, subject, rules).await;
+    }
+
+    async fn bind(&self, name: &str, subject: Value, rules: Value) {
+        let admin = self.admin();
+        let name = format!("test-{}", name.replace(':', "-"));
+        apply(
+            &admin,
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}),
+        )
+        .await;
+        apply(
+            &admin,
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+                   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}, "subjects": [subject]}),
+        )
+        .await;
+    }
+
+    pub async fn put_in_force(&self) {
+        let admin = self.admin();
+        let set = self.set();
+        for policy in &set.policies {
+            apply(
+                &admin,
+                typed("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", policy),
+            )
+            .await;
+        }
+        for binding in &set.bindings {
+            apply(
+                &admin,
+                typed(
+                    "admissionregistration.k8s.io/v1",
+                    "ValidatingAdmissionPolicyBinding",
+                    binding,
+                ),
+            )
+            .await;
+        }
+    }
+
+    /// Asks every API server with every canary.
+    pub async fn ask_canaries(&self, canaries: &[Canary]) -> Vec<ReplicaAnswers> {
+        let token = self
+            .plane
+            .service_account_identity(names::DEFAULT_NAMESPACE, names::CANARY_ACCOUNT)
+            .await
+            .unwrap();
+        let config = kube_config(&token);
+        let mut replicas = Vec::new();
+        for server in self.plane.api_servers() {
+            let identity = server.identity_of_token("canary", &config);
+            let client = identity.client().unwrap();
+            let mut answers = Vec::new();
+            for canary in canaries {
+                answers.push(Answer {
+                    id: canary.id.to_owned(),
+                    negative: send(&client, &canary.negative).await,
+                    positive: send(&client, &canary.positive).await,
+                });
+            }
+            replicas.push(ReplicaAnswers {
+                identity: server.identity_lease().await.unwrap(),
+                answers,
+            });
+        }
+        replicas
+    }
+
+    pub async fn identities(&self) -> Vec<String> {
+        let mut identities = Vec::new();
+        for server in self.plane.api_servers() {
+            identities.push(server.identity_lease().await.unwrap());
+        }
+        identities
+    }
+
+    pub async fn wait_until_proven(&self) {
+        self.wait_until_judged("CanariesRefused").await;
+    }
+
+    /// Waits until the canaries are judged with this reason.
+    pub async fn wait_until_judged(&self, reason: &str) -> AdmissionProof {
+        let identities = self.identities().await;
+        eventually(SOON, reason, async || match self.proof(&identities).await {
+            proof if proof.reason == reason => Ok(proof),
+            proof => Err(format!("{}: {}", proof.reason, proof.message)),
+        })
+        .await
+        .unwrap()
+    }
+
+    /// What the canaries prove now, where these API servers are known by their leases.
+    pub async fn proof(&self, identities: &[String]) -> AdmissionProof {
+        let canaries = self.canaries();
+        let answers = self.ask_canaries(&canaries).await;
+        judge(&canaries, &answers, identities, &self.set().hash)
+    }
+
+    /// A namespace as an admin makes it and the operator seals it, ready for pods.
+    pub async fn stage_namespace(&self, name: &str, stage: &str, mode: Option<&str>, open: &str) {
+        let admin = self.admin();
+        let mut labels = json!({names::STAGE_LABEL: stage});
+        if let Some(mode) = mode {
+            labels[names::MODE_LABEL] = json!(mode);
+        }
+        apply(
+            &admin,
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}),
+        )
+        .await;
+        self.seal(name, stage, open).await;
+        self.default_account(name).await;
+    }
+
+    /// What the controller does once the deny is in place.
+    pub async fn seal(&self, namespace: &str, stage: &str, open: &str) {
+        let operator = self.operator().await;
+        let uid = self.uid(namespace).await;
+        let annotations = json!({names::SEALED_ANNOTATION: format!("{uid}/{stage}"), names::OPEN_ANNOTATION: open});
+        eventually(SOON, "the operator seals the namespace", async || {
+            patch(
+                &operator,
+                "v1",
+                "Namespace",
+                None,
+                namespace,
+                json!({"metadata": {"annotations": annotations}}),
+            )
+            .await
+        })
+        .await
+        .unwrap();
+    }
+
+    pub async fn uid(&self, namespace: &str) -> String {
+        let found = objects(&self.admin(), "v1", "Namespace", None)
+            .get(namespace)
+            .await
+            .unwrap();
+        found.metadata.uid.unwrap()
+    }
+
+    async fn default_account(&self, namespace: &str) {
+        let accounts = objects(&self.admin(), "v1", "ServiceAccount", Some(namespace));
+        eventually(SOON, "the default ServiceAccount exists", async || {
+            accounts.get("default").await.map(drop)
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Asserts that a request was refused by one of our policies, through one binding, under one rule.
+    #[track_caller]
+    pub fn refused<T: Debug>(&self, answer: Result<T, Error>, policy: &str, rule: &str) -> String {
+        let hash = self.set().hash;
+        let message = match &answer {
+            Err(Error::Api(status)) if status.code == 403 => status.message.clone(),
+            other => panic!("expected a refusal by {policy} for {rule}, got {other:?}"),
+        };
+        let door = format!(
+            "ValidatingAdmissionPolicy '{policy}' with binding '{policy}-deny' denied request: [cloison {hash}] "
+        );
+        let said = message
+            .split_once(&door)
+            .unwrap_or_else(|| panic!("not refused by {policy}: {message}"))
+            .1;
+        assert!(
+            said.split("; ").any(|part| part.starts_with(&format!("{rule} "))),
+            "{rule} is not named: {said}"
+        );
+        assert!(
+            !said.contains('\n') && said.len() <= 900,
+            "{} bytes: {said}",
+            said.len()
+        );
+        said.to_owned()
+    }
+}
+
+/// The token inside an identity, to talk to another replica with it.
+fn kube_config(identity: &cloison_testbed::Identity) -> String {
+    let file = identity.kubeconfig().unwrap();
+    let config = kube::config::Kubeconfig::read_from(file).unwrap();
+    let user = config.auth_infos.into_iter().find_map(|user| user.auth_info).unwrap();
+    let token = serde_json::to_value(user).unwrap();
+    token["token"].as_str().unwrap().to_owned()
+}
+
+async fn send(client: &Client, request: &CanaryRequest) -> Outcome {
+    let (method, content_type) = match request.verb {
+        Verb::Create => ("POST", "application/json"),
+        Verb::MergePatch => ("PATCH", "application/merge-patch+json"),
+    };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(format!("{}?dryRun=All", request.path))
+        .header("content-type", content_type)
+        .body(serde_json::to_vec(&request.body).unwrap())
+        .unwrap();
+    match client.request::<Value>(request).await {
+        Ok(_) => Outcome::Passed,
+        Err(Error::Api(status)) => Outcome::from_status(status.code, status.message.clone()),
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+/// Objects of one kind.
+pub fn objects(client: &Client, version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+fn place(object: &Value) -> (String, String, Option<String>) {
+    let field = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    (
+        field("/apiVersion").unwrap(),
+        field("/kind").unwrap(),
+        field("/metadata/namespace"),
+    )
+}
+
+/// Creates an object.
+pub async fn create(client: &Client, object: Value) -> Answered {
+    create_with(client, object, &PostParams::default()).await
+}
+
+/// Asks whether an object could be created.
+pub async fn try_create(client: &Client, object: Value) -> Answered {
+    create_with(
+        client,
+        object,
+        &PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        },
+    )
+    .await
+}
+
+async fn create_with(client: &Client, object: Value, params: &PostParams) -> Answered {
+    let (version, kind, namespace) = place(&object);
+    let object: DynamicObject = serde_json::from_value(object).unwrap();
+    objects(client, &version, &kind, namespace.as_deref())
+        .create(params, &object)
+        .await
+}
+
+/// A JSON merge patch.
+pub async fn patch(
+    client: &Client,
+    version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+    change: Value,
+) -> Answered {
+    objects(client, version, kind, namespace)
+        .patch(name, &PatchParams::default(), &Patch::Merge(change))
+        .await
+}
+
+/// A JSON merge patch of the status subresource.
+pub async fn patch_status(
+    client: &Client,
+    version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+    change: Value,
+) -> Answered {
+    objects(client, version, kind, namespace)
+        .patch_status(name, &PatchParams::default(), &Patch::Merge(change))
+        .await
+}
+
+pub async fn delete(
+    client: &Client,
+    version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<(), Error> {
+    objects(client, version, kind, namespace)
+        .delete(name, &DeleteParams::default())
+        .await
+        .map(drop)
+}
+
+/// Server-side apply.
+pub async fn apply(client: &Client, object: Value) -> DynamicObject {
+    let (version, kind, namespace) = place(&object);
+    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    let params = PatchParams::apply("test").force();
+    objects(client, &version, &kind, namespace.as_deref())
+        .patch(&name, &params, &Patch::Apply(&object))
+        .await
+        .unwrap_or_else(|error| panic!("apply {kind} {name}: {error}"))
+}
+
+fn typed<K: serde::Serialize>(version: &str, kind: &str, object: &K) -> Value {
+    let mut value = serde_json::to_value(object).unwrap();
+    value["apiVersion"] = json!(version);
+    value["kind"] = json!(kind);
+    value
+}
+
+/// A digest for images.
+pub fn digest() -> String {
+    format!("sha256:{}", "0".repeat(64))
+}
+
+/// A pod that breaks no rule.
+pub fn pod(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"containers": [{"name": "main", "image": format!("registry.example.com/train/app@{}", digest())}]},
+    })
+}
+
+/// The same object with a change.
+pub fn with(mut object: Value, change: Value) -> Value {
+    merge(&mut object, &change);
+    object
+}
+
+fn merge(into: &mut Value, change: &Value) {
+    match (into, change) {
+        (Value::Object(into), Value::Object(change)) => {
+            for (key, value) in change {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, change) => *into = change.clone(),
+    }
+}
+
+/// Waits until a request passes.
+pub async fn eventually_ok<T, E: Display, F: Future<Output = Result<T, E>>>(what: &str, attempt: impl Fn() -> F) -> T {
+    eventually(SOON, what, attempt).await.unwrap()
+}
+
+/// Waits until a request is refused by `cloison-pod` under a rule, and returns what was said.
+pub async fn eventually_refused<T: Debug, F: Future<Output = Result<T, Error>>>(
+    cluster: &Cluster,
+    rule: &str,
+    attempt: impl Fn() -> F,
+) -> String {
+    let answer = eventually(SOON, "a refusal", async || match attempt().await {
+        Err(Error::Api(status)) if status.message.contains(&format!("{rule} ")) => Ok(Error::Api(status)),
+        other => Err(format!("{other:?}")),
+    })
+    .await
+    .unwrap();
+    cluster.refused(Err::<T, _>(answer), "cloison-pod", rule)
+}
