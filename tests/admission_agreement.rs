@@ -1,9 +1,16 @@
 //! The command line and the door say the same: some hundreds of generated pods, changes of pods and AiWorkloads, judged
 //! offline and by a real API server. Same verdict, same words.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::default_trait_access
+)]
 
 #[path = "common/admission.rs"]
 mod common;
+#[path = "common/random_pods.rs"]
+mod random_pods;
 
 use std::collections::BTreeMap;
 
@@ -12,167 +19,21 @@ use cloison_testbed::{ApiServerOptions, Minor};
 use common::*;
 use kube::api::{Patch, PatchParams};
 use kube::{Client, Error};
+use random_pods::{Dice, container, images, random_pod};
 use serde_json::{Value, json};
 
-/// A small generator of pseudo-random choices (xorshift), seeded so that every run asks the same questions.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(sides).unwrap()).unwrap()
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.roll(from.len())]
-    }
-
-    /// One time in `n`.
-    fn once_in(&mut self, n: usize) -> bool {
-        self.roll(n) == 0
-    }
+/// What the API server said.
+enum Door {
+    Passed,
+    /// In these words.
+    Refused(String),
+    /// By its own validation, which runs before ours.
+    Invalid,
 }
 
-fn images() -> Vec<String> {
-    let digest = digest();
-    let names = [
-        "nginx",
-        "nginx:1.27",
-        "library/redis",
-        "docker.io/nginx",
-        "index.docker.io/library/nginx",
-        "bitnami/redis:7",
-        "registry.example.com/train/app",
-        "registry.example.com/train/app:v1",
-        "registry.example.com/trainer",
-        "registry.example.com:5000/train/app",
-        "localhost/a",
-        "localhost:5000/a",
-        "ghcr.io/kserve/init:latest",
-        "ghcr.io/pinned/a:v1",
-        "host.example/a/b/c",
-        "a.b/c",
-        "REGISTRY.example.com/train/app",
-        "x/y/z",
-    ];
-    let both = names
-        .iter()
-        .flat_map(|name| [(*name).to_owned(), format!("{name}@{digest}")]);
-    both.chain([
-        "registry.example.com/train/é".to_owned(),
-        "registry.example.com/train/a@sha256:00".to_owned(),
-    ])
-    .collect()
-}
-
-fn container(dice: &mut Dice, images: &[String], name: &str) -> Value {
-    let mut container = json!({"name": name, "image": dice.pick(images)});
-    if dice.once_in(2) {
-        let mut context = json!({});
-        let parts = [
-            json!({"privileged": true}),
-            json!({"privileged": false}),
-            json!({"capabilities": {"add": ["NET_ADMIN", "CHOWN"]}}),
-            json!({"capabilities": {"add": ["IPC_LOCK"]}}),
-            json!({"capabilities": {"drop": ["ALL"]}}),
-            json!({"procMount": "Default"}),
-            json!({"seccompProfile": {"type": "Unconfined"}}),
-            json!({"seccompProfile": {"type": "RuntimeDefault"}}),
-            json!({"appArmorProfile": {"type": "Unconfined"}}),
-            json!({"seLinuxOptions": {"type": "spc_t"}}),
-            json!({"seLinuxOptions": {"type": "container_t"}}),
-            json!({"seLinuxOptions": {"user": "u"}}),
-            json!({"runAsUser": 0}),
-        ];
-        for _ in 0..=dice.roll(2) {
-            context = with(context, dice.pick(&parts).clone());
-        }
-        container["securityContext"] = context;
-    }
-    if dice.once_in(6) {
-        container["ports"] = dice
-            .pick(&[
-                json!([{"containerPort": 80}]),
-                json!([{"containerPort": 80, "hostPort": 80}]),
-                json!([]),
-                json!(null),
-            ])
-            .clone();
-    }
-    if dice.once_in(8) {
-        let probes = [
-            json!({"readinessProbe": {"httpGet": {"port": 80, "host": "10.0.0.9"}}}),
-            json!({"readinessProbe": {"tcpSocket": {"port": 80}}}),
-            json!({"lifecycle": {"postStart": {"httpGet": {"port": 80, "host": "x"}}}}),
-        ];
-        container = with(container, dice.pick(&probes).clone());
-    }
-    container
-}
-
-fn random_pod(dice: &mut Dice, images: &[String], namespace: &str) -> Value {
-    let count = 1 + dice.roll(3);
-    let containers: Vec<Value> = (0..count).map(|n| container(dice, images, &format!("c{n}"))).collect();
-    let mut pod = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{}", dice.roll(1000)), "namespace": namespace},
-        "spec": {"containers": containers},
-    });
-    let labels = [
-        json!(null),
-        json!({}),
-        json!({"cloison.dev/workload": "road-train"}),
-        json!({"cloison.dev/workload": "nobody"}),
-        json!({"cloison.dev/workload": "face-id"}),
-        json!({"cloison.dev/workload": ""}),
-        json!({"cloison.dev/workload": "default"}),
-    ];
-    pod["metadata"]["labels"] = dice.pick(&labels).clone();
-    if dice.once_in(3) {
-        let image = dice.pick(images).clone();
-        let sources = [
-            json!({"emptyDir": {"medium": "Memory"}}),
-            json!({}),
-            json!({"hostPath": {"path": "/"}}),
-            json!({"secret": {"secretName": "s"}}),
-            json!({"nfs": {"server": "s", "path": "/"}}),
-            json!({"csi": {"driver": "secrets-store.csi.k8s.io"}}),
-            json!({"csi": {"driver": "other.example.com"}}),
-            json!({"image": {"reference": image}}),
-            json!({"persistentVolumeClaim": {"claimName": "c"}}),
-            json!({"glusterfs": {"endpoints": "e", "path": "p"}}),
-        ];
-        let volumes: Vec<Value> = (0..=dice.roll(2))
-            .map(|n| with(json!({"name": format!("v{n}")}), dice.pick(&sources).clone()))
-            .collect();
-        pod["spec"]["volumes"] = json!(volumes);
-    }
-    if dice.once_in(5) {
-        pod["spec"]["initContainers"] = json!([with(json!({"name": "init"}), json!({"image": dice.pick(images)}))]);
-    }
-    let extras = [
-        json!({"spec": {"hostPID": true}}),
-        json!({"spec": {"hostIPC": true}}),
-        json!({"spec": {"hostNetwork": true}}),
-        json!({"spec": {"hostPID": false}}),
-        json!({"spec": {"securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}}}),
-        json!({"spec": {"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}], "seccompProfile": null}}}),
-        json!({"spec": {"securityContext": {"seccompProfile": {"type": "Unconfined"}, "seLinuxOptions": {"role": "r"}}}}),
-        json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c0": "unconfined"}}}),
-        json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c0": "runtime/default"}}}),
-        json!({"metadata": {"annotations": null}}),
-    ];
-    if dice.once_in(2) {
-        pod = with(pod, dice.pick(&extras).clone());
-    }
-    pod
-}
-
-/// What the API server said: refused in these words, or not at all. `None` where something else than we answered.
-fn door<T>(answer: Result<T, Error>, policy: &str, hash: &str) -> Option<Option<String>> {
+fn door<T>(answer: Result<T, Error>, policy: &str, hash: &str) -> Door {
     match answer {
-        Ok(_) => Some(None),
+        Ok(_) => Door::Passed,
         Err(Error::Api(status)) if status.code == 403 => {
             let ours = format!(
                 "ValidatingAdmissionPolicy '{policy}' with binding '{policy}-deny' denied request: [cloison {hash}] "
@@ -180,12 +41,10 @@ fn door<T>(answer: Result<T, Error>, policy: &str, hash: &str) -> Option<Option<
             let said = status
                 .message
                 .split_once(&ours)
-                .unwrap_or_else(|| panic!("{}", status.message))
-                .1;
-            Some(Some(said.to_owned()))
+                .unwrap_or_else(|| panic!("{}", status.message));
+            Door::Refused(said.1.to_owned())
         }
-        // The API server's own validation, which runs before.
-        Err(Error::Api(status)) if status.code == 422 => None,
+        Err(Error::Api(status)) if status.code == 422 => Door::Invalid,
         Err(other) => panic!("{other}"),
     }
 }
@@ -194,9 +53,10 @@ fn door<T>(answer: Result<T, Error>, policy: &str, hash: &str) -> Option<Option<
 fn said(verdict: &Verdict) -> Option<String> {
     let lines = verdict.problems.iter().map(|finding| {
         let line = finding.line();
-        match line.chars().count() > 270 {
-            true => line.chars().take(267).chain("...".chars()).collect(),
-            false => line,
+        if line.chars().count() > 270 {
+            line.chars().take(267).chain("...".chars()).collect()
+        } else {
+            line
         }
     });
     let mut lines: Vec<String> = lines.collect();
@@ -218,19 +78,24 @@ struct Mix {
 
 impl Mix {
     #[track_caller]
-    fn compare(&mut self, what: &Value, verdict: &Verdict, door: Option<Option<String>>) {
-        let Some(door) = door else {
-            self.invalid += 1;
-            return;
+    fn compare(&mut self, what: &Value, verdict: &Verdict, door: Door) {
+        let words = match door {
+            Door::Invalid => {
+                self.invalid += 1;
+                return;
+            }
+            Door::Passed => None,
+            Door::Refused(words) => Some(words),
         };
         assert_eq!(
             said(verdict),
-            door,
+            words,
             "offline (left) and the API server differ on {what:#}"
         );
-        match door {
-            Some(_) => self.refused += 1,
-            None => self.passed += 1,
+        if words.is_some() {
+            self.refused += 1;
+        } else {
+            self.passed += 1;
         }
         for finding in verdict.problems.iter().chain(&verdict.observed) {
             *self.rules.entry(finding.rule.to_string()).or_default() += 1;
@@ -239,7 +104,7 @@ impl Mix {
 
     /// A test that only ever passes, or only ever refuses, compares nothing.
     fn print_and_bound(&self, what: &str, least: usize) {
-        println!("{what}: {self:?}");
+        eprintln!("{what}: {self:?}");
         let judged = self.refused + self.passed;
         assert!(judged >= least && self.invalid * 4 <= judged, "{what}: {self:?}");
         assert!(

@@ -1,6 +1,11 @@
 //! The proof that policies are in force, on API servers of the newest and the oldest supported version, and on one that
 //! does not evaluate them at all.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::default_trait_access
+)]
 
 #[path = "common/admission.rs"]
 mod common;
@@ -109,9 +114,10 @@ async fn false_while_one_api_server_evaluates_nothing() {
     assert_eq!(proof.truth, Truth::False);
     cloison_testbed::eventually(SOON, "only the blind one is named", async || {
         let proof = cluster.proof(&cluster.identities().await).await;
-        match proof.message.contains(&blind) && proof.reason == "PluginDisabled" {
-            true => Ok(()),
-            false => Err(proof.message),
+        if proof.message.contains(&blind) && proof.reason == "PluginDisabled" {
+            Ok(())
+        } else {
+            Err(proof.message)
         }
     })
     .await
@@ -132,9 +138,10 @@ async fn the_policies_type_check_on_both_versions() {
                 let checked = async || {
                     let policy = policies.get(name).await.map_err(|error| error.to_string())?;
                     let observed = &policy.data["status"]["observedGeneration"];
-                    match observed.as_i64() == policy.metadata.generation {
-                        true => Ok(policy),
-                        false => Err(format!("observed {observed}")),
+                    if observed.as_i64() == policy.metadata.generation {
+                        Ok(policy)
+                    } else {
+                        Err(format!("observed {observed}"))
                     }
                 };
                 let policy = eventually_ok("the policy is type-checked", checked).await;

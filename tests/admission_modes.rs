@@ -1,5 +1,10 @@
 //! The two axes of modes, and the ratchet: what an update may do to a pod that is older than the rules.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::default_trait_access
+)]
 
 #[path = "common/admission.rs"]
 mod common;

@@ -1,5 +1,10 @@
 //! `cloison-namespace` on a real API server: who says which stage a namespace has, and who writes its seal.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::default_trait_access
+)]
 
 #[path = "common/admission.rs"]
 mod common;

@@ -1,6 +1,11 @@
 //! `cloison-crd` and `cloison-guard` on a real API server: what an AiWorkload may declare, and what of it is the
 //! operator's.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::default_trait_access
+)]
 
 #[path = "common/admission.rs"]
 mod common;
