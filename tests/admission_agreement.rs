@@ -1,11 +1,7 @@
 //! The command line and the door say the same: some hundreds of generated pods, changes of pods and AiWorkloads, judged
 //! offline and by a real API server. Same verdict, same words.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::default_trait_access
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 
 #[path = "common/admission.rs"]
 mod common;

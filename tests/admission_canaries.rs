@@ -1,11 +1,7 @@
 //! The proof that policies are in force, on API servers of the newest and the oldest supported version, and on one that
 //! does not evaluate them at all.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::default_trait_access
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 
 #[path = "common/admission.rs"]
 mod common;

@@ -1,10 +1,6 @@
 //! `cloison-pod` on a real API server: where images come from, and whether they are pinned.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::default_trait_access
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 
 #[path = "common/admission.rs"]
 mod common;

@@ -1,11 +1,7 @@
 //! `cloison-managed` on a real API server, with the real garbage collector and namespace controller: five clauses let a
 //! change of an object of ours pass, and nothing else does.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::default_trait_access
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 
 #[path = "common/admission.rs"]
 mod common;

@@ -5,7 +5,7 @@
 //! refused by them and [`judge`] what the answers prove, and [`Offline`] evaluates the same expressions without an API
 //! server, so that the command line and the door agree.
 //!
-//! The traps behind the shape of the policies: `docs/decisions/004-offline-cel.md` and `policies/`.
+//! The traps behind the shape of the policies: `docs/decisions/005-offline-cel.md` and `policies/`.
 
 mod canaries;
 mod cel;

@@ -1,5 +1,5 @@
 //! The generated expressions without an API server: what `plan`, `check` and `why` say is what the door says, because
-//! it is the same text. `docs/decisions/004-offline-cel.md` says what kube-cel can and cannot do.
+//! it is the same text. `docs/decisions/005-offline-cel.md` says what kube-cel can and cannot do.
 
 mod program;
 mod selector;
