@@ -3,7 +3,7 @@
 //! A new pod is judged whole. An update is judged by what it changes, so that an old pod that breaks a rule can still be
 //! finished, relabelled and deleted.
 
-mod images;
+pub(in crate::admission) mod images;
 mod membership;
 mod security;
 

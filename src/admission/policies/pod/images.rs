@@ -38,7 +38,7 @@ fn full_name() -> &'static str {
 
 /// The same for a prefix that an admin wrote. A word alone is an image of Docker Hub, as it would be in a pod; a host
 /// alone stays a host.
-fn full_prefix(prefix: &str) -> String {
+pub(in crate::admission) fn full_prefix(prefix: &str) -> String {
     let prefix = prefix.trim_end_matches('/');
     let is_host = |word: &str| word.contains(['.', ':']) || word == "localhost";
     match prefix.split_once('/') {
