@@ -107,17 +107,14 @@ pub fn conditions(present: &[Condition], verdicts: &[Verdict], generation: Optio
     written.into_values().collect()
 }
 
-/// The conditions whose status differs between two lists: what an event is worth.
+/// The conditions whose status differs between two lists: what an event is worth. A first visit tells of `Ready` and
+/// `Stalled` alone; the others have said nothing yet that could flip.
 pub fn flips<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
-    after
-        .iter()
-        .filter(|new| {
-            before
-                .iter()
-                .find(|old| old.type_ == new.type_)
-                .is_none_or(|old| old.status != new.status)
-        })
-        .collect()
+    let flipped = |new: &&Condition| match find(before, &new.type_) {
+        Some(old) => old.status != new.status,
+        None => [types::READY, types::STALLED].contains(&new.type_.as_str()),
+    };
+    after.iter().filter(flipped).collect()
 }
 
 /// Finds a condition by type.

@@ -69,9 +69,10 @@ pub const CANARY_SECRET: &str = "cloison-encryption-canary";
 pub const VIRTUAL_GROUP: &str = GROUP;
 
 /// The admission policies the controller writes. The chart's role names each one.
-pub const ADMISSION_POLICIES: [&str; 9] = [
+pub const ADMISSION_POLICIES: [&str; 10] = [
     "cloison-connect",
     "cloison-crd",
+    "cloison-guard",
     "cloison-managed",
     "cloison-namespace",
     "cloison-net",

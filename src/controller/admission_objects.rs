@@ -18,8 +18,8 @@ use super::error::Error;
 use crate::api::names;
 use crate::cluster::telemetry::Kind;
 
-/// What was stored, by kind and name: used to tell a repair from a first write.
-pub type Stored = BTreeMap<(&'static str, String), ()>;
+/// What was last put in place, by kind and name: tells a repair from a change of ours.
+pub type Stored = BTreeMap<(&'static str, String), Value>;
 
 /// Fields the API server fills with defaults that change nothing we mean.
 const DEFAULTED: [&str; 5] = [
@@ -42,11 +42,12 @@ where
     K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
 {
     let key = (kind, desired.name_any());
+    let meant = serde_json::to_value(desired).unwrap_or_default();
     if observed.is_some_and(|observed| holds(desired, observed)) {
-        stored.insert(key, ());
+        stored.insert(key, meant);
         return Ok(());
     }
-    if stored.contains_key(&key) {
+    if stored.get(&key) == Some(&meant) {
         ctx.metrics.drift_repaired.get_or_create(&Kind { kind }).inc();
         tracing::info!(kind, name = key.1, "put back");
     }
@@ -65,7 +66,7 @@ where
             .await
             .map_err(Error::api(format!("replace {kind} {}", desired.name_any())))?;
     }
-    stored.insert(key, ());
+    stored.insert(key, meant);
     Ok(())
 }
 

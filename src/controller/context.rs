@@ -1,6 +1,7 @@
 //! What every reconcile shares.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -19,6 +20,7 @@ use super::analysis::Analysed;
 use super::backoff::Backoff;
 use super::evidence::Evidence;
 use super::judge::Hold;
+use super::patience::Patience;
 use super::triggers::Triggers;
 use super::withdrawals::Withdrawals;
 use super::writer::Writer;
@@ -79,13 +81,17 @@ pub struct Context {
     /// Waits after failures.
     pub backoff: Backoff<String>,
     /// Deleted workloads.
-    pub withdrawals: Mutex<Withdrawals>,
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
     /// Kinds of policies that are served here and not modelled, with where their objects are.
     pub unmodelled: watch::Receiver<Vec<crate::network::reach::UnmodelledPolicy>>,
     /// The cluster's own addresses.
     pub facts: watch::Receiver<ClusterNetwork>,
     /// What was last written, for reads that come before the watch has seen it.
     pub written: Mutex<HashMap<ObjectRef<AiWorkload>, (String, AiWorkloadStatus)>>,
+    /// What the policies placed so far were meant to say, by namespace and name, as a hash.
+    meant: Mutex<HashMap<(String, String), u64>>,
+    /// Who is waited for before anything is said.
+    pub patience: Patience,
     /// What was last said about a namespace, so that it is said once.
     pub said: Mutex<BTreeMap<String, String>>,
     /// The hash of the admission policies in force, empty before the first were generated.
@@ -120,6 +126,8 @@ pub struct Parts {
     pub facts: watch::Receiver<ClusterNetwork>,
     /// See [`Context`].
     pub policy_hash: watch::Receiver<String>,
+    /// See [`Context`].
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
 }
 
 impl Context {
@@ -137,10 +145,12 @@ impl Context {
             user: parts.user,
             namespace: parts.namespace,
             backoff: Backoff::default(),
-            withdrawals: Mutex::default(),
+            withdrawals: parts.withdrawals,
             unmodelled: parts.unmodelled,
             facts: parts.facts,
             written: Mutex::default(),
+            meant: Mutex::default(),
+            patience: Patience::default(),
             said: Mutex::default(),
             policy_hash: parts.policy_hash,
             world: RwLock::new((0, Arc::default())),
@@ -159,7 +169,11 @@ impl Context {
             let data = off.data.clone().unwrap_or_default();
             let only: Vec<&str> = data
                 .get("namespaces")
-                .map(|list| list.split_whitespace().collect())
+                .map(|list| {
+                    list.split(|c: char| c.is_whitespace() || c == ',')
+                        .filter(|name| !name.is_empty())
+                        .collect()
+                })
                 .unwrap_or_default();
             if only.is_empty() || only.contains(&namespace) {
                 let reason = data
@@ -197,20 +211,14 @@ impl Context {
             .into_iter()
             .map(|ns| facts_of(&ns, &policy))
             .map(|f| (f.name.clone(), f));
-        let workloads = self.caches.workloads.state();
-        let workloads = workloads.iter().filter_map(|w| Some((key_of(w)?, w))).map(|(key, w)| {
-            let workload = world::Workload {
-                key: key.clone(),
-                stage: w.spec.stage,
-                runtime: w.spec.runtime,
-                network: w.spec.network.clone(),
-                terminating: w.metadata.deletion_timestamp.is_some(),
-            };
-            (key, workload)
-        });
+        let present = self.caches.workloads.state();
+        let withdrawals = self.withdrawals.lock().unwrap_or_else(PoisonError::into_inner);
+        // What vanished counts until its flows are withdrawn; what is there wins over what was.
+        let vanished = withdrawals.vanished().filter_map(vanished_of);
+        let workloads = vanished.chain(present.iter().filter_map(|w| workload_of(w)));
         World {
             namespaces: namespaces.collect(),
-            workloads: workloads.collect(),
+            workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
             policy: Arc::new(policy),
             cluster: self.facts.borrow().clone(),
         }
@@ -234,6 +242,16 @@ impl Context {
             .get(&ObjectRef::new(name).within(namespace))
     }
 
+    /// Remembers what a policy is meant to say; true when it was meant to say the same before.
+    pub fn placed(&self, desired: &NetworkPolicy) -> bool {
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_string(desired).unwrap_or_default().hash(&mut hasher);
+        let meant = hasher.finish();
+        let key = (desired.namespace().unwrap_or_default(), desired.name_any());
+        let mut known = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key, meant) == Some(meant)
+    }
+
     /// The time. The only clock of the controller; pure code gets it as an argument.
     pub fn now() -> Timestamp {
         // Conditions keep whole seconds.
@@ -245,6 +263,25 @@ impl Context {
 /// The identity of a workload.
 pub fn key_of(workload: &AiWorkload) -> Option<WorkloadKey> {
     Some(WorkloadKey::new(workload.namespace()?, workload.name_any()))
+}
+
+/// What the network leg needs of a workload.
+fn workload_of(workload: &AiWorkload) -> Option<world::Workload> {
+    Some(world::Workload {
+        key: key_of(workload)?,
+        stage: workload.spec.stage,
+        runtime: workload.spec.runtime,
+        network: workload.spec.network.clone(),
+        terminating: workload.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+/// The same of one that is gone and whose flows are not.
+fn vanished_of(workload: &AiWorkload) -> Option<world::Workload> {
+    workload_of(workload).map(|workload| world::Workload {
+        terminating: true,
+        ..workload
+    })
 }
 
 /// What the network leg needs of a Namespace.

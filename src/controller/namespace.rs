@@ -47,8 +47,10 @@ pub async fn reconcile(namespace: Arc<Namespace>, ctx: Arc<Context>) -> Result<A
         }
         (None, None) if namespace.annotations().contains_key(names::SEALED_ANNOTATION) => leave(&ctx, &namespace).await,
         (None, None) => Ok(Action::await_change()),
-        (Some(_), _) if facts.mode != Mode::Enforce => {
-            report::orphan_pods(&ctx, &namespace, &world).await;
+        (Some(stage), _) if facts.mode != Mode::Enforce => {
+            if stage != NamespaceStage::Shared {
+                report::orphan_pods(&ctx, &namespace, &world).await;
+            }
             Ok(Action::requeue(AGAIN))
         }
         (Some(stage), _) => enforce(&ctx, &namespace, &world, stage).await,
@@ -97,7 +99,9 @@ async fn enforce(ctx: &Context, namespace: &Namespace, world: &World, stage: Nam
             .annotate_namespace(namespace, wanted_seal.as_deref(), wanted_open.as_deref())
             .await?;
     }
-    report::orphan_pods(ctx, namespace, world).await;
+    if stage != NamespaceStage::Shared {
+        report::orphan_pods(ctx, namespace, world).await;
+    }
     Ok(Action::requeue(AGAIN))
 }
 
@@ -131,8 +135,8 @@ fn open_list(namespace: &Namespace, world: &World, observed: &BTreeMap<String, A
     for entry in present.split_whitespace() {
         let (name, gates) = entry.split_once(':').unwrap_or((entry, ""));
         let key = WorkloadKey::new(&here, name);
-        let withdrawn = !observed.contains_key(&format!("{}{name}", names::WORKLOAD_POLICY_PREFIX));
-        if !entries.contains_key(name) && !(withdrawn && !world.workloads.contains_key(&key)) {
+        let open = observed.contains_key(&format!("{}{name}", names::WORKLOAD_POLICY_PREFIX));
+        if !entries.contains_key(name) && (open || world.workloads.contains_key(&key)) {
             let gates = gates.split(',').filter(|gate| !gate.is_empty()).map(str::to_owned);
             entries.insert(name.to_owned(), gates.collect());
         }
@@ -212,10 +216,19 @@ pub async fn withdraw_workload(ctx: &Context, key: &WorkloadKey) -> Result<(), E
         .workloads
         .find(|workload| key_of(workload).as_ref() == Some(key))
         .is_some();
+    if back
+        || ctx
+            .world()
+            .namespaces
+            .get(&key.namespace)
+            .is_none_or(|namespace| namespace.terminating)
+    {
+        return Ok(());
+    }
     let name = format!("{}{}", names::WORKLOAD_POLICY_PREFIX, key.name);
     let Some(policy) = ctx
         .policy_named(&key.namespace, &name)
-        .filter(|policy| place::is_ours(policy) && !back)
+        .filter(|policy| place::is_ours(policy))
     else {
         return Ok(());
     };

@@ -1,6 +1,7 @@
 //! Puts NetworkPolicies in place, and takes them away.
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::context::Context;
@@ -30,15 +31,21 @@ pub async fn policy(
     observed: Option<&NetworkPolicy>,
     expected: bool,
 ) -> Result<Placed, Error> {
+    // A difference is drift only if nothing changed on our side since the last pass.
+    let meant_before = ctx.placed(desired);
     match drift::compare(desired, observed) {
         Drift::Same => return Ok(Placed::Already),
         Drift::Foreign { why } => return Ok(Placed::Foreign(why)),
         Drift::Missing => {
-            if expected {
+            if expected && meant_before {
                 repaired(ctx, scope, desired, "it was deleted");
             }
         }
-        Drift::Differs(fields) => repaired(ctx, scope, desired, &fields.join(", ")),
+        Drift::Differs(fields) => {
+            if meant_before {
+                repaired(ctx, scope, desired, &fields.join(", "));
+            }
+        }
         Drift::Touched(fields) => {
             repaired(ctx, scope, desired, &fields.join(", "));
             if let Some(observed) = observed {
@@ -73,10 +80,15 @@ pub async fn withdraw(ctx: &Context, scope: &Scope, policy: &NetworkPolicy) -> R
     if !is_ours(policy) {
         return Ok(());
     }
-    let emptied = ctx
-        .writer
-        .apply_network_policy(scope, &policies::emptied(policy))
-        .await?;
+    // Built from what was seen, of which an apply takes the identity and the rules alone.
+    let mut emptied = policies::emptied(policy);
+    emptied.metadata = ObjectMeta {
+        name: policy.metadata.name.clone(),
+        namespace: policy.metadata.namespace.clone(),
+        labels: policy.metadata.labels.clone(),
+        ..ObjectMeta::default()
+    };
+    let emptied = ctx.writer.apply_network_policy(scope, &emptied).await?;
     ctx.writer.delete_network_policy(scope, &emptied).await
 }
 

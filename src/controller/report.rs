@@ -37,14 +37,6 @@ pub struct WorkloadReport {
     pub policy_hash: String,
 }
 
-/// Whether a workload was visited before.
-pub fn has_status(workload: &AiWorkload) -> bool {
-    workload
-        .status
-        .as_ref()
-        .is_some_and(|status| !status.conditions.is_empty())
-}
-
 /// Writes a workload's status if it says anything new, and an event for each condition that flipped.
 pub async fn workload(ctx: &Context, workload: &AiWorkload, report: WorkloadReport) -> Result<(), Error> {
     let reference = ObjectRef::from_obj(workload);

@@ -1,66 +1,93 @@
 //! One term of leadership: fills the caches, then runs every loop until it is dropped.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config as ControllerConfig, Error as ControllerError};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher::Config as WatchConfig;
 use kube::runtime::{Controller, watcher};
-use kube::{Api, Client, Config, Resource, ResourceExt};
-use tokio::sync::{mpsc, watch};
+use kube::{Client, Config, ResourceExt};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::caches::{self, Cached, Seen};
-use super::context::{Caches, Context, Parts, key_of};
+use super::caches::Cached;
+use super::context::{Context, Parts};
 use super::error::{Class, Error};
+use super::evidence::admission::Expected;
 use super::evidence::encryption::EncryptionSettings;
 use super::evidence::{self, Evidence, Gathering};
+use super::stores::{self, Watches};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
-use super::{Settings, analysis, cluster, facts, namespace, report, unmodelled, workload};
-use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, names};
+use super::withdrawals::Withdrawals;
+use super::{Settings, analysis, cluster, facts, namespace, unmodelled, withdraw, workload};
+use crate::api::names;
 use crate::cluster::client::whoami;
 use crate::cluster::health::Readiness;
 use crate::cluster::telemetry::{Kind, KindResult, Metrics};
+use crate::network::world::ClusterNetwork;
 
 /// Longest a single reconcile may take.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(60);
 /// How often the cluster's own addresses are read again.
 const FACTS_AGAIN: Duration = Duration::from_secs(300);
-/// How often rationed withdrawals are looked at.
-const WITHDRAW_AGAIN: Duration = Duration::from_secs(5);
+
+/// What a term needs.
+pub struct Term<'a> {
+    /// For connections of the proofs' own.
+    pub config: &'a Config,
+    /// The connection.
+    pub client: Client,
+    /// How the controller runs.
+    pub settings: &'a Settings,
+    /// Counters.
+    pub metrics: Metrics,
+    /// False until the caches are complete.
+    pub readiness: Readiness,
+    /// Deleted workloads of earlier terms.
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
+    /// The moment rations of withdrawals are counted from.
+    pub since: Instant,
+}
 
 /// Runs until it is dropped; ends by itself only if a loop of it ends, which none does.
-pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: Metrics, readiness: Readiness) {
+pub async fn run(term: Term<'_>) {
+    let Term {
+        config,
+        client,
+        settings,
+        metrics,
+        readiness,
+        withdrawals,
+        since,
+    } = term;
     readiness.set(false);
-    let user = loop {
-        match whoami(&client).await {
-            Ok(user) => break user,
-            Err(error) => {
-                tracing::warn!(%error, "waiting for the API server");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    };
-    tracing::info!(user, "this is our name");
+    let user = our_name(&client).await;
     let mut tasks = JoinSet::new();
     let (triggers, queues) = Triggers::new();
     let reporter = UnreadableReporter::start(&mut tasks, client.clone(), metrics.clone());
-    let (caches, index) = fill(&mut tasks, &client, settings, &metrics, &triggers, &reporter);
-    complete(&caches).await;
+    let addresses = Arc::new(Notify::new());
+    let watches = Watches {
+        tasks: &mut tasks,
+        client: client.clone(),
+        namespace: &settings.namespace,
+        metrics: metrics.clone(),
+        reporter,
+        withdrawals: withdrawals.clone(),
+        addresses: addresses.clone(),
+    };
+    let (caches, index) = watches.start(&triggers);
+    stores::complete(&caches).await;
+    // Without these nothing may be rendered or judged: policies without DNS would cut it, and a kind of policy that was not
+    // looked for would count as absent.
+    let facts = facts::first(&client, &caches.slices).await;
+    let (unmodelled_tx, unmodelled_rx) = watch::channel(unmodelled::look(&client).await);
     readiness.set(true);
 
-    let (facts_tx, facts_rx) = watch::channel(facts::gather(&client, &caches.slices.state()).await);
-    let (unmodelled_tx, unmodelled_rx) = watch::channel(Vec::new());
+    let (facts_tx, facts_rx) = watch::channel(facts);
     let (analysed_tx, analysed_rx) = watch::channel(Arc::default());
     let (hash_tx, hash_rx) = watch::channel(String::new());
     let (in_force_tx, in_force_rx) = watch::channel(None);
@@ -84,6 +111,7 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
         unmodelled: unmodelled_rx,
         facts: facts_rx,
         policy_hash: hash_rx,
+        withdrawals,
     }));
     let Queues {
         workloads,
@@ -93,8 +121,8 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
     tasks.spawn(analysis::run(ctx.clone(), index.clone(), analysed_tx));
     tasks.spawn(cluster::run(ctx.clone(), in_force_tx, hash_tx));
     tasks.spawn(unmodelled::run(ctx.clone(), unmodelled_tx));
-    tasks.spawn(watch_facts(ctx.clone(), index.clone(), facts_tx));
-    tasks.spawn(withdraw(ctx.clone(), deletions));
+    tasks.spawn(watch_facts(ctx.clone(), index.clone(), addresses, facts_tx));
+    tasks.spawn(withdraw::run(ctx.clone(), index.clone(), since, deletions));
     tasks.spawn(on_evidence(ctx.clone(), index.clone()));
     let gathering = Gathering {
         client,
@@ -102,8 +130,7 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
         namespace: settings.namespace.clone(),
         evidence,
     };
-    tasks.spawn(observe_encryption(ctx.clone(), gathering.clone()));
-    let _ = in_force_rx;
+    tasks.spawn(gather(ctx.clone(), gathering, in_force_rx));
     tasks.spawn(controller(
         ctx.clone(),
         ctx.caches.namespaces.clone(),
@@ -127,215 +154,20 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
     }
 }
 
-/// Starts a watch for every kind.
-fn fill(
-    tasks: &mut JoinSet<()>,
-    client: &Client,
-    settings: &Settings,
-    metrics: &Metrics,
-    triggers: &Triggers,
-    reporter: &UnreadableReporter,
-) -> (Caches, Index) {
-    let all = WatchConfig::default;
-    let ours = || WatchConfig::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::CLOISON));
-    // The two stores that mappings look into are filled by watches that map: their handles are passed on once they exist.
-    let (index_tx, index) = watch::channel(None::<Index>);
-    let with = move |index: &watch::Receiver<Option<Index>>, act: &dyn Fn(&Index)| {
-        if let Some(index) = index.borrow().as_ref() {
-            act(index);
-        }
-    };
-    let guarded = |kind| reporter.for_kind(kind);
-
-    let (t, i) = (triggers.clone(), index.clone());
-    let namespaces = caches::keep(
-        tasks,
-        caches::guarded::<Namespace>(Api::all(client.clone()), all(), "Namespace", guarded("Namespace")),
-        caches::prune,
-        "Namespace",
-        metrics.clone(),
-        move |seen| with(&i, &|index| t.on_namespace(index, &seen)),
-    );
-    let (t, i) = (triggers.clone(), index.clone());
-    let workloads = caches::keep(
-        tasks,
-        caches::guarded::<AiWorkload>(Api::all(client.clone()), all(), "AiWorkload", guarded("AiWorkload")),
-        caches::prune,
-        "AiWorkload",
-        metrics.clone(),
-        move |seen| with(&i, &|index| t.on_workload(index, &seen)),
-    );
-    index_tx.send_replace(Some(Index {
-        workloads: workloads.clone(),
-        namespaces: namespaces.clone(),
-    }));
-    let made = Index {
-        workloads: workloads.clone(),
-        namespaces: namespaces.clone(),
-    };
-    let (t, i) = (triggers.clone(), made.clone());
-    let network_policies = caches::keep(
-        tasks,
-        caches::guarded::<NetworkPolicy>(
-            Api::all(client.clone()),
-            all(),
-            "NetworkPolicy",
-            guarded("NetworkPolicy"),
-        ),
-        caches::prune_but_managers,
-        "NetworkPolicy",
-        metrics.clone(),
-        move |seen| t.on_network_policy(&i, &seen),
-    );
-    let (t, i) = (triggers.clone(), made.clone());
-    let security_policies = caches::keep(
-        tasks,
-        caches::guarded::<AiSecurityPolicy>(
-            Api::all(client.clone()),
-            all(),
-            "AiSecurityPolicy",
-            guarded("AiSecurityPolicy"),
-        ),
-        caches::prune,
-        "AiSecurityPolicy",
-        metrics.clone(),
-        move |seen| t.on_policy(&i, &seen),
-    );
-    let (t, i) = (triggers.clone(), made.clone());
-    let off = caches::keep(
-        tasks,
-        caches::guarded::<ConfigMap>(
-            Api::namespaced(client.clone(), &settings.namespace),
-            all().fields(&format!("metadata.name={}", names::OFF_CONFIGMAP)),
-            "ConfigMap",
-            guarded("ConfigMap"),
-        ),
-        caches::prune,
-        "ConfigMap",
-        metrics.clone(),
-        move |_| t.everything(&i),
-    );
-    let t = triggers.clone();
-    let encryptions = simple(
-        tasks,
-        client,
-        all(),
-        "SecretEncryption",
-        metrics,
-        reporter,
-        move |_: Seen<'_, SecretEncryption>| {
-            t.cluster.notify_one();
-            t.encryption.notify_one();
-        },
-    );
-    let t = triggers.clone();
-    let admission_policies = simple(
-        tasks,
-        client,
-        ours(),
-        "ValidatingAdmissionPolicy",
-        metrics,
-        reporter,
-        move |_: Seen<'_, ValidatingAdmissionPolicy>| t.cluster.notify_one(),
-    );
-    let t = triggers.clone();
-    let admission_bindings = simple(
-        tasks,
-        client,
-        ours(),
-        "ValidatingAdmissionPolicyBinding",
-        metrics,
-        reporter,
-        move |_: Seen<'_, ValidatingAdmissionPolicyBinding>| t.cluster.notify_one(),
-    );
-    let slices = caches::keep(
-        tasks,
-        caches::guarded::<EndpointSlice>(
-            Api::namespaced(client.clone(), "default"),
-            all().labels("kubernetes.io/service-name=kubernetes"),
-            "EndpointSlice",
-            guarded("EndpointSlice"),
-        ),
-        caches::prune,
-        "EndpointSlice",
-        metrics.clone(),
-        |_| {},
-    );
-    let (t, stage_of) = (triggers.clone(), namespaces.clone());
-    let pods = caches::keep(
-        tasks,
-        watcher(Api::<PartialObjectMeta<Pod>>::all(client.clone()), all()),
-        caches::prune,
-        "Pod",
-        metrics.clone(),
-        move |seen| {
-            let here = seen.object().namespace().unwrap_or_default();
-            let staged = |ns: &Namespace| ns.labels().contains_key(names::STAGE_LABEL);
-            let is_new = !matches!(&seen, Seen::Applied { old: Some(old), new } if old.labels() == new.labels());
-            if is_new && stage_of.get(&ObjectRef::new(&here)).is_some_and(|ns| staged(&ns)) {
-                t.namespace(&here);
+/// Asks who we are until the API server answers.
+async fn our_name(client: &Client) -> String {
+    loop {
+        match whoami(client).await {
+            Ok(user) => {
+                tracing::info!(user, "this is our name");
+                return user;
             }
-        },
-    );
-    let caches = Caches {
-        namespaces,
-        workloads,
-        network_policies,
-        pods,
-        security_policies,
-        encryptions,
-        admission_policies,
-        admission_bindings,
-        slices,
-        off,
-    };
-    (caches, made)
-}
-
-/// A cluster-wide store with nothing special about it.
-fn simple<K: Cached>(
-    tasks: &mut JoinSet<()>,
-    client: &Client,
-    config: WatchConfig,
-    kind: &'static str,
-    metrics: &Metrics,
-    reporter: &UnreadableReporter,
-    on_change: impl FnMut(Seen<'_, K>) + Send + 'static,
-) -> Store<K>
-where
-    DeserializeGuard<K>: Resource<DynamicType = ()>,
-{
-    let stream = caches::guarded::<K>(Api::all(client.clone()), config, kind, reporter.for_kind(kind));
-    caches::keep(tasks, stream, caches::prune, kind, metrics.clone(), on_change)
-}
-
-/// Waits until every store holds a full list: a verdict from half a cache would be a guess.
-async fn complete(caches: &Caches) {
-    let Caches {
-        namespaces,
-        workloads,
-        network_policies,
-        pods,
-        security_policies,
-        encryptions,
-        admission_policies,
-        admission_bindings,
-        slices,
-        off,
-    } = caches;
-    // A store fails to become ready only when its watch was dropped, and then this term is over.
-    let _ = tokio::join!(
-        namespaces.wait_until_ready(),
-        workloads.wait_until_ready(),
-        network_policies.wait_until_ready(),
-        pods.wait_until_ready(),
-        security_policies.wait_until_ready(),
-        encryptions.wait_until_ready(),
-        admission_policies.wait_until_ready(),
-        admission_bindings.wait_until_ready(),
-        slices.wait_until_ready(),
-        off.wait_until_ready(),
-    );
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the API server");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
 }
 
 /// One reconciler: objects from a queue, bounded in number, each with its own backoff.
@@ -417,11 +249,21 @@ where
     }
 }
 
-/// Reads the cluster's own addresses again from time to time.
-async fn watch_facts(ctx: Arc<Context>, index: Index, publish: watch::Sender<crate::network::world::ClusterNetwork>) {
+/// Reads the cluster's own addresses again from time to time, and when those of the API servers change.
+async fn watch_facts(ctx: Arc<Context>, index: Index, changed: Arc<Notify>, publish: watch::Sender<ClusterNetwork>) {
     loop {
-        tokio::time::sleep(FACTS_AGAIN).await;
-        let found = facts::gather(&ctx.client, &ctx.caches.slices.state()).await;
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(FACTS_AGAIN) => {}
+        }
+        let found = match facts::gather(&ctx.client, &ctx.caches.slices.state()).await {
+            Ok(found) => found,
+            Err(error) => {
+                // The last answer stays: one that is missing must not take DNS away from anybody.
+                tracing::warn!(%error, "the cluster's own addresses are not readable; the last known stay");
+                continue;
+            }
+        };
         let changed = publish.send_if_modified(|now| {
             let changed = *now != found;
             if changed {
@@ -448,8 +290,9 @@ async fn on_evidence(ctx: Arc<Context>, index: Index) {
     std::future::pending().await
 }
 
-/// Looks at the encryption of Secrets as `SecretEncryption` says, or as its defaults say while there is none.
-async fn observe_encryption(ctx: Arc<Context>, gathering: Gathering) {
+/// Gathers the evidence: about Secrets as `SecretEncryption` says, or as its defaults say while there is none, and about
+/// the admission policies in force.
+async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiver<Option<Arc<Expected>>>) {
     let settings = |ctx: &Context| {
         let found = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
         found.map_or_else(EncryptionSettings::default, |found| {
@@ -470,108 +313,5 @@ async fn observe_encryption(ctx: Arc<Context>, gathering: Gathering) {
             });
         }
     };
-    tokio::join!(follow, evidence::encryption::run(gathering, current));
-}
-
-/// Carries out rationed withdrawals, and only while the definition of `AiWorkload` stands as it stood: when it is
-/// deleted, every workload looks deleted.
-async fn withdraw(ctx: Arc<Context>, mut deletions: mpsc::UnboundedReceiver<AiWorkload>) {
-    let definition = definition(&ctx).await;
-    let start = Instant::now();
-    loop {
-        tokio::select! {
-            deleted = deletions.recv() => {
-                let Some(deleted) = deleted else { return };
-                report::forget(&ctx, &ObjectRef::from_obj(&deleted));
-                if let Some(key) = key_of(&deleted) {
-                    lock(&ctx).deleted(key, deleted.spec.stage);
-                }
-                continue_gathering(&ctx, &mut deletions).await;
-            }
-            () = tokio::time::sleep(WITHDRAW_AGAIN) => {}
-        }
-        if lock(&ctx).is_empty() {
-            ctx.metrics.withdrawals_waiting.set(0);
-            continue;
-        }
-        let now = self::definition(&ctx).await;
-        match (&definition, &now) {
-            (Some(then), Some(now)) if then == now => {}
-            (_, None) => {
-                tracing::warn!("the definition of AiWorkload is being deleted: no flow is withdrawn");
-                lock(&ctx).hold();
-                continue;
-            }
-            _ => {
-                tracing::warn!("the definition of AiWorkload was replaced: what vanished with it is not withdrawn");
-                lock(&ctx).hold();
-                return std::future::pending().await;
-            }
-        }
-        let world = ctx.world();
-        let due = {
-            let mut withdrawals = lock(&ctx);
-            let waiting = withdrawals.len();
-            withdrawals.due(start.elapsed(), |stage| {
-                world
-                    .workloads
-                    .values()
-                    .filter(|workload| workload.stage == stage)
-                    .count()
-                    + waiting
-            })
-        };
-        for key in due {
-            if let Err(error) = namespace::withdraw_workload(&ctx, &key).await {
-                tracing::warn!(%key, %error, "withdrawal failed; it is tried again");
-                if let Some(stage) = world
-                    .namespaces
-                    .get(&key.namespace)
-                    .and_then(|ns| ns.stage?.workload_stage())
-                {
-                    lock(&ctx).deleted(key, stage);
-                }
-            }
-        }
-        let waiting = lock(&ctx).len();
-        ctx.metrics
-            .withdrawals_waiting
-            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        if waiting > 0 {
-            tracing::warn!(
-                waiting,
-                "many workloads were deleted at once; their flows are withdrawn a few a minute"
-            );
-        }
-    }
-}
-
-/// Takes what else is queued, so that the ration is counted over all of it.
-async fn continue_gathering(ctx: &Context, deletions: &mut mpsc::UnboundedReceiver<AiWorkload>) {
-    while let Ok(Some(deleted)) = tokio::time::timeout(Duration::from_millis(200), deletions.recv()).await {
-        if let Some(key) = key_of(&deleted) {
-            lock(ctx).deleted(key, deleted.spec.stage);
-        }
-    }
-}
-
-fn lock(ctx: &Context) -> std::sync::MutexGuard<'_, super::withdrawals::Withdrawals> {
-    ctx.withdrawals
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// The uid of the definition of `AiWorkload` while it stands; `None` when it is gone, on its way out or unreadable.
-async fn definition(ctx: &Context) -> Option<String> {
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-    let name = format!("aiworkloads.{}", names::GROUP);
-    let found = Api::<CustomResourceDefinition>::all(ctx.client.clone())
-        .get_metadata_opt(&name)
-        .await
-        .ok()??;
-    if found.metadata.deletion_timestamp.is_some() {
-        None
-    } else {
-        found.uid()
-    }
+    tokio::join!(follow, evidence::run(gathering, current, in_force));
 }

@@ -11,75 +11,16 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
 use super::context::Context;
+use crate::network::foreign::{FOREIGN_KINDS, ForeignKind};
 use crate::network::reach::UnmodelledPolicy;
 
 /// How often they are looked for: each look costs one request per served kind.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Group, version, plural, kind. Addressed by all four: two kinds are called `ClusterNetworkPolicy`.
-const KINDS: [(&str, &str, &str, &str); 12] = [
-    (
-        "policy.networking.k8s.io",
-        "v1alpha2",
-        "clusternetworkpolicies",
-        "ClusterNetworkPolicy",
-    ),
-    (
-        "policy.networking.k8s.io",
-        "v1alpha1",
-        "adminnetworkpolicies",
-        "AdminNetworkPolicy",
-    ),
-    (
-        "policy.networking.k8s.io",
-        "v1alpha1",
-        "baselineadminnetworkpolicies",
-        "BaselineAdminNetworkPolicy",
-    ),
-    (
-        "networking.k8s.aws",
-        "v1alpha1",
-        "clusternetworkpolicies",
-        "ClusterNetworkPolicy",
-    ),
-    (
-        "networking.k8s.aws",
-        "v1alpha1",
-        "applicationnetworkpolicies",
-        "ApplicationNetworkPolicy",
-    ),
-    ("cilium.io", "v2", "ciliumnetworkpolicies", "CiliumNetworkPolicy"),
-    (
-        "cilium.io",
-        "v2",
-        "ciliumclusterwidenetworkpolicies",
-        "CiliumClusterwideNetworkPolicy",
-    ),
-    ("crd.projectcalico.org", "v1", "networkpolicies", "NetworkPolicy"),
-    (
-        "crd.projectcalico.org",
-        "v1",
-        "globalnetworkpolicies",
-        "GlobalNetworkPolicy",
-    ),
-    ("crd.antrea.io", "v1beta1", "networkpolicies", "NetworkPolicy"),
-    (
-        "crd.antrea.io",
-        "v1beta1",
-        "clusternetworkpolicies",
-        "ClusterNetworkPolicy",
-    ),
-    (
-        "k8s.cni.cncf.io",
-        "v1beta1",
-        "multi-networkpolicies",
-        "MultiNetworkPolicy",
-    ),
-];
-
-/// Looks for ever.
+/// Looks for ever, after the first [`look`].
 pub async fn run(ctx: Arc<Context>, publish: watch::Sender<Vec<UnmodelledPolicy>>) {
     loop {
+        tokio::time::sleep(AGAIN).await;
         let found = look(&ctx.client).await;
         let changed = publish.send_if_modified(|now| {
             let changed = *now != found;
@@ -91,11 +32,11 @@ pub async fn run(ctx: Arc<Context>, publish: watch::Sender<Vec<UnmodelledPolicy>
         if changed {
             ctx.triggers.analysis.notify_one();
         }
-        tokio::time::sleep(AGAIN).await;
     }
 }
 
-async fn look(client: &Client) -> Vec<UnmodelledPolicy> {
+/// What is served here and not modelled.
+pub async fn look(client: &Client) -> Vec<UnmodelledPolicy> {
     let groups = match client.list_api_groups().await {
         Ok(groups) => groups.groups,
         Err(error) => {
@@ -112,7 +53,16 @@ async fn look(client: &Client) -> Vec<UnmodelledPolicy> {
             .any(|g| g.name == group && g.versions.iter().any(|v| v.version == version))
     };
     let mut found = Vec::new();
-    for (group, version, plural, kind) in KINDS.into_iter().filter(|(group, version, ..)| served(group, version)) {
+    for ForeignKind {
+        group,
+        version,
+        plural,
+        kind,
+    } in FOREIGN_KINDS
+    {
+        if !served(group, version) {
+            continue;
+        }
         let named = format!("{kind}.{group}");
         let resource = ApiResource {
             group: group.to_owned(),

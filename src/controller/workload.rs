@@ -50,13 +50,14 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
     };
     let resolved = flows::resolve(&seen.world, known);
     let placement = place(&ctx, &seen, &refusals).await;
-    let fresh = is_analysed(&ctx, &seen);
-    let placed = placement
-        .as_ref()
-        .is_ok_and(|p| matches!(p, Placement::Placed | Placement::NothingToPlace));
-    if placed && !fresh && !report::has_status(&workload) {
-        // A first status that says "not analysed yet" would be written twice: the analysis sets this off again.
+    let underway = matches!(&placement, Ok(Placement::Pending(_)));
+    let unanalysed = placement.is_ok() && refusals.is_empty() && seen.hold.is_none() && !is_analysed(&ctx, &seen);
+    if (underway || unanalysed) && ctx.patience.waits(&seen.key) {
+        // The watch or the analysis sets this off again in a moment; what is said until then would only be said twice.
         return Ok(Action::requeue(SOON));
+    }
+    if !underway && !unanalysed {
+        ctx.patience.settled(&seen.key);
     }
     let (placement, failure) = match placement {
         Ok(placement) => (placement, None),

@@ -20,10 +20,21 @@ const IDENTITY: &str = "";
 pub struct Canary {
     /// Scraped before the write.
     pub before: Scrape,
-    /// Why the write was refused or failed, if it was.
-    pub refused: Option<String>,
+    /// What became of the write.
+    pub write: Write,
     /// Scraped after the write.
     pub after: Scrape,
+}
+
+/// What became of a canary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The API server took it.
+    Done,
+    /// None was sent: the two scrapes show the writes of others. They can disprove, and never prove.
+    NotSent,
+    /// It was refused or failed, and why.
+    Refused(String),
 }
 
 /// What is known of the writes of one API server.
@@ -33,7 +44,7 @@ pub enum Shows {
     Encrypted(String),
     /// New Secrets are written by `identity`.
     Plaintext,
-    /// Both happened between the two scrapes.
+    /// Both happened since the first of the two scrapes.
     Mixed(String),
     /// The configuration of this API server names no provider for Secrets.
     NotConfigured,
@@ -82,30 +93,34 @@ pub fn shows(canary: Option<&Canary>, present: &Scrape) -> Shows {
     if canary.before.state() != canary.after.state() || canary.after.state() != Some(state) {
         return Shows::Changed;
     }
-    match (plain, encrypted) {
-        (1.., 1..) => Shows::Mixed(prefixes(&moved)),
-        (1.., 0) => Shows::Plaintext,
-        _ if canary.refused.is_some() => Shows::Refused(canary.refused.clone().unwrap_or_default()),
-        (0, 1..) if keys > encrypted => Shows::Unfamiliar(prefixes(&moved)),
-        (0, 1..) => since(canary, present).unwrap_or_else(|| Shows::Encrypted(prefixes(&moved))),
-        (0, 0) if keys > 0 => Shows::Unfamiliar(prefixes(&moved)),
-        (0, 0) => nothing_moved(&canary.after),
+    match (plain, encrypted, &canary.write) {
+        (1.., 1.., _) => Shows::Mixed(prefixes(&moved)),
+        (1.., 0, _) => since(canary, present, |prefix| prefix.starts_with(ENCRYPTED)).unwrap_or(Shows::Plaintext),
+        (0, _, Write::NotSent) => Shows::NotWritten,
+        (0, _, Write::Refused(why)) => Shows::Refused(why.clone()),
+        (0, 1.., Write::Done) if keys > encrypted => Shows::Unfamiliar(prefixes(&moved)),
+        (0, 1.., Write::Done) => {
+            since(canary, present, |prefix| prefix == IDENTITY).unwrap_or_else(|| Shows::Encrypted(prefixes(&moved)))
+        }
+        (0, 0, Write::Done) if keys > 0 => Shows::Unfamiliar(prefixes(&moved)),
+        (0, 0, Write::Done) => nothing_moved(present),
     }
 }
 
-/// Counters go on moving after the canary: a plaintext write needs no canary of ours to be seen.
-fn since(canary: &Canary, present: &Scrape) -> Option<Shows> {
+/// Counters go on moving after the canary, and can contradict it without another one. A write that was under way
+/// during a reload may do that too, so the answer is not settled: the canary is repeated.
+fn since(canary: &Canary, present: &Scrape, contradicts: impl Fn(&str) -> bool) -> Option<Shows> {
     match growth(&canary.after.writes, &present.writes) {
         None => Some(Shows::Changed),
-        Some(moved) if moved.contains_key(IDENTITY) => Some(Shows::Plaintext),
+        Some(moved) if moved.keys().any(|prefix| contradicts(prefix)) => Some(Shows::Mixed(prefixes(&moved))),
         Some(_) => None,
     }
 }
 
-fn nothing_moved(after: &Scrape) -> Shows {
-    if !after.writes.is_empty() {
+fn nothing_moved(present: &Scrape) -> Shows {
+    if !present.writes.is_empty() {
         Shows::Unseen
-    } else if after.complete() {
+    } else if present.complete() {
         Shows::NotConfigured
     } else {
         Shows::Hidden("its metrics of storage transformations are switched off or carry other names")

@@ -4,8 +4,6 @@
 //! replica that writes it disproves the claim whatever else is unknown. Everything that could hide such a replica comes
 //! next and gives `Unknown`. `True` is what is left.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::canary::Shows;
@@ -32,27 +30,16 @@ impl Finding {
 
 type Check = fn(&View<'_>) -> Option<Finding>;
 
-/// In the order in which they decide.
-const CHECKS: [Check; 11] = [
-    plaintext,
-    hidden,
-    anonymous,
-    unidentified,
-    shared,
-    stranger,
-    uncovered,
-    unreached,
-    divergent,
-    unproven,
-    unreadable_counters,
-];
+/// Everything that could hide an API server, in the order in which it is told.
+const BARRIER: [Check; 6] = [anonymous, unidentified, shared, stranger, uncovered, unreached];
 
 /// Judges what was gathered. Total and deterministic: the same observation gives the same words.
 pub fn judge(seen: &Observation, now: &Time) -> EncryptionProof {
     let view = View::of(seen);
-    let finding = CHECKS
-        .iter()
-        .find_map(|check| check(&view))
+    let first = |checks: &[Check]| checks.iter().find_map(|check| check(&view));
+    let finding = first(&[plaintext, hidden])
+        .or_else(|| first(&BARRIER))
+        .or_else(|| first(&[divergent, unproven, unreadable_counters]))
         .unwrap_or_else(|| proven(&view));
     let Finding { truth, reason, message } = attested(finding, seen.attestation.as_ref(), now);
     EncryptionProof {
@@ -63,6 +50,14 @@ pub fn judge(seen: &Observation, now: &Time) -> EncryptionProof {
         degraded: degraded(&view),
         at: now.clone(),
     }
+}
+
+/// Whether some API server may exist that did not answer, with the reason and a message. Metrics that are hidden are no
+/// such thing: that API server answered.
+pub fn barrier(seen: &Observation) -> Option<(&'static str, String)> {
+    let view = View::of(seen);
+    let found = BARRIER.iter().find_map(|check| check(&view))?;
+    Some((found.reason, found.message))
 }
 
 /// One replica that writes plaintext disproves the claim; no barrier is needed for that.
@@ -141,7 +136,7 @@ fn uncovered(view: &View<'_>) -> Option<Finding> {
     let missing: Vec<String> = view
         .leases
         .iter()
-        .filter(|lease| !view.known.contains_key(lease.name.as_str()))
+        .filter(|lease| !view.answered.contains(lease.name.as_str()))
         .map(|lease| lease.name.clone())
         .collect();
     if missing.is_empty() {
@@ -238,19 +233,13 @@ fn attested(finding: Finding, attestation: Option<&Attestation>, now: &Time) -> 
     }
 }
 
-/// Who runs with which file, if they differ. An API server that does not say (before 1.34, or without a file) is left
-/// out: its writes speak for it.
+/// Who runs with which file, if they differ.
 fn divergence(view: &View<'_>) -> Option<String> {
-    let mut files: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for seen in &view.seen {
-        if let Some(hash) = seen.scrape.configuration_hash.as_deref() {
-            files.entry(hash).or_default().push(seen.name());
-        }
-    }
+    let files = view.files();
     (files.len() > 1).then(|| {
         let each: Vec<String> = files
             .into_iter()
-            .map(|(hash, names)| format!("{} has {}", list(names), short(hash)))
+            .map(|(hash, names)| format!("{} has {}", list(names), hash.map_or("none", short)))
             .collect();
         each.join("; ")
     })

@@ -97,3 +97,62 @@ impl Leases {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(renewals: [(&str, u64); 2]) -> impl Iterator<Item = SeenLease> {
+        renewals
+            .map(|(name, renewal)| SeenLease {
+                name: name.to_owned(),
+                renewal: renewal.to_string(),
+                peer_address: None,
+            })
+            .into_iter()
+    }
+
+    fn names(leases: &Leases, now: u64) -> Vec<String> {
+        let fresh = leases.fresh(Duration::from_secs(now));
+        fresh.into_iter().map(|lease| lease.name).collect()
+    }
+
+    #[test]
+    fn the_hash_is_the_one_a_real_api_server_shows() {
+        // Of 1.36.3, with the Lease of the same run.
+        assert_eq!(
+            id_hash("apiserver-fj5kznqc76qe2fhtpt4hqnivua"),
+            "sha256:0fa598730a912e83a96f9fd205f14fe47ad9c2f2e63a1b679f36279766e6ffa0"
+        );
+    }
+
+    #[test]
+    fn a_lease_that_is_no_longer_renewed_goes_stale_and_the_others_do_not() {
+        let mut leases = Leases::default();
+        for second in (0..=50).step_by(10) {
+            leases.observe(Duration::from_secs(second), listing([("a", 7), ("b", second)]));
+        }
+        assert_eq!(names(&leases, 40), ["a", "b"]);
+        assert_eq!(names(&leases, 41), ["b"]);
+    }
+
+    #[test]
+    fn a_lease_is_alive_until_it_was_seen_not_to_be_renewed() {
+        let mut leases = Leases::default();
+        leases.observe(Duration::ZERO, listing([("a", 7), ("b", 7)]));
+        // This process stood still; perhaps the whole machine did.
+        leases.observe(Duration::from_secs(500), listing([("a", 7), ("b", 8)]));
+        assert_eq!(names(&leases, 500), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_renewal_brings_a_stale_lease_back_at_once() {
+        let mut leases = Leases::default();
+        for second in (0..=50).step_by(10) {
+            leases.observe(Duration::from_secs(second), listing([("a", 7), ("b", 7)]));
+        }
+        assert!(names(&leases, 50).is_empty());
+        leases.observe(Duration::from_secs(51), listing([("a", 8), ("b", 7)]));
+        assert_eq!(names(&leases, 51), ["a"]);
+    }
+}

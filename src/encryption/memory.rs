@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::canary::{Canary, shows};
+use super::canary::{Canary, Write, shows};
 use super::metrics::{RunState, Scrape};
 use super::observation::{Reading, Replica};
 
@@ -26,6 +26,8 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 struct Run {
     state: RunState,
+    /// The first scrape of this state.
+    first: Scrape,
     canary: Option<Canary>,
     tries: u32,
     retry_at: Duration,
@@ -43,6 +45,7 @@ impl Memory {
         let Some(run) = self.runs.iter_mut().find(|run| run.state == state) else {
             self.runs.push(Run {
                 state,
+                first: scrape.clone(),
                 canary: None,
                 tries: 0,
                 retry_at: Duration::ZERO,
@@ -85,16 +88,24 @@ impl Memory {
         }
     }
 
-    /// A reading together with what is remembered of that state.
+    /// A reading together with what is remembered of that state. Without a canary, the writes of others since the first
+    /// look stand in for one: plaintext among them needs no canary to be seen.
     pub fn replica(&self, address: &str, reading: Reading) -> Replica {
-        let run = match &reading {
-            Reading::Seen(scrape) => self.run(scrape),
+        let seen = match &reading {
+            Reading::Seen(scrape) => self.run(scrape).map(|run| (run, scrape)),
             Reading::Hidden(_) | Reading::Failed(_) => None,
         };
+        let canary = seen.map(|(run, scrape)| {
+            run.canary.clone().unwrap_or_else(|| Canary {
+                before: run.first.clone(),
+                write: Write::NotSent,
+                after: scrape.clone(),
+            })
+        });
         Replica {
             address: address.to_owned(),
-            canary: run.and_then(|run| run.canary.clone()),
-            undecryptable: run.map_or(0, |run| run.drifted),
+            canary,
+            undecryptable: seen.map_or(0, |(run, _)| run.drifted),
             reading,
         }
     }
@@ -102,5 +113,139 @@ impl Memory {
     fn run(&self, scrape: &Scrape) -> Option<&Run> {
         let state = scrape.state()?;
         self.runs.iter().find(|run| run.state == state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::canary::Shows;
+    use super::*;
+
+    fn scrape(started: u32, hash: &str, encrypted: u32, plain: u32, unknown: u32) -> Scrape {
+        let operations = "apiserver_storage_transformation_operations_total";
+        Scrape::of(&format!(
+            "process_start_time_seconds {started}\n\
+             apiserver_encryption_config_controller_last_config_info{{apiserver_id_hash=\"sha256:a\",hash=\"{hash}\"}} 1\n\
+             {operations}{{resource=\"secrets\",status=\"OK\",transformation_type=\"to_storage\",\
+             transformer_prefix=\"k8s:enc:aesgcm:v1:\"}} {encrypted}\n\
+             {operations}{{resource=\"secrets\",status=\"OK\",transformation_type=\"to_storage\",\
+             transformer_prefix=\"\"}} {plain}\n\
+             {operations}{{resource=\"secrets\",status=\"e\",transformation_type=\"from_storage\",\
+             transformer_prefix=\"unknown\"}} {unknown}\n",
+        ))
+    }
+
+    fn canary(before: Scrape, after: Scrape) -> Canary {
+        Canary {
+            before,
+            write: Write::Done,
+            after,
+        }
+    }
+
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn proven() -> Memory {
+        let mut memory = Memory::default();
+        memory.note(&scrape(1, "x", 5, 0, 0), at(0));
+        memory.record(canary(scrape(1, "x", 5, 0, 0), scrape(1, "x", 6, 0, 0)), at(0));
+        memory
+    }
+
+    #[test]
+    fn a_proven_state_is_never_written_to_again() {
+        let mut memory = proven();
+        for second in (0..100_000).step_by(100) {
+            let present = scrape(1, "x", 6 + second, 0, 0);
+            memory.note(&present, at(second.into()));
+            assert!(!memory.due(&present, at(second.into())));
+        }
+    }
+
+    #[test]
+    fn a_new_file_and_a_new_process_are_tried_at_once() {
+        let mut memory = proven();
+        for new in [scrape(1, "y", 6, 0, 0), scrape(2, "x", 0, 0, 0)] {
+            memory.note(&new, at(1));
+            assert!(memory.due(&new, at(1)));
+        }
+        // One that comes back unchanged is not.
+        assert!(!memory.due(&scrape(1, "x", 6, 0, 0), at(2)));
+    }
+
+    #[test]
+    fn plaintext_is_an_answer_too_and_is_not_asked_for_again() {
+        let mut memory = Memory::default();
+        memory.record(canary(scrape(1, "x", 0, 0, 0), scrape(1, "x", 0, 1, 0)), at(0));
+        assert!(!memory.due(&scrape(1, "x", 0, 9, 0), at(3_000)));
+        // Unless the counters contradict it.
+        assert!(memory.due(&scrape(1, "x", 1, 9, 0), at(3_000)));
+    }
+
+    #[test]
+    fn the_writes_of_others_can_disprove_and_never_prove() {
+        let mut memory = Memory::default();
+        memory.note(&scrape(1, "x", 5, 3, 0), at(0));
+        let shown = |encrypted, plain| {
+            let present = scrape(1, "x", encrypted, plain, 0);
+            shows(
+                memory.replica("a:1", Reading::Seen(present.clone())).canary.as_ref(),
+                &present,
+            )
+        };
+        assert_eq!(shown(5, 3), Shows::NotWritten);
+        assert_eq!(shown(9, 3), Shows::NotWritten);
+        assert_eq!(shown(5, 4), Shows::Plaintext);
+        assert!(shown(6, 4).disproves());
+    }
+
+    #[test]
+    fn a_canary_without_an_answer_is_repeated_ever_more_slowly() {
+        let same = scrape(1, "x", 5, 0, 0);
+        let mut memory = Memory::default();
+        let mut written = Vec::new();
+        for second in 0..3_000 {
+            memory.note(&same, at(second));
+            if memory.due(&same, at(second)) {
+                memory.record(canary(same.clone(), same.clone()), at(second));
+                written.push(second);
+            }
+        }
+        assert_eq!(written, [0, 2, 6, 14, 30, 62, 126, 254, 510, 1022, 1622, 2222, 2822]);
+    }
+
+    #[test]
+    fn a_process_that_hides_its_start_is_not_written_to() {
+        let mut memory = Memory::default();
+        let hiding = Scrape::of("x 1");
+        memory.note(&hiding, at(0));
+        assert!(!memory.due(&hiding, at(0)));
+    }
+
+    #[test]
+    fn undecryptable_values_are_reported_while_they_are_met() {
+        let mut memory = Memory::default();
+        let met = |memory: &Memory, unknown| {
+            let reading = Reading::Seen(scrape(1, "x", 5, 0, unknown));
+            memory.replica("a:1", reading).undecryptable
+        };
+        // What it met before we came is over, for all we know.
+        memory.note(&scrape(1, "x", 5, 0, 8), at(0));
+        assert_eq!(met(&memory, 8), 0);
+        memory.note(&scrape(1, "x", 5, 0, 9), at(10));
+        assert_eq!(met(&memory, 9), 1);
+        memory.note(&scrape(1, "x", 5, 0, 9), at(610));
+        assert_eq!(met(&memory, 9), 1);
+        memory.note(&scrape(1, "x", 5, 0, 9), at(611));
+        assert_eq!(met(&memory, 9), 0);
+    }
+
+    #[test]
+    fn states_that_are_gone_are_forgotten() {
+        let mut memory = proven();
+        memory.note(&scrape(2, "x", 0, 0, 0), at(3_600));
+        assert_eq!(memory.runs.len(), 1);
     }
 }

@@ -204,3 +204,89 @@ fn unescape(value: &str) -> Cow<'_, str> {
     }
     Cow::Owned(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Out of a 1.36.3 that encrypts.
+    const REAL: &str = r#"
+# HELP apiserver_encryption_config_controller_last_config_info [ALPHA] Information about the last applied encryption configuration with hash as label, split by apiserver identity.
+# TYPE apiserver_encryption_config_controller_last_config_info gauge
+apiserver_encryption_config_controller_last_config_info{apiserver_id_hash="sha256:0fa5",hash="sha256:13e0"} 1
+# TYPE apiserver_encryption_config_controller_automatic_reloads_total counter
+apiserver_encryption_config_controller_automatic_reloads_total{apiserver_id_hash="sha256:0fa5",status="failure"} 7
+apiserver_encryption_config_controller_automatic_reloads_total{apiserver_id_hash="sha256:0fa5",status="success"} 2
+apiserver_storage_data_key_generation_failures_total 0
+# TYPE apiserver_storage_transformation_operations_total counter
+apiserver_storage_transformation_operations_total{resource="configmaps",status="OK",transformation_type="to_storage",transformer_prefix="k8s:enc:aesgcm:v1:"} 5
+apiserver_storage_transformation_operations_total{resource="secrets",status="OK",transformation_type="from_storage",transformer_prefix="k8s:enc:aesgcm:v1:"} 31
+apiserver_storage_transformation_operations_total{resource="secrets",status="OK",transformation_type="to_storage",transformer_prefix=""} 3
+apiserver_storage_transformation_operations_total{resource="secrets",status="OK",transformation_type="to_storage",transformer_prefix="k1:"} 1.234567e+06
+apiserver_storage_transformation_operations_total{resource="secrets",status="OK",transformation_type="to_storage",transformer_prefix="k8s:enc:aesgcm:v1:"} 1.234567e+06
+apiserver_storage_transformation_operations_total{resource="secrets",status="unknown-non-grpc",transformation_type="to_storage",transformer_prefix="k8s:enc:kms:v2:cloud:"} 9
+apiserver_storage_transformation_operations_total{resource="pods",status="unknown-non-grpc",transformation_type="from_storage",transformer_prefix="unknown"} 4
+disabled_metrics_total 0
+# TYPE process_start_time_seconds gauge
+process_start_time_seconds 1.79545829408e+09
+"#;
+
+    #[test]
+    fn reads_what_the_proof_needs_and_nothing_else() {
+        let scrape = Scrape::of(REAL);
+        assert_eq!(scrape.identities, BTreeSet::from(["sha256:0fa5".to_owned()]));
+        assert_eq!(scrape.configuration_hash.as_deref(), Some("sha256:13e0"));
+        assert_eq!(scrape.started.as_deref(), Some("1.79545829408e+09"));
+        assert_eq!(scrape.reloads, 2);
+        assert_eq!(scrape.undecryptable, 4);
+        let writes: Vec<(&str, u64)> = scrape.writes.iter().map(|(prefix, n)| (prefix.as_str(), *n)).collect();
+        assert_eq!(writes, [("", 3), ("k1:", 1_234_567), ("k8s:enc:aesgcm:v1:", 1_234_567)]);
+        assert!(scrape.complete());
+    }
+
+    #[test]
+    fn absence_counts_only_where_the_neighbours_are_present_and_nothing_is_switched_off() {
+        assert!(!Scrape::of("").complete());
+        assert!(!Scrape::of("apiserver_storage_data_key_generation_failures_total_seconds 0").complete());
+        let switched_off = REAL.replace("disabled_metrics_total 0", "disabled_metrics_total 1");
+        assert!(!Scrape::of(&switched_off).complete());
+    }
+
+    #[test]
+    fn a_family_whose_name_only_begins_the_same_is_another_one() {
+        let scrape = Scrape::of(
+            "apiserver_storage_transformation_operations_total_new{resource=\"secrets\",status=\"OK\",\
+             transformation_type=\"to_storage\",transformer_prefix=\"\"} 3\n\
+             process_start_time_seconds_total 5\n\
+             apiserver_encryption_config_controller_last_config_info_v2{hash=\"sha256:1\"} 1\n",
+        );
+        assert_eq!(scrape, Scrape::default());
+    }
+
+    #[test]
+    fn labels_may_hold_anything() {
+        let line = r#"x{a="b\"} 1",transformer_prefix="k\\:",le="}"} 2 1700000000"#;
+        let label = |name| Sample::parse(line).and_then(|sample| sample.label(name));
+        assert_eq!(label("a").as_deref(), Some("b\"} 1"));
+        assert_eq!(label("transformer_prefix").as_deref(), Some("k\\:"));
+        assert_eq!(label("le").as_deref(), Some("}"));
+        assert_eq!(label("b"), None);
+        assert_eq!(Sample::parse(line).and_then(|sample| sample.count()), Some(2));
+    }
+
+    #[test]
+    fn an_identity_is_read_from_any_family() {
+        let line = "apiserver_authorization_config_controller_last_config_info{apiserver_id_hash=\"sha256:1\"} 1";
+        assert_eq!(Scrape::of(line).identities, BTreeSet::from(["sha256:1".to_owned()]));
+        // An API server that does not know its own name says so with an empty hash.
+        assert!(Scrape::of("x{apiserver_id_hash=\"\"} 1").identities.is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in "(?s).{0,200}") {
+            let _ = Scrape::of(&text);
+            let _ = Scrape::of(&format!("apiserver_storage_transformation_operations_total{{{text}"));
+        }
+    }
+}

@@ -12,7 +12,7 @@ pub mod metrics;
 pub mod observation;
 pub mod proof;
 
-pub use canary::{Canary, Shows};
+pub use canary::{Canary, Shows, Write};
 pub use judge::judge;
 pub use leases::{FreshLease, Leases, SeenLease};
 pub use memory::Memory;

@@ -29,6 +29,23 @@ impl Observation {
                 .iter()
                 .all(|lease| view.known.contains_key(lease.name.as_str()))
     }
+
+    /// For each replica, the name of the Lease of the API server that answered, if it is known.
+    pub fn senders(&self) -> Vec<Option<&str>> {
+        let name = |replica| match sender(self, replica) {
+            Sender::Lease(name) => Some(name),
+            Sender::Stranger(_) | Sender::Unknown | Sender::Nobody => None,
+        };
+        self.replicas.iter().map(name).collect()
+    }
+
+    /// Whether a canary can be written without harm. A value that one API server writes and another cannot read breaks
+    /// every LIST of Secrets there, in all namespaces (measured on 1.36.3, and it keeps a restarted one from becoming
+    /// ready), so the canary waits until all are known to run with one file. While they do not, nothing could be proven.
+    pub fn may_write(&self) -> bool {
+        let view = View::of(self);
+        self.accounted() && view.hidden.is_empty() && view.files().len() <= 1
+    }
 }
 
 /// One connection to one API server.
@@ -60,6 +77,8 @@ pub(super) struct View<'a> {
     pub leases: &'a [FreshLease],
     /// By the name of the Lease. Of several connections to one process, one.
     pub known: BTreeMap<&'a str, Seen<'a>>,
+    /// Leases whose API server answered, also if it hides its metrics.
+    pub answered: BTreeSet<&'a str>,
     /// Leases under which more than one process answers.
     pub shared: BTreeMap<&'a str, BTreeSet<&'a str>>,
     /// Answers of API servers that have no fresh Lease: address and id hash.
@@ -98,13 +117,18 @@ enum Sender<'a> {
     Lease(&'a str),
     Stranger(&'a str),
     Unknown,
+    /// Nothing was answered.
+    Nobody,
 }
+
+static NO_IDENTITIES: BTreeSet<String> = BTreeSet::new();
 
 impl<'a> View<'a> {
     pub fn of(observation: &'a Observation) -> Self {
         let mut view = View {
             leases: &observation.leases,
             known: BTreeMap::new(),
+            answered: BTreeSet::new(),
             shared: BTreeMap::new(),
             strangers: Vec::new(),
             unidentified: Vec::new(),
@@ -114,16 +138,32 @@ impl<'a> View<'a> {
         };
         for replica in &observation.replicas {
             let address = replica.address.as_str();
+            let sender = sender(observation, replica);
+            match &sender {
+                Sender::Lease(name) => drop(view.answered.insert(name)),
+                Sender::Stranger(hash) => view.strangers.push((address, hash)),
+                Sender::Unknown => view.unidentified.push(address),
+                Sender::Nobody => {}
+            }
             match &replica.reading {
                 Reading::Hidden(why) => view.hidden.push((address, why)),
                 Reading::Failed(why) => view.failed.push((address, why)),
                 Reading::Seen(scrape) => {
-                    let sender = sender(observation, address, scrape);
                     view.add(replica, scrape, &sender);
                 }
             }
         }
         view
+    }
+
+    /// Who runs with which file. An API server before 1.34 does not say, nor does one without a file.
+    pub fn files(&self) -> BTreeMap<Option<&'a str>, Vec<String>> {
+        let mut files: BTreeMap<Option<&str>, Vec<String>> = BTreeMap::new();
+        for seen in &self.seen {
+            let hash = seen.scrape.configuration_hash.as_deref();
+            files.entry(hash).or_default().push(seen.name());
+        }
+        files
     }
 
     fn add(&mut self, replica: &'a Replica, scrape: &'a Scrape, sender: &Sender<'a>) {
@@ -134,22 +174,18 @@ impl<'a> View<'a> {
             shows: shows(replica.canary.as_ref(), scrape),
             undecryptable: replica.undecryptable,
         };
-        match *sender {
-            Sender::Stranger(hash) => self.strangers.push((seen.address, hash)),
-            Sender::Unknown => self.unidentified.push(seen.address),
-            Sender::Lease(name) => {
-                seen.lease = Some(name);
-                match self.known.get(name) {
-                    None => {
-                        self.known.insert(name, seen.clone());
-                    }
-                    // Two addresses of one process are one API server; two processes under one Lease may be three.
-                    Some(other) if other.scrape.started != scrape.started => {
-                        let addresses = self.shared.entry(name).or_default();
-                        addresses.extend([other.address, seen.address]);
-                    }
-                    Some(_) => {}
+        if let Sender::Lease(name) = *sender {
+            seen.lease = Some(name);
+            match self.known.get(name) {
+                None => {
+                    self.known.insert(name, seen.clone());
                 }
+                // Two addresses of one process are one API server; two processes under one Lease may be three.
+                Some(other) if other.scrape.started != scrape.started => {
+                    let addresses = self.shared.entry(name).or_default();
+                    addresses.extend([other.address, seen.address]);
+                }
+                Some(_) => {}
             }
         }
         self.seen.push(seen);
@@ -159,9 +195,14 @@ impl<'a> View<'a> {
 /// Who answered. The metrics say it where they can. Where none of them carries an identity (without an
 /// EncryptionConfiguration, and before 1.34 until the first reload), the Lease may name the address (from 1.36 on), or
 /// be the only one.
-fn sender<'a>(observation: &'a Observation, address: &str, scrape: &'a Scrape) -> Sender<'a> {
+fn sender<'a>(observation: &'a Observation, replica: &'a Replica) -> Sender<'a> {
     let leases = &observation.leases;
-    let mut identities = scrape.identities.iter();
+    let identities = match &replica.reading {
+        Reading::Seen(scrape) => &scrape.identities,
+        Reading::Hidden(_) => &NO_IDENTITIES,
+        Reading::Failed(_) => return Sender::Nobody,
+    };
+    let mut identities = identities.iter();
     match (identities.next(), identities.next()) {
         (Some(hash), None) => leases
             .iter()
@@ -171,7 +212,7 @@ fn sender<'a>(observation: &'a Observation, address: &str, scrape: &'a Scrape) -
         (None, _) => {
             let mut claim = leases
                 .iter()
-                .filter(|lease| lease.peer_address.as_deref() == Some(address));
+                .filter(|lease| lease.peer_address.as_deref() == Some(&replica.address));
             match (claim.next(), claim.next(), leases.as_slice()) {
                 (Some(lease), None, _) | (None, None, [lease]) => Sender::Lease(&lease.name),
                 _ => Sender::Unknown,

@@ -5,10 +5,13 @@
 
 pub mod drift;
 pub mod flows;
+pub mod foreign;
 pub mod policies;
 pub mod ports;
 pub mod presets;
 pub mod reach;
 pub mod rules;
+#[cfg(test)]
+pub(crate) mod testkit;
 pub mod validate;
 pub mod world;

@@ -1,14 +1,33 @@
 //! The exact analysis: for any pod that could ever exist, with any labels, is there a path between two stages, or
 //! between a stage and something the policy does not name? Over *all* policies, those of others included.
+//!
+//! NetworkPolicy only adds, so a path exists exactly when a rule of the one end and a rule of the other fit together:
+//! the source pod matches both, the target pod matches both, and they have a port in common. Each of these is one look
+//! for each label key ([`selector`]); the pod that is found on the way is the witness.
+//!
+//! Not seen here, and said elsewhere: host networks, secondary interfaces, traffic from a pod's own node, ICMP, requests
+//! through the API server, relays inside what the policy permits.
+
+mod analysis;
+mod cidr;
+mod map;
+mod permits;
+mod policy;
+mod satisfy;
+mod selector;
+mod text;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::api::network::Protocol;
+use crate::api::stage::NamespaceStage;
 use crate::compliance::finding::Finding;
 
+use self::map::{Book, Map};
+use self::permits::Permits;
+use super::policies;
 use super::world::World;
 
 /// A policy that this release cannot read: another kind that the cluster serves. It makes verdicts `Unknown`.
@@ -26,7 +45,7 @@ pub struct Analysis {
     /// One for each namespace of stage training, evaluation or inference.
     pub namespaces: BTreeMap<String, Isolation>,
     /// What is worth mending although it is no path to a pod: policies of others that open a stage to addresses outside
-    /// the cluster. By namespace, gravest first.
+    /// the cluster. By namespace, gravest first; no entry where there is none.
     pub findings: BTreeMap<String, Vec<Finding>>,
 }
 
@@ -37,7 +56,7 @@ pub enum Isolation {
     Isolated,
     /// It cannot be told from what is known.
     Unknown {
-        /// A CamelCase word for a condition.
+        /// A word for a condition: `CniDependent`, `UnmodelledPolicy`, `UnreadablePolicy` or `TooComplex`.
         reason: &'static str,
         /// For people: one line.
         message: String,
@@ -68,7 +87,7 @@ pub struct Witness {
 pub struct End {
     /// Its namespace.
     pub namespace: Place,
-    /// Its labels: the fewest that make the path.
+    /// Its labels: few that make the path.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -84,7 +103,7 @@ pub enum Place {
 /// What permits one half of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Provenance {
-    /// A peer of a rule: `ns/policy egress[i].to[j]`.
+    /// A peer of a rule.
     Rule {
         /// `namespace/name` of the policy.
         policy: String,
@@ -98,21 +117,29 @@ pub enum Provenance {
     },
 }
 
-impl fmt::Display for Witness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a pod in {} can reach a pod in {}", self.from, self.to)
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {:?}", self.namespace, self.labels)
-    }
-}
-
 /// Judges every stage namespace. `policies` are all NetworkPolicies of the cluster: those stored, and in audit mode
-/// also those that would be written.
+/// also those that would be written. Their order is of no account.
 pub fn analyse(world: &World, policies: &[NetworkPolicy], unmodelled: &[UnmodelledPolicy]) -> Analysis {
-    let _ = (world, policies, unmodelled);
-    Analysis::default()
+    let (desired, dns) = (policies::all(world), world.dns());
+    let book = Book::read(policies, unmodelled, &desired);
+    let permits = Permits::new(world, &book, &desired, &dns);
+    let map = Map::new(world, &book, permits);
+    let mut analysis = Analysis::default();
+    let staged = map.sites.iter();
+    for site in staged.filter(|site| site.stage.and_then(NamespaceStage::workload_stage).is_some()) {
+        analysis.namespaces.insert(site.name.to_owned(), map.judge(site));
+        let findings = map.undeclared(site);
+        if !findings.is_empty() {
+            analysis.findings.insert(site.name.to_owned(), findings);
+        }
+    }
+    analysis
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say where"
+)]
+mod tests;

@@ -7,16 +7,21 @@
 //! creates is authorized for `create` with the object's name, so no right on other Secrets and no Secret in the chart is
 //! needed); and for the admission canaries what `admission` says they target, all of it dry-run.
 
+pub mod admission;
 pub mod encryption;
+mod fleet;
 
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Client, Config};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::api::conditions::Truth;
 use crate::encryption::EncryptionProof;
+use admission::Expected;
+use encryption::EncryptionSettings;
+use fleet::Fleet;
 
 /// What every loop needs.
 #[derive(Clone)]
@@ -29,6 +34,19 @@ pub struct Gathering {
     pub namespace: String,
     /// Where findings go.
     pub evidence: Arc<Evidence>,
+}
+
+/// Runs both loops over the same connections. Never ends; drop it to stop, for instance when leadership is lost.
+pub async fn run(
+    gathering: Gathering,
+    settings: watch::Receiver<EncryptionSettings>,
+    expected: watch::Receiver<Option<Arc<Expected>>>,
+) {
+    let fleet = Mutex::new(Fleet::new());
+    tokio::join!(
+        encryption::observe(&gathering, &fleet, settings),
+        admission::observe(&gathering, &fleet, expected),
+    );
 }
 
 /// Whether the generated policies refuse what they must, on every API server.

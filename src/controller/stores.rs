@@ -1,0 +1,228 @@
+//! Which kinds are watched, and what each change sets off.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Config as WatchConfig};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::caches::{self, Cached, Seen, Unread};
+use super::context::{Caches, key_of};
+use super::triggers::{Index, Triggers};
+use super::unreadable::Reporter;
+use super::withdrawals::Withdrawals;
+use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, names};
+use crate::cluster::telemetry::Metrics;
+
+/// Starts watches.
+pub struct Watches<'a> {
+    /// Where they run.
+    pub tasks: &'a mut JoinSet<()>,
+    /// The connection.
+    pub client: Client,
+    /// The namespace the controller runs in.
+    pub namespace: &'a str,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Objects that cannot be read.
+    pub reporter: Reporter,
+    /// Workloads that vanished.
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
+    /// Woken when the API servers' addresses change.
+    pub addresses: Arc<Notify>,
+}
+
+impl Watches<'_> {
+    /// One guarded watch of full objects.
+    fn keep<K: Cached>(
+        &mut self,
+        api: Api<DeserializeGuard<K>>,
+        config: WatchConfig,
+        kind: &'static str,
+        prune: fn(&mut K),
+        on_change: impl FnMut(Seen<'_, K>) + Send + 'static,
+    ) -> Store<K>
+    where
+        DeserializeGuard<K>: Resource<DynamicType = ()>,
+    {
+        let (store, writer) = reflector::store();
+        let guard = self.reporter.for_kind(kind);
+        let stream = caches::guarded(api, config, kind, store.clone(), Unread::Leaves, guard);
+        let labels = (kind, self.metrics.clone());
+        caches::keep(self.tasks, writer, stream, prune, labels, |_| {}, on_change);
+        store
+    }
+
+    /// Workloads. What is in place for one that vanished, or that cannot be read any more, stays as it is.
+    fn workloads(&mut self, mut on_change: impl FnMut(&Seen<'_, AiWorkload>) + Send + 'static) -> Store<AiWorkload> {
+        let kind = "AiWorkload";
+        let (store, writer) = reflector::store();
+        let api = Api::all(self.client.clone());
+        let guard = self.reporter.for_kind(kind);
+        let config = WatchConfig::default();
+        let stream = caches::guarded(api, config, kind, store.clone(), Unread::KeepsLast, guard);
+        let labels = (kind, self.metrics.clone());
+        let (leaving, back) = (self.withdrawals.clone(), self.withdrawals.clone());
+        // Before the store loses it: no moment may show a world without a workload whose flows are open.
+        let leaves = move |seen: &Seen<'_, AiWorkload>| {
+            let Some(key) = key_of(seen.object()) else { return };
+            let mut withdrawals = leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            match seen {
+                Seen::Deleted(workload) => withdrawals.deleted(key, (*workload).clone()),
+                Seen::Gone(workload) => withdrawals.gone(key, (*workload).clone()),
+                Seen::Applied { .. } => {}
+            }
+        };
+        let on_change = move |seen: Seen<'_, AiWorkload>| {
+            if let (Seen::Applied { .. }, Some(key)) = (&seen, key_of(seen.object())) {
+                back.lock().unwrap_or_else(PoisonError::into_inner).forget(&key);
+            }
+            on_change(&seen);
+        };
+        let prune = caches::prune::<AiWorkload>;
+        caches::keep(self.tasks, writer, stream, prune, labels, leaves, on_change);
+        store
+    }
+
+    /// Starts the watch of every kind.
+    pub fn start(mut self, triggers: &Triggers) -> (Caches, Index) {
+        let all = WatchConfig::default;
+        let ours = || all().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::CLOISON));
+        let client = self.client.clone();
+        // The two watches whose stores make up the index also map through it. What they see before it is whole is lost,
+        // and made good by the first `Triggers::everything`.
+        let index: Arc<OnceLock<Index>> = Arc::default();
+
+        let (t, i) = (triggers.clone(), index.clone());
+        let api = Api::all(client.clone());
+        let namespaces = self.keep(api, all(), "Namespace", caches::prune::<Namespace>, move |seen| {
+            i.get().into_iter().for_each(|index| t.on_namespace(index, &seen));
+        });
+        let (t, i) = (triggers.clone(), index.clone());
+        let workloads = self.workloads(move |seen| {
+            i.get().into_iter().for_each(|index| t.on_workload(index, seen));
+        });
+        let made = Index {
+            workloads: workloads.clone(),
+            namespaces: namespaces.clone(),
+        };
+        let _ = index.set(made.clone());
+
+        let (t, i) = (triggers.clone(), made.clone());
+        let api = Api::all(client.clone());
+        let prune = caches::prune_but_managers::<NetworkPolicy>;
+        let network_policies = self.keep(api, all(), "NetworkPolicy", prune, move |seen| {
+            t.on_network_policy(&i, &seen)
+        });
+        let (t, i) = (triggers.clone(), made.clone());
+        let api = Api::all(client.clone());
+        let prune = caches::prune::<AiSecurityPolicy>;
+        let security_policies = self.keep(api, all(), "AiSecurityPolicy", prune, move |seen| {
+            t.on_policy(&i, &seen)
+        });
+        let (t, i) = (triggers.clone(), made.clone());
+        let api = Api::namespaced(client.clone(), self.namespace);
+        let only = all().fields(&format!("metadata.name={}", names::OFF_CONFIGMAP));
+        let off = self.keep(api, only, "ConfigMap", caches::prune::<ConfigMap>, move |_| {
+            t.everything(&i)
+        });
+        let t = triggers.clone();
+        let api = Api::all(client.clone());
+        let encryptions = self.keep(
+            api,
+            all(),
+            "SecretEncryption",
+            caches::prune::<SecretEncryption>,
+            move |_| {
+                t.cluster.notify_one();
+                t.encryption.notify_one();
+            },
+        );
+        let t = triggers.clone();
+        let api = Api::all(client.clone());
+        let prune = caches::prune::<ValidatingAdmissionPolicy>;
+        let admission_policies = self.keep(api, ours(), "ValidatingAdmissionPolicy", prune, move |_| {
+            t.cluster.notify_one()
+        });
+        let t = triggers.clone();
+        let api = Api::all(client.clone());
+        let prune = caches::prune::<ValidatingAdmissionPolicyBinding>;
+        let admission_bindings = self.keep(api, ours(), "ValidatingAdmissionPolicyBinding", prune, move |_| {
+            t.cluster.notify_one()
+        });
+        let api = Api::namespaced(client.clone(), "default");
+        let only = all().labels("kubernetes.io/service-name=kubernetes");
+        let changed = self.addresses.clone();
+        let slices = self.keep(api, only, "EndpointSlice", caches::prune::<EndpointSlice>, move |_| {
+            changed.notify_one();
+        });
+        let pods = self.pods(triggers.clone(), namespaces.clone());
+        let caches = Caches {
+            namespaces,
+            workloads,
+            network_policies,
+            pods,
+            security_policies,
+            encryptions,
+            admission_policies,
+            admission_bindings,
+            slices,
+            off,
+        };
+        (caches, made)
+    }
+
+    /// Pods: metadata only, and only those of stage namespaces set anything off.
+    fn pods(&mut self, triggers: Triggers, namespaces: Store<Namespace>) -> Store<PartialObjectMeta<Pod>> {
+        let api = Api::<PartialObjectMeta<Pod>>::all(self.client.clone());
+        let stream = watcher::watcher(api, WatchConfig::default());
+        let (store, writer) = reflector::store();
+        let on_change = move |seen: Seen<'_, PartialObjectMeta<Pod>>| {
+            let same = matches!(&seen, Seen::Applied { old: Some(old), new } if old.labels() == new.labels());
+            let here = seen.object().namespace().unwrap_or_default();
+            let staged = |ns: Arc<Namespace>| ns.labels().contains_key(names::STAGE_LABEL);
+            if !same && namespaces.get(&ObjectRef::new(&here)).is_some_and(staged) {
+                triggers.namespace(&here);
+            }
+        };
+        let labels = ("Pod", self.metrics.clone());
+        caches::keep(self.tasks, writer, stream, caches::prune, labels, |_| {}, on_change);
+        store
+    }
+}
+
+/// Waits until every store holds a full list: a verdict from half a cache would be a guess.
+pub async fn complete(caches: &Caches) {
+    let Caches {
+        namespaces,
+        workloads,
+        network_policies,
+        pods,
+        security_policies,
+        encryptions,
+        admission_policies,
+        admission_bindings,
+        slices,
+        off,
+    } = caches;
+    // A store fails to become ready only when its watch was dropped, and then this term is over.
+    let _ = tokio::join!(
+        namespaces.wait_until_ready(),
+        workloads.wait_until_ready(),
+        network_policies.wait_until_ready(),
+        pods.wait_until_ready(),
+        security_policies.wait_until_ready(),
+        encryptions.wait_until_ready(),
+        admission_policies.wait_until_ready(),
+        admission_bindings.wait_until_ready(),
+        slices.wait_until_ready(),
+        off.wait_until_ready(),
+    );
+}

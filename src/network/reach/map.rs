@@ -1,0 +1,298 @@
+//! The cluster as the analysis sees it: each namespace with the halves of paths that lead out of it or into it. A path
+//! is two halves, one at each end, that fit together.
+
+use std::collections::{BTreeMap, HashMap};
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+use crate::api::names;
+use crate::api::stage::NamespaceStage;
+use crate::network::drift::same_rules;
+use crate::network::ports::PortSet;
+use crate::network::world::World;
+
+use super::UnmodelledPolicy;
+use super::cidr::Addresses;
+use super::permits::Permits;
+use super::policy::{self, Direction, Peer, Policy, Rule};
+use super::satisfy::{self, Answer};
+use super::selector::Selector;
+
+/// All policies, read.
+#[derive(Debug, Default)]
+pub(super) struct Book<'a> {
+    pub policies: Vec<(Policy<'a>, Standing)>,
+    /// What cannot be read, by namespace; the empty name stands for the whole cluster.
+    pub doubts: Vec<Doubt<'a>>,
+}
+
+/// Whether a policy is exactly one that we render.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Ours,
+    Foreign,
+}
+
+/// Something that may open or close anything in its namespace.
+#[derive(Debug)]
+pub(super) struct Doubt<'a> {
+    /// `None`: in every namespace.
+    pub namespace: Option<&'a str>,
+    pub reason: &'static str,
+    pub what: String,
+}
+
+impl<'a> Book<'a> {
+    /// Reads everything, in an order that does not depend on the order of the input.
+    pub(super) fn read(
+        policies: &'a [NetworkPolicy],
+        unmodelled: &'a [UnmodelledPolicy],
+        desired: &[NetworkPolicy],
+    ) -> Self {
+        let wanted: HashMap<(&str, &str), &NetworkPolicy> = desired
+            .iter()
+            .map(|policy| (policy::identity(policy), policy))
+            .collect();
+        let mut sorted: Vec<&NetworkPolicy> = policies.iter().collect();
+        sorted.sort_by_key(|policy| policy::identity(policy));
+        let mut book = Self::default();
+        for found in sorted {
+            let identity = policy::identity(found);
+            match policy::read(found) {
+                Ok(None) => {}
+                Ok(Some(read)) => {
+                    let ours = wanted.get(&identity).is_some_and(|wanted| same_rules(wanted, found));
+                    let standing = if ours { Standing::Ours } else { Standing::Foreign };
+                    book.policies.push((read, standing));
+                }
+                Err(error) => book.doubts.push(Doubt {
+                    namespace: Some(identity.0),
+                    reason: "UnreadablePolicy",
+                    what: format!(
+                        "NetworkPolicy {}/{}, which cannot be read: {error}",
+                        identity.0, identity.1
+                    ),
+                }),
+            }
+        }
+        let mut others: Vec<&UnmodelledPolicy> = unmodelled.iter().collect();
+        others.sort();
+        book.doubts.extend(others.into_iter().map(|other| Doubt {
+            namespace: other.namespace.as_deref(),
+            reason: "UnmodelledPolicy",
+            what: match &other.namespace {
+                Some(namespace) => format!("{} in {namespace}, which the analysis does not model", other.kind),
+                None => format!("{} of the whole cluster, which the analysis does not model", other.kind),
+            },
+        }));
+        book
+    }
+}
+
+/// What an `ipBlock` may match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Pods, by selectors.
+    Pods,
+    /// Addresses inside the cluster's ranges, or nobody knows: CNIs disagree whether that matches pods.
+    MaybePods,
+    /// Addresses outside the cluster, or known ones that are no pods.
+    Outside,
+}
+
+/// One end of a path: what a namespace lets out, or in.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Half<'p> {
+    /// By a peer of a rule.
+    Rule {
+        policy: &'p Policy<'p>,
+        rule: &'p Rule<'p>,
+        reach: Reach,
+        standing: Standing,
+    },
+    /// For pods that no policy isolates in this direction.
+    Open,
+    /// Perhaps.
+    Doubt(&'p Doubt<'p>),
+}
+
+impl<'p> Half<'p> {
+    /// The pods of the namespace that it is for; `None` for all.
+    pub(super) fn subject(&self) -> Option<&'p Selector<'p>> {
+        match self {
+            Self::Rule { policy, .. } => Some(&policy.subject),
+            Self::Open | Self::Doubt(_) => None,
+        }
+    }
+
+    /// The pods at the other end; `None` for all.
+    pub(super) fn pods(&self) -> Option<&'p Selector<'p>> {
+        match self {
+            Self::Rule { rule, .. } => match &rule.peer {
+                Peer::Pods { pods, .. } => Some(pods),
+                Peer::Everything | Peer::Addresses(_) => None,
+            },
+            Self::Open | Self::Doubt(_) => None,
+        }
+    }
+
+    /// The namespaces at the other end; `None` for all.
+    pub(super) fn namespaces(&self) -> Option<&'p Selector<'p>> {
+        match self {
+            Self::Rule { rule, .. } => match &rule.peer {
+                Peer::Pods { namespaces, .. } => Some(namespaces),
+                Peer::Everything | Peer::Addresses(_) => None,
+            },
+            Self::Open | Self::Doubt(_) => None,
+        }
+    }
+
+    /// The ports; `None` for all.
+    pub(super) fn ports(&self) -> Option<&'p PortSet> {
+        match self {
+            Self::Rule { rule, .. } => Some(&rule.ports),
+            Self::Open | Self::Doubt(_) => None,
+        }
+    }
+
+    /// Whether it lets pods of that namespace meet those of this one.
+    pub(super) fn meets(&self, site: &Site<'_>) -> bool {
+        self.namespaces()
+            .is_none_or(|namespaces| namespaces.matches(|key| site.label(key)))
+    }
+
+    /// Whether it leads to no pod at all.
+    pub(super) const fn is_outside(&self) -> bool {
+        matches!(
+            self,
+            Self::Rule {
+                reach: Reach::Outside,
+                ..
+            }
+        )
+    }
+
+    /// Whether a path through it is only a possible one.
+    pub(super) const fn is_doubtful(&self) -> bool {
+        matches!(
+            self,
+            Self::Doubt(_)
+                | Self::Rule {
+                    reach: Reach::MaybePods,
+                    ..
+                }
+        )
+    }
+}
+
+/// A namespace.
+#[derive(Debug)]
+pub(super) struct Site<'p> {
+    pub name: &'p str,
+    pub stage: Option<NamespaceStage>,
+    labels: &'p BTreeMap<String, String>,
+    /// The selectors of the policies that isolate egress, ingress.
+    pub isolating: [Vec<&'p Selector<'p>>; 2],
+    /// What it lets out, and in.
+    pub halves: [Vec<Half<'p>>; 2],
+}
+
+impl<'p> Site<'p> {
+    /// A label of the namespace. Its name is the API server's own word, whatever a stale cache says.
+    pub(super) fn label(&self, key: &str) -> Option<&'p str> {
+        if key == names::NAMESPACE_NAME_LABEL {
+            return Some(self.name);
+        }
+        self.labels.get(key).map(String::as_str)
+    }
+
+    /// The selectors that a pod must escape for a half to hold.
+    pub(super) fn avoided(&self, half: &Half<'_>, direction: Direction) -> &[&'p Selector<'p>] {
+        match half {
+            Half::Open => &self.isolating[direction as usize],
+            Half::Rule { .. } | Half::Doubt(_) => &[],
+        }
+    }
+
+    /// Whether a pod could exist here that nothing isolates in a direction.
+    fn has_open(&self, direction: Direction) -> bool {
+        let isolating = &self.isolating[direction as usize];
+        let denied = isolating.iter().any(|selector| selector.is_everything());
+        !denied && satisfy::pod(&Selector::default(), isolating) != Answer::No
+    }
+}
+
+/// The whole cluster.
+#[derive(Debug)]
+pub(super) struct Map<'p> {
+    pub sites: Vec<Site<'p>>,
+    pub by_name: HashMap<&'p str, usize>,
+    pub permits: Permits<'p>,
+    pub ranges_known: bool,
+}
+
+impl<'p> Map<'p> {
+    /// Sorts the policies by namespace. Policies in a namespace that is not known are left out: it counts as one that
+    /// is created later, without any policy.
+    pub(super) fn new(world: &'p World, book: &'p Book<'p>, permits: Permits<'p>) -> Self {
+        let ranges = world.ranges().map(|ranges| Addresses::of(&ranges));
+        let mut map = Self {
+            sites: Vec::with_capacity(world.namespaces.len()),
+            by_name: HashMap::with_capacity(world.namespaces.len()),
+            permits,
+            ranges_known: ranges.is_some(),
+        };
+        for (name, found) in &world.namespaces {
+            map.by_name.insert(name, map.sites.len());
+            map.sites.push(Site {
+                name,
+                stage: found.stage,
+                labels: &found.labels,
+                isolating: [Vec::new(), Vec::new()],
+                halves: [Vec::new(), Vec::new()],
+            });
+        }
+        for (policy, standing) in &book.policies {
+            let Some(site) = map
+                .by_name
+                .get(policy.namespace)
+                .and_then(|index| map.sites.get_mut(*index))
+            else {
+                continue;
+            };
+            for direction in Direction::BOTH {
+                if policy.isolates[direction as usize] {
+                    site.isolating[direction as usize].push(&policy.subject);
+                }
+            }
+            for rule in &policy.rules {
+                site.halves[rule.direction as usize].push(Half::Rule {
+                    policy,
+                    rule,
+                    reach: reach(&rule.peer, ranges.as_ref(), &map.permits),
+                    standing: *standing,
+                });
+            }
+        }
+        for site in &mut map.sites {
+            let doubts = book.doubts.iter();
+            let here = doubts.filter(|doubt| doubt.namespace.is_none_or(|namespace| namespace == site.name));
+            let here: Vec<Half<'_>> = here.map(Half::Doubt).collect();
+            for direction in Direction::BOTH {
+                let open = site.has_open(direction).then_some(Half::Open);
+                site.halves[direction as usize].extend(open);
+                site.halves[direction as usize].extend(here.iter().copied());
+            }
+        }
+        map
+    }
+}
+
+fn reach(peer: &Peer<'_>, ranges: Option<&Addresses>, permits: &Permits<'_>) -> Reach {
+    match (peer, ranges) {
+        (Peer::Everything | Peer::Pods { .. }, _) => Reach::Pods,
+        (Peer::Addresses(block), Some(ranges)) if !block.overlaps(ranges) => Reach::Outside,
+        (Peer::Addresses(block), _) if permits.is_infrastructure(block) => Reach::Outside,
+        (Peer::Addresses(_), _) => Reach::MaybePods,
+    }
+}

@@ -1,0 +1,146 @@
+//! What the organisation's policy permits: the flows that we render, and DNS. Everything else that leads out of a stage
+//! is a path.
+
+use std::collections::{HashMap, HashSet};
+
+use ipnet::IpNet;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+use crate::network::policies::dns_ports;
+use crate::network::ports::PortSet;
+use crate::network::world::{DnsAt, DnsPeer, World, network};
+
+use super::cidr::Addresses;
+use super::map::{Book, Half, Reach, Site, Standing};
+use super::policy::{self, Direction, Peer, Policy};
+use super::selector::Selector;
+
+/// What is permitted.
+#[derive(Debug)]
+pub(super) struct Permits<'p> {
+    /// What we render, read, for the namespaces in which others open something too.
+    desired: HashMap<&'p str, Vec<Policy<'p>>>,
+    /// Pods that answer DNS: any pod of a stage may ask them.
+    dns: Vec<(&'p str, Selector<'p>, PortSet)>,
+    /// Single addresses of API servers and DNS: known, and no pods of a stage.
+    infrastructure: Addresses,
+    /// Networks that the admin named.
+    named: Addresses,
+}
+
+impl<'p> Permits<'p> {
+    pub(super) fn new(world: &World, book: &Book<'p>, desired: &'p [NetworkPolicy], dns: &'p [DnsPeer]) -> Self {
+        let foreign: HashSet<&str> = book
+            .policies
+            .iter()
+            .filter(|(policy, standing)| *standing == Standing::Foreign && !policy.rules.is_empty())
+            .map(|(policy, _)| policy.namespace)
+            .collect();
+        let mut rendered: HashMap<&str, Vec<Policy<'_>>> = HashMap::new();
+        for policy in desired
+            .iter()
+            .filter(|policy| foreign.contains(policy::identity(policy).0))
+        {
+            if let Ok(Some(read)) = policy::read(policy) {
+                rendered.entry(policy::identity(policy).0).or_default().push(read);
+            }
+        }
+        let servers = world.api_servers();
+        let known = servers
+            .iter()
+            .map(|(network, _)| network)
+            .chain(dns.iter().flat_map(addresses));
+        let (single, wide): (Vec<&IpNet>, Vec<&IpNet>) =
+            known.partition(|network| network.prefix_len() == network.max_prefix_len());
+        let catalogue = world
+            .services()
+            .iter()
+            .flat_map(|entry| entry.to.cidrs.iter().flatten());
+        let sources = world
+            .sources()
+            .iter()
+            .flat_map(|entry| entry.from.cidrs.iter().flatten());
+        let named: Vec<IpNet> = catalogue.chain(sources).filter_map(|cidr| network(&cidr.0)).collect();
+        Self {
+            desired: rendered,
+            dns: dns.iter().filter_map(pods).collect(),
+            infrastructure: Addresses::of(single.iter().copied()),
+            named: Addresses::of(named.iter().chain(wide).chain(single)),
+        }
+    }
+
+    /// Known addresses that are no pods, so that CNIs cannot disagree about them.
+    pub(super) fn is_infrastructure(&self, block: &Addresses) -> bool {
+        block.is_within(&self.infrastructure)
+    }
+
+    /// Whether the policy permits everything that a half lets through between its namespace and another, which is of
+    /// no stage or shared. `None`: a namespace created later.
+    pub(super) fn cover(&self, near: &Site<'_>, half: &Half<'_>, far: Option<&Site<'_>>) -> bool {
+        let Half::Rule {
+            policy,
+            rule,
+            reach,
+            standing,
+        } = half
+        else {
+            return false;
+        };
+        if let (Reach::MaybePods, Peer::Addresses(block)) = (reach, &rule.peer)
+            && !block.is_within(&self.named)
+        {
+            // An author's network, while nobody knows the cluster's ranges.
+            return false;
+        }
+        *standing == Standing::Ours
+            || rule.direction == Direction::Egress && self.is_dns(&rule.peer, &rule.ports, far)
+            || self.desired.get(near.name).into_iter().flatten().any(|ours| {
+                let mut rules = ours
+                    .rules
+                    .iter()
+                    .filter(|permitted| permitted.direction == rule.direction);
+                policy.subject.implies(&ours.subject)
+                    && rules.any(|permitted| {
+                        rule.ports.is_within(&permitted.ports) && within(&rule.peer, &permitted.peer, far)
+                    })
+            })
+    }
+
+    fn is_dns(&self, peer: &Peer<'_>, ports: &PortSet, far: Option<&Site<'_>>) -> bool {
+        let (Peer::Pods { pods, .. }, Some(far)) = (peer, far) else {
+            return false;
+        };
+        let mut servers = self.dns.iter().filter(|(namespace, ..)| *namespace == far.name);
+        servers.any(|(_, servers, listening)| pods.implies(servers) && ports.is_within(listening))
+    }
+}
+
+/// Whether a peer matches, at the other end, nothing that the permitted one does not.
+fn within(peer: &Peer<'_>, permitted: &Peer<'_>, far: Option<&Site<'_>>) -> bool {
+    match (peer, permitted, far) {
+        (Peer::Addresses(block), Peer::Addresses(permitted), _) => block.is_within(permitted),
+        (
+            Peer::Pods { pods, .. },
+            Peer::Pods {
+                namespaces,
+                pods: permitted,
+            },
+            Some(far),
+        ) => namespaces.matches(|key| far.label(key)) && pods.implies(permitted),
+        _ => false,
+    }
+}
+
+fn addresses(server: &DnsPeer) -> &[IpNet] {
+    match &server.at {
+        DnsAt::Addresses(networks) => networks,
+        DnsAt::Pods { .. } => &[],
+    }
+}
+
+fn pods(server: &DnsPeer) -> Option<(&str, Selector<'_>, PortSet)> {
+    match &server.at {
+        DnsAt::Pods { namespace, labels } => Some((namespace, Selector::labelled(labels), dns_ports(server))),
+        DnsAt::Addresses(_) => None,
+    }
+}
