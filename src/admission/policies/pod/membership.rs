@@ -63,7 +63,7 @@ pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
             WKL_02.rule("unknown"),
             modes,
             Found::Each(format!(
-                "variables.joins.filter(w, w == '' || !{exists}).map(w, 'no AiWorkload \"' + w + '\" in ' + \
+                "variables.joins.filter(w, !{exists}).map(w, 'no AiWorkload \"' + w + '\" in ' + \
                  request.namespace)"
             )),
         ),
@@ -71,7 +71,7 @@ pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
             WKL_02.rule("gated"),
             modes,
             Found::Each(
-                "variables.joins.filter(w, w != '' && !(w in variables.open)).map(w, variables.open.filter(e, \
+                "variables.joins.filter(w, !(w in variables.open)).map(w, variables.open.filter(e, \
                  e.startsWith(w + ':')).map(e, 'AiWorkload \"' + w + '\" waits for ' + e.split(':')[1])).filter(l, \
                  l.size() > 0).map(l, l[0])"
                     .to_owned(),
