@@ -332,3 +332,28 @@ pub fn kubectl(plane: &ControlPlane, arguments: &str) {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "kubectl {arguments}: {errors}");
 }
+
+/// As [`controller`], with a lease of so many seconds.
+pub async fn controller_with_lease(plane: &ControlPlane, identity: &str, seconds: u16) -> Program {
+    controller_with(plane, identity, seconds, "info,cloison=debug").await
+}
+
+/// As [`controller`], with a lease of so many seconds and another filter of the log.
+pub async fn controller_with(plane: &ControlPlane, identity: &str, seconds: u16, filter: &str) -> Program {
+    let kubeconfig = plane
+        .service_account_kubeconfig(names::DEFAULT_NAMESPACE, names::CONTROLLER_ACCOUNT)
+        .await
+        .expect("the chart's account");
+    let arguments = format!(
+        "controller --kubeconfig {} --identity {identity} --health-address 127.0.0.1:0 --lease-seconds {seconds} --log \
+         {filter}",
+        kubeconfig.display()
+    );
+    let log = plane.logs_dir().join(format!("{identity}.log"));
+    Program::new(
+        identity,
+        env!("CARGO_BIN_EXE_cloison"),
+        arguments.split_whitespace(),
+        log,
+    )
+}
