@@ -214,7 +214,7 @@ impl Context {
         let present = self.caches.workloads.state();
         let withdrawals = self.withdrawals.lock().unwrap_or_else(PoisonError::into_inner);
         // What vanished counts until its flows are withdrawn; what is there wins over what was.
-        let vanished = withdrawals.vanished().filter_map(|w| vanished_of(w));
+        let vanished = withdrawals.vanished().filter_map(vanished_of);
         let workloads = vanished.chain(present.iter().filter_map(|w| workload_of(w)));
         World {
             namespaces: namespaces.collect(),

@@ -65,16 +65,7 @@ pub async fn run(term: Term<'_>) {
         since,
     } = term;
     readiness.set(false);
-    let user = loop {
-        match whoami(&client).await {
-            Ok(user) => break user,
-            Err(error) => {
-                tracing::warn!(%error, "waiting for the API server");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    };
-    tracing::info!(user, "this is our name");
+    let user = our_name(&client).await;
     let mut tasks = JoinSet::new();
     let (triggers, queues) = Triggers::new();
     let reporter = UnreadableReporter::start(&mut tasks, client.clone(), metrics.clone());
@@ -160,6 +151,22 @@ pub async fn run(term: Term<'_>) {
     // No loop ends. If one does, the term ends with it rather than going on without that loop.
     if let Some(ended) = tasks.join_next().await {
         tracing::error!(?ended, "a loop of the controller ended; starting the term again");
+    }
+}
+
+/// Asks who we are until the API server answers.
+async fn our_name(client: &Client) -> String {
+    loop {
+        match whoami(client).await {
+            Ok(user) => {
+                tracing::info!(user, "this is our name");
+                return user;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the API server");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
     }
 }
 
