@@ -13,7 +13,7 @@ mod operator;
 use std::collections::BTreeSet;
 
 use cloison::api::{AiSecurityPolicy, AiWorkload, names};
-use cloison::cluster::roles::components;
+use cloison::cluster::roles::{Rule, Scope, components};
 use cloison::network::foreign::FOREIGN_KINDS;
 use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
@@ -25,8 +25,11 @@ use kube::{Api, Client};
 use operator::PATIENCE;
 use serde_json::{Value, json};
 
+/// Group, resource with its subresource, verb.
+type Right = (String, String, String);
+
 /// Rights that this story does not use, each with the reason why they are needed all the same.
-fn unused() -> BTreeSet<(String, String, String)> {
+fn unused() -> BTreeSet<Right> {
     let mut unused = BTreeSet::new();
     for kind in FOREIGN_KINDS {
         // Asked only where the kind is served; nothing serves it here.
@@ -59,17 +62,36 @@ fn asked(plane: &ControlPlane, account: &str) -> Vec<Value> {
         .map(|server| std::fs::read_to_string(server.audit_log()).unwrap());
     let text: String = logs.collect();
     let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let theirs = |event: &Value| {
-        event["user"]["username"] == user(account) && event["stage"] == "ResponseComplete" || {
-            // A watch that is still open.
-            event["user"]["username"] == user(account) && event["stage"] == "ResponseStarted"
-        }
-    };
+    // A watch that is still open has only started.
+    let told = |event: &Value| event["stage"] == "ResponseComplete" || event["stage"] == "ResponseStarted";
+    let theirs = |event: &Value| event["user"]["username"] == user(account) && told(event);
     events.filter(theirs).collect()
 }
 
+/// What a rule grants. No rule says `*`.
+fn granted(rule: &Rule) -> Vec<Right> {
+    let groups = if rule.urls.is_empty() {
+        rule.groups.clone()
+    } else {
+        vec![""]
+    };
+    let mut granted = Vec::new();
+    for group in &groups {
+        for resource in rule.resources.iter().chain(&rule.urls) {
+            for verb in &rule.verbs {
+                assert!(
+                    ![group, resource, verb].iter().any(|word| word.contains('*')),
+                    "{rule:?} uses *"
+                );
+                granted.push(((*group).to_owned(), (*resource).to_owned(), (*verb).to_owned()));
+            }
+        }
+    }
+    granted
+}
+
 /// As roles name it: group, resource with subresource, verb. An apply that made the object used `create` too.
-fn rights(event: &Value) -> Vec<(String, String, String)> {
+fn rights(event: &Value) -> Vec<Right> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let object = &event["objectRef"];
     if object.is_null() {
@@ -187,6 +209,15 @@ async fn story(plane: &ControlPlane) {
         .patch("cloison-pod-deny", &PatchParams::default(), &Patch::Merge(narrow))
         .await
         .unwrap();
+    let stuck = json!({"metadata": {"finalizers": ["example.com/stuck"]}});
+    bindings
+        .patch("cloison-pod-audit", &PatchParams::default(), &Patch::Merge(stuck))
+        .await
+        .unwrap();
+    put_back(&bindings, "cloison-pod-audit", |binding| {
+        binding.metadata.finalizers.is_none()
+    })
+    .await;
     put_back(&bindings, "cloison-pod-deny", |binding| {
         !serde_json::to_string(binding).unwrap().contains("exclude")
     })
@@ -266,39 +297,17 @@ async fn every_component_holds_what_it_uses_and_nothing_else() {
                 ));
             }
         }
-        let used: BTreeSet<_> = events.iter().flat_map(rights).collect();
         for grant in &component.grants {
-            for rule in &grant.rules {
-                let all = rule
-                    .groups
-                    .iter()
-                    .chain(&rule.resources)
-                    .chain(&rule.urls)
-                    .chain(&rule.verbs);
-                assert!(
-                    all.clone().all(|word| !word.contains('*')),
-                    "{}: {rule:?} uses *",
-                    component.name
-                );
-                let groups = if rule.urls.is_empty() {
-                    rule.groups.clone()
-                } else {
-                    vec![""]
-                };
-                for group in groups {
-                    for resource in rule.resources.iter().chain(&rule.urls) {
-                        for verb in &rule.verbs {
-                            let right = (group.to_owned(), (*resource).to_owned(), (*verb).to_owned());
-                            if !used.contains(&right) && !unused().contains(&right) {
-                                wrong.push(format!(
-                                    "{}: {right:?} in {} was never used",
-                                    component.name, grant.name
-                                ));
-                            }
-                        }
-                    }
-                }
-            }
+            let place = match grant.scope {
+                Scope::Cluster => None,
+                Scope::Operator => Some(names::DEFAULT_NAMESPACE),
+                Scope::Namespace(name) => Some(name),
+            };
+            let here = |event: &&Value| place.is_none_or(|place| event["objectRef"]["namespace"] == place);
+            let used: BTreeSet<Right> = events.iter().filter(here).flat_map(rights).collect();
+            let granted = grant.rules.iter().flat_map(granted);
+            let idle = granted.filter(|right| !used.contains(right) && !unused().contains(right));
+            wrong.extend(idle.map(|right| format!("{}: {right:?} in {} was never used", component.name, grant.name)));
         }
     }
     wrong.sort();
