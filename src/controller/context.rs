@@ -206,16 +206,10 @@ impl Context {
             .map(|ns| facts_of(&ns, &policy))
             .map(|f| (f.name.clone(), f));
         let workloads = self.caches.workloads.state();
-        let workloads = workloads.iter().filter_map(|w| Some((key_of(w)?, w))).map(|(key, w)| {
-            let workload = world::Workload {
-                key: key.clone(),
-                stage: w.spec.stage,
-                runtime: w.spec.runtime,
-                network: w.spec.network.clone(),
-                terminating: w.metadata.deletion_timestamp.is_some(),
-            };
-            (key, workload)
-        });
+        let workloads = workloads
+            .iter()
+            .filter_map(|w| workload_facts(w))
+            .map(|w| (w.key.clone(), w));
         World {
             namespaces: namespaces.collect(),
             workloads: workloads.collect(),
@@ -263,6 +257,17 @@ impl Context {
 /// The identity of a workload.
 pub fn key_of(workload: &AiWorkload) -> Option<WorkloadKey> {
     Some(WorkloadKey::new(workload.namespace()?, workload.name_any()))
+}
+
+/// What the network leg needs of an `AiWorkload`; `None` without a namespace.
+pub fn workload_facts(workload: &AiWorkload) -> Option<world::Workload> {
+    Some(world::Workload {
+        key: key_of(workload)?,
+        stage: workload.spec.stage,
+        runtime: workload.spec.runtime,
+        network: workload.spec.network.clone(),
+        terminating: workload.metadata.deletion_timestamp.is_some(),
+    })
 }
 
 /// What the network leg needs of a Namespace.
