@@ -7,9 +7,11 @@ mod completions;
 mod controller;
 mod controls;
 mod crds;
+mod lease;
 mod manifests;
 mod out;
 mod plan;
+mod status;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ impl Connection {
 pub enum Command {
     /// Show what would be written, cut and refused: for manifests (-f), or for what runs (-n, -A).
     Plan(plan::Arguments),
+    /// Show every workload with what is proven about it, and how old the proofs are.
+    Status(status::Arguments),
     /// List the services that workloads may name in connectTo.
     Catalogue(catalogue::Arguments),
     /// List the controls, or show one in full.
@@ -87,6 +91,7 @@ fn command() -> clap::Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Plan(arguments) => plan::run(arguments).await,
+        Command::Status(arguments) => status::run(arguments).await,
         Command::Catalogue(arguments) => catalogue::run(arguments).await,
         Command::Controls(arguments) => controls::run(&arguments),
         Command::Controller(arguments) => controller::run(arguments).await,
