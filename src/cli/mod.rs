@@ -9,6 +9,8 @@ mod controls;
 mod crds;
 mod lease;
 mod manifests;
+mod off;
+mod on;
 mod out;
 mod plan;
 mod status;
@@ -61,6 +63,10 @@ pub enum Command {
     Catalogue(catalogue::Arguments),
     /// List the controls, or show one in full.
     Controls(controls::Arguments),
+    /// Stop button: stop refusing, and with --scope all stop isolating. Works with the controller dead.
+    Off(off::Arguments),
+    /// Undo `off`: the controller puts everything back, the denies first.
+    On(on::Arguments),
     /// Run the controller.
     Controller(controller::Arguments),
     /// Print the CustomResourceDefinitions.
@@ -94,6 +100,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Status(arguments) => status::run(arguments).await,
         Command::Catalogue(arguments) => catalogue::run(arguments).await,
         Command::Controls(arguments) => controls::run(&arguments),
+        Command::Off(arguments) => off::run(arguments).await,
+        Command::On(arguments) => on::run(arguments).await,
         Command::Controller(arguments) => controller::run(arguments).await,
         Command::Crds => crds::run(),
         Command::Completions(arguments) => completions::run(&arguments),
