@@ -14,6 +14,7 @@ mod on;
 mod out;
 mod plan;
 mod status;
+mod why;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,8 @@ impl Connection {
 pub enum Command {
     /// Show what would be written, cut and refused: for manifests (-f), or for what runs (-n, -A).
     Plan(plan::Arguments),
+    /// Say why pods of an object do not come, or what of an AiWorkload is not True.
+    Why(why::Arguments),
     /// Show every workload with what is proven about it, and how old the proofs are.
     Status(status::Arguments),
     /// List the services that workloads may name in connectTo.
@@ -97,6 +100,7 @@ fn command() -> clap::Command {
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Plan(arguments) => plan::run(arguments).await,
+        Command::Why(arguments) => why::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
         Command::Catalogue(arguments) => catalogue::run(arguments).await,
         Command::Controls(arguments) => controls::run(&arguments),

@@ -33,7 +33,7 @@ pub(in crate::cli) struct Objects {
     pub policies: Named<AiSecurityPolicy>,
     /// NetworkPolicies that people wrote.
     pub network_policies: Named<NetworkPolicy>,
-    /// What could not be read, in the order of the documents.
+    /// What could not be read, by file and line.
     pub problems: Vec<Problem>,
     /// Documents of other kinds.
     pub passed_over: usize,
@@ -51,6 +51,7 @@ impl Objects {
                 objects.problems.push(problem);
             }
         }
+        objects.problems.sort_by(|a, b| a.at.cmp(&b.at));
         objects
     }
 

@@ -1,8 +1,14 @@
 //! `cloison plan`: what would be written, cut and refused; for manifests, or for what runs.
 
+mod live;
+mod loss;
 mod offline;
+mod pods;
 mod print;
+mod survey;
 mod world;
+
+pub(super) use self::print::state;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,10 +57,10 @@ enum Output {
 }
 
 /// Plans.
-#[expect(clippy::unused_async, reason = "the live plan asks a cluster")]
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     if arguments.files.is_empty() {
-        return Err(CliError::Usage("live plans are not there yet; pass -f".to_owned()));
+        live::run(&arguments).await
+    } else {
+        offline::run(&arguments)
     }
-    offline::run(&arguments)
 }

@@ -91,10 +91,15 @@ fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Re
     let set = generate(&spec, &operator, Timestamp::now());
     let (world, assumed) = world::of(objects, spec, arguments.as_enforced);
     notes.extend(assumed);
-    let policies = policies::all(&world);
+    let mut policies = policies::all(&world);
     let (flows, mut findings) = network(&world);
     findings.extend(isolation(objects, &world, &policies));
     findings.extend(unknown_stages(objects, &world));
+    // The namespace of a peer was assumed to judge the flow; what is written there is for its own manifests to say.
+    policies.retain(|policy| {
+        let namespace = policy.namespace().unwrap_or_default();
+        world.workloads_in(&namespace).next().is_some() || objects.namespaces.contains_key(&(String::new(), namespace))
+    });
     let refused = admission(objects, &world, &set)?;
     // Both legs know the stage of a namespace; the network leg names the field.
     let said = |finding: &Finding| {

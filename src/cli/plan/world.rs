@@ -28,14 +28,19 @@ pub(super) fn of(objects: &Objects, policy: AiSecurityPolicySpec, as_enforced: b
     };
     let mut assumed = Vec::new();
     own_namespaces(&mut world, &mut assumed);
-    peers(&mut world, &mut assumed);
-    named_by_policy(&mut world, &mut assumed);
+    others(&mut world, &mut assumed);
     unknown_addresses(&world, &mut assumed);
     if as_enforced {
         let staged = world.namespaces.values_mut().filter(|facts| facts.stage.is_some());
         staged.for_each(|facts| facts.mode = Mode::Enforce);
     }
     (world, assumed)
+}
+
+/// Assumes the namespaces that flows lead to.
+pub(super) fn others(world: &mut World, assumed: &mut Vec<String>) {
+    peers(world, assumed);
+    named_by_policy(world, assumed);
 }
 
 fn assume(world: &mut World, name: &str, stage: Option<NamespaceStage>) {
