@@ -25,6 +25,8 @@ pub(super) const MANAGER: &str = "cloison-cli";
 pub(super) const MODES: &str = "modes";
 /// How long to wait for deletions to be seen.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Looks in a row that find nothing before it counts as gone: a controller in the middle of a pass may put one more back.
+const LOOKS: usize = 4;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -214,7 +216,7 @@ struct Deleted {
     left: usize,
 }
 
-/// Twice gone means gone: a controller that had not seen the ConfigMap yet may have put one back in between.
+/// Deletes them until nobody puts them back.
 async fn delete_all<K>(client: &Client, what: &str) -> Result<Deleted, CliError>
 where
     K: Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope>
@@ -235,7 +237,7 @@ where
             .len();
         found = found.max(listed);
         gone = if listed == 0 { gone + 1 } else { 0 };
-        if gone == 2 || (listed > 0 && Instant::now() > end) {
+        if gone == LOOKS || (listed > 0 && Instant::now() > end) {
             return Ok(Deleted { found, left: listed });
         }
         if listed > 0 {

@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::PAUSE;
+use super::{LOOKS, PAUSE};
 use crate::api::names;
 use crate::cli::{CliError, absent, out};
 
@@ -33,8 +33,7 @@ pub(super) async fn open(client: &Client, only: &[String], patience: Duration) -
         );
         let left: usize = found.values().map(BTreeSet::len).sum();
         gone = if left == 0 { gone + 1 } else { 0 };
-        // Twice gone means gone, as for the bindings.
-        if gone == 2 || (left > 0 && Instant::now() > end) {
+        if gone == LOOKS || (left > 0 && Instant::now() > end) {
             let many = out::count(seen.len(), "NetworkPolicy object");
             return Ok((format!("{left} of {many} left, denies deleted first"), left));
         }
