@@ -123,6 +123,12 @@ async fn why_leads_from_the_object_to_the_rule_and_the_fix() {
             "a pod of it would be refused now (server-side dry run as you)",
         ],
     );
+    let pods = common::objects(&admin, "v1", "Pod", Some("vision-train"));
+    assert_eq!(
+        pods.list(&ListParams::default()).await.unwrap().items.len(),
+        0,
+        "asking makes no pod"
+    );
     let two_words = cloison(&tenant, &["why", "Job", "road", "-n", "vision-train"]);
     assert_eq!(two_words.code, 1, "{two_words:?}");
 
@@ -144,10 +150,8 @@ async fn why_leads_from_the_object_to_the_rule_and_the_fix() {
         ],
     );
     // From the pod up.
-    let pods = common::objects(&admin, "v1", "Pod", Some("vision-train"))
-        .list(&ListParams::default())
-        .await
-        .unwrap();
+    let pods = pods.list(&ListParams::default()).await.unwrap();
+    assert_eq!(pods.items.len(), 1, "asking makes no pod");
     let name = format!("pod/{}", pods.items[0].metadata.name.clone().unwrap());
     let said = cloison(&tenant, &["why", &name, "-n", "vision-train"]);
     contains(
@@ -310,6 +314,14 @@ async fn status_says_how_old_everything_is() {
         &table,
         &["False   Unknown    Unknown     Unknown    ConditionNotMet: a b\n"],
     );
+    // What was said about another generation says nothing about this one.
+    write("True").await;
+    let mut changed = operator::workload("vision-train", "default", "Training", Value::Null);
+    changed["spec"]["purpose"] = json!("Something else that is worth testing");
+    apply(&client, changed).await;
+    let behind = cloison(&admin, &["status", "-A"]);
+    assert_eq!(behind.code, 1, "{behind:?}");
+    contains(&behind, &["the controller has not looked at the last change yet"]);
     // What may not be read is said to be unknown, and the rest goes on.
     let reading = json!([{"apiGroups": [names::GROUP], "resources": ["aiworkloads"], "verbs": ["list"]}]);
     cluster.grant_user("mona", reading).await;
