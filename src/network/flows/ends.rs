@@ -140,12 +140,12 @@ impl Resolver<'_> {
 
     /// Where a service is, if this workload may go there.
     pub(super) fn service_end(&self, workload: &Workload, entry: &CatalogueService) -> Result<End, Problem> {
-        let name = &entry.name;
+        let name = &*entry.name;
         let what = || format!("service {name:?}");
         validate::for_stage(entry.stages.as_deref(), workload.stage, &rules::SERVICE_STAGE, what)?;
         let to = &entry.to;
-        match (&to.namespace, &to.cidrs) {
-            (Some(namespace), _) => match self.world.namespaces.get(&**namespace).map(|found| found.stage) {
+        match (to.namespace.as_deref(), &to.cidrs) {
+            (Some(namespace), _) => match self.world.namespaces.get(namespace).map(|found| found.stage) {
                 None => Err(Problem::unresolved(
                     rules::SERVICE_UNRESOLVED,
                     format!("service {name:?}: its namespace {namespace:?} does not exist"),
@@ -206,12 +206,12 @@ impl Resolver<'_> {
     }
 
     fn source_end(&self, workload: &Workload, entry: &Source) -> Result<End, Problem> {
-        let name = &entry.name;
+        let name = &*entry.name;
         let what = || format!("source {name:?}");
         validate::for_stage(entry.stages.as_deref(), workload.stage, &rules::SOURCE_STAGE, what)?;
         let from = &entry.from;
-        match (&from.namespace, &from.cidrs) {
-            (Some(namespace), _) => match self.world.namespaces.get(&**namespace).map(|found| found.stage) {
+        match (from.namespace.as_deref(), &from.cidrs) {
+            (Some(namespace), _) => match self.world.namespaces.get(namespace).map(|found| found.stage) {
                 None => Err(Problem::unresolved(
                     rules::SOURCE_UNRESOLVED,
                     format!("source {name:?}: its namespace {namespace:?} does not exist"),
@@ -273,7 +273,7 @@ impl Resolver<'_> {
 /// The ports of a catalogue entry.
 pub(in crate::network) fn service_ports(entry: &CatalogueService) -> Result<PortSet, Problem> {
     PortSet::written(&entry.ports).map_err(|error| {
-        let message = format!("service {:?}: {error}", entry.name);
+        let message = format!("service {:?}: {error}", &*entry.name);
         Problem::unresolved(rules::EGRESS_PORT, message, "ask the admin to mend the policy")
     })
 }
@@ -286,7 +286,7 @@ fn source_ports(
     written: Option<&PortSet>,
     flow: &Declared<'_>,
 ) -> Result<Option<PortSet>, Problem> {
-    let name = &entry.name;
+    let name = &*entry.name;
     let limit = entry
         .ports
         .as_deref()
