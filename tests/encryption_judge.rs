@@ -240,7 +240,9 @@ fn an_answer_that_names_no_one_is_not_counted_for_anyone() {
     seen.leases[0].peer_address = Some("10.0.0.1:6443".to_owned());
     seen.leases[1].peer_address = Some("10.0.0.2:6443".to_owned());
     assert_verdict(&seen, Truth::True, reasons::NEW_WRITES_ENCRYPTED);
+    // An address that two of them name is nobody's.
     seen.leases[0].peer_address = Some("10.0.0.2:6443".to_owned());
+    seen.replicas.remove(0);
     assert_verdict(&seen, Truth::Unknown, reasons::REPLICA_UNIDENTIFIED);
 }
 

@@ -1,7 +1,8 @@
 //! The rights of every component and of the people around it, each with its reason. Pure data: the chart's roles, the
 //! reference page and the tests that run components under these rights are all rendered from here.
 //!
-//! `create` cannot be limited by name, so a rule with names never holds it; the rule beside it does, and says so.
+//! An object that is posted has no name when its creation is authorized, so `create` with names never matches there. A
+//! server-side apply names it: everything we apply has `create` limited by name.
 
 mod components;
 mod people;

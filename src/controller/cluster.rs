@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::admission_objects::{self, Stored};
 use super::context::Context;
 use super::error::{Class, Error};
+use super::evidence::admission::Expected;
 use super::judge::{Hold, Proof};
 use super::proofs;
 use crate::admission::{Operator, PolicySet, generate};
@@ -30,7 +31,7 @@ use crate::cluster::telemetry::ConditionLabels;
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// What the cluster pass hands to the canaries.
-pub type InForce = watch::Sender<Option<Arc<PolicySet>>>;
+pub type InForce = watch::Sender<Option<Arc<Expected>>>;
 
 /// Passes for ever: on every change, and after failures with growing waits.
 pub async fn run(ctx: Arc<Context>, in_force: InForce, hash: watch::Sender<String>) {
@@ -88,12 +89,18 @@ async fn pass(
     hash: &watch::Sender<String>,
 ) -> Result<(), Error> {
     let hold = ctx.hold("");
-    ctx.metrics.off.set(i64::from(matches!(hold, Some(Hold::Off { .. }))));
+    ctx.metrics.off.set(i64::from(!ctx.caches.off.is_empty()));
     let policy = ctx.policy();
     ctx.metrics.policy_missing.set(i64::from(policy.is_none()));
     match (&policy, &hold) {
-        (None, Some(Hold::Off { .. })) => return Ok(()),
-        (None, _) => return create_first(ctx).await,
+        (None, hold) => {
+            // There is no object to write conditions on.
+            show(ctx, &held(hold.as_ref().unwrap_or(&Hold::PolicyMissing)));
+            return match hold {
+                Some(Hold::Off { .. }) => Ok(()),
+                Some(Hold::PolicyMissing) | None => create_first(ctx).await,
+            };
+        }
         (Some(policy), Some(_)) => {
             in_force.send_replace(None);
             return report(ctx, policy, None, hold.as_ref()).await;
@@ -107,15 +114,15 @@ async fn pass(
     };
     let set = generate(&policy.spec, &operator, Context::now());
     place(ctx, owner, stored, &set).await?;
-    let set = Arc::new(set);
+    let expected = Arc::new(Expected::new(&set, &policy.spec, Context::now()));
     hash.send_if_modified(|hash| {
         let changed = *hash != set.hash;
         hash.clone_from(&set.hash);
         changed
     });
-    in_force.send_if_modified(|now| {
-        let changed = now.as_ref().is_none_or(|now| now.hash != set.hash);
-        *now = Some(set.clone());
+    in_force.send_if_modified(|known| {
+        let changed = known.as_ref() != Some(&expected);
+        *known = Some(expected);
         changed
     });
     report(ctx, &policy, Some(&set), None).await
@@ -219,18 +226,7 @@ async fn report(
         Some(hold) => held(hold),
         None => judge(admission.as_ref(), encryption.as_ref()),
     };
-    for verdict in &verdicts {
-        for truth in [Truth::True, Truth::False, Truth::Unknown] {
-            let labels = ConditionLabels {
-                condition: verdict.kind,
-                status: truth.as_str(),
-            };
-            ctx.metrics
-                .conditions
-                .get_or_create(&labels)
-                .set(i64::from(verdict.truth == truth));
-        }
-    }
+    show(ctx, &verdicts);
     let present = policy.status.clone().unwrap_or_default();
     let status = AiSecurityPolicyStatus {
         observed_generation: policy.metadata.generation,
@@ -257,6 +253,20 @@ async fn report(
         }
     }
     Ok(())
+}
+
+/// The cluster's conditions as metrics.
+fn show(ctx: &Context, verdicts: &[Verdict]) {
+    for verdict in verdicts {
+        for truth in [Truth::True, Truth::False, Truth::Unknown] {
+            let labels = ConditionLabels {
+                condition: verdict.kind,
+                status: truth.as_str(),
+            };
+            let gauge = ctx.metrics.conditions.get_or_create(&labels);
+            gauge.set(i64::from(verdict.truth == truth));
+        }
+    }
 }
 
 fn held(hold: &Hold) -> Vec<Verdict> {

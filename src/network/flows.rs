@@ -285,3 +285,11 @@ fn shorten(mut message: String) -> String {
     }
     message
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say where"
+)]
+mod tests;

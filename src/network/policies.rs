@@ -190,3 +190,7 @@ fn dns_peers(server: &DnsPeer) -> Vec<Peer> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+mod tests;

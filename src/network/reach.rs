@@ -135,3 +135,11 @@ pub fn analyse(world: &World, policies: &[NetworkPolicy], unmodelled: &[Unmodell
     }
     analysis
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say where"
+)]
+mod tests;

@@ -7,10 +7,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use cloison::admission::{
-    Answer, Canary, CanaryRequest, Operator, Outcome, PolicySet, ReplicaAnswers, Verb, canaries, canary_labels,
-    generate, judge,
+    AdmissionProof, Answer, Canary, CanaryRequest, Operator, Outcome, PolicySet, ReplicaAnswers, Verb, canaries,
+    canary_labels, generate, judge,
 };
-use cloison::api::conditions::Truth;
 use cloison::api::definitions::definitions;
 use cloison::api::names;
 use cloison::api::policy::AiSecurityPolicySpec;
@@ -40,6 +39,13 @@ pub fn spec(yaml: Value) -> AiSecurityPolicySpec {
 impl Cluster {
     /// Starts everything and returns when the canaries prove the policies on every API server.
     pub async fn start(api_servers: Vec<ApiServerOptions>, spec: AiSecurityPolicySpec) -> Self {
+        let cluster = Self::start_unproven(api_servers, spec).await;
+        cluster.wait_until_proven().await;
+        cluster
+    }
+
+    /// Starts everything, and does not wait for any proof.
+    pub async fn start_unproven(api_servers: Vec<ApiServerOptions>, spec: AiSecurityPolicySpec) -> Self {
         let plane = ControlPlane::start(Options {
             api_servers,
             controller_manager: true,
@@ -56,7 +62,6 @@ impl Cluster {
         };
         cluster.install().await;
         cluster.put_in_force().await;
-        cluster.wait_until_proven().await;
         cluster
     }
 
@@ -191,7 +196,7 @@ impl Cluster {
         .await;
     }
 
-    async fn put_in_force(&self) {
+    pub async fn put_in_force(&self) {
         let admin = self.admin();
         let set = self.set();
         for policy in &set.policies {
@@ -251,19 +256,25 @@ impl Cluster {
     }
 
     pub async fn wait_until_proven(&self) {
-        let canaries = self.canaries();
+        self.wait_until_judged("CanariesRefused").await;
+    }
+
+    /// Waits until the canaries are judged with this reason.
+    pub async fn wait_until_judged(&self, reason: &str) -> AdmissionProof {
         let identities = self.identities().await;
-        let hash = self.set().hash;
-        eventually(SOON, "the canaries prove the policies", async || {
-            let answers = self.ask_canaries(&canaries).await;
-            let proof = judge(&canaries, &answers, &identities, &hash);
-            match proof.truth {
-                Truth::True => Ok(()),
-                _ => Err(format!("{}: {}", proof.reason, proof.message)),
-            }
+        eventually(SOON, reason, async || match self.proof(&identities).await {
+            proof if proof.reason == reason => Ok(proof),
+            proof => Err(format!("{}: {}", proof.reason, proof.message)),
         })
         .await
-        .unwrap();
+        .unwrap()
+    }
+
+    /// What the canaries prove now, where these API servers are known by their leases.
+    pub async fn proof(&self, identities: &[String]) -> AdmissionProof {
+        let canaries = self.canaries();
+        let answers = self.ask_canaries(&canaries).await;
+        judge(&canaries, &answers, identities, &self.set().hash)
     }
 
     /// A namespace as an admin makes it and the operator seals it, ready for pods.

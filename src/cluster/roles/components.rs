@@ -1,6 +1,7 @@
 //! The rights of the components.
 
 use super::{Component, Grant, Rule, Scope};
+use crate::admission::CANARY_RIGHTS;
 use crate::api::names::{
     ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ACCOUNT,
     CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP,
@@ -8,6 +9,8 @@ use crate::api::names::{
 use crate::network::foreign::FOREIGN_KINDS;
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
+const LEASES: &str = "coordination.k8s.io";
+const NETWORKING: &str = "networking.k8s.io";
 const READ: [&str; 3] = ["get", "list", "watch"];
 
 /// Every component, in the order of the files made of them.
@@ -17,6 +20,8 @@ pub fn components() -> Vec<Component> {
 
 /// Writes NetworkPolicies, admission policies, seals and statuses.
 fn controller() -> Component {
+    let mut cluster = controller_reads();
+    cluster.extend(controller_writes());
     Component {
         name: "controller",
         account: CONTROLLER_ACCOUNT,
@@ -24,7 +29,7 @@ fn controller() -> Component {
             Grant {
                 name: CONTROLLER_ROLE,
                 scope: Scope::Cluster,
-                rules: controller_cluster(),
+                rules: cluster,
             },
             Grant {
                 name: "cloison-controller",
@@ -35,16 +40,10 @@ fn controller() -> Component {
                 name: "cloison-controller-discovery",
                 scope: Scope::Namespace("kube-system"),
                 rules: vec![
-                    Rule::new("", &["services"], &["get"], "the address of the cluster's DNS").named(["kube-dns"]),
+                    Rule::new("apps", &["daemonsets"], &["get"], "whether nodes have a DNS cache")
+                        .named(["node-local-dns"]),
                     Rule::new(
-                        "apps",
-                        &["daemonsets"],
-                        &["get"],
-                        "whether pods ask a DNS cache on their node",
-                    )
-                    .named(["node-local-dns"]),
-                    Rule::new(
-                        "coordination.k8s.io",
+                        LEASES,
                         &["leases"],
                         &READ,
                         "one identity lease per API server: how many must have answered before anything is proven",
@@ -54,70 +53,102 @@ fn controller() -> Component {
             Grant {
                 name: "cloison-controller-endpoints",
                 scope: Scope::Namespace("default"),
-                rules: vec![
-                    Rule::new(
-                        "",
-                        &["services"],
-                        &["get"],
-                        "the API server's address inside the cluster",
-                    )
-                    .named(["kubernetes"]),
-                    Rule::new(
-                        "discovery.k8s.io",
-                        &["endpointslices"],
-                        &READ,
-                        "the address of every API server, for the built-in service kubernetes-api and for the proofs",
-                    ),
-                ],
+                rules: vec![Rule::new(
+                    "discovery.k8s.io",
+                    &["endpointslices"],
+                    &READ,
+                    "the address of every API server, for the built-in service kubernetes-api and for the proofs",
+                )],
             },
         ],
     }
 }
 
-fn controller_cluster() -> Vec<Rule> {
-    let bindings = ADMISSION_POLICIES
-        .iter()
-        .flat_map(|policy| BINDING_SUFFIXES.map(|suffix| format!("{policy}-{suffix}")));
-    let foreign = FOREIGN_KINDS.map(|kind| {
-        Rule::new(
-            kind.group,
-            &[kind.plural],
-            &["list"],
-            "a kind of policy that the analysis does not model: where there is one, nothing is claimed",
-        )
-    });
+fn controller_reads() -> Vec<Rule> {
+    let foreign = "a kind of policy that the analysis does not model: where there is one, nothing is claimed";
     let mut rules = vec![
-        Rule::new(
-            "",
-            &["namespaces"],
-            &["get", "list", "watch", "patch"],
-            "reads stage and mode; writes the two annotations of the seal and the open list, never a label",
-        ),
         Rule::new("", &["pods"], &READ, "who runs where: the analysis of real pods"),
         Rule::new(
             "",
             &["nodes"],
-            &READ,
+            &["list"],
             "addresses and pod ranges: which networks are the cluster's own",
         ),
         Rule::new(
-            "networking.k8s.io",
+            NETWORKING,
             &["servicecidrs"],
-            &READ,
+            &["list"],
             "service ranges: which networks are the cluster's own",
         ),
+        // In the whole cluster, because a role in a namespace that not every cluster has could not be installed.
         Rule::new(
-            "networking.k8s.io",
-            &["networkpolicies"],
-            &["get", "list", "watch", "create", "patch", "delete"],
-            "reads all, for the analysis; writes its own, whose names are not known beforehand",
-        ),
+            "",
+            &["services"],
+            &["get"],
+            "the addresses of DNS (kube-dns; dns-default on OpenShift) and of the API server (kubernetes)",
+        )
+        .named(["dns-default", "kube-dns", "kubernetes"]),
         Rule::new(
             GROUP,
             &["aisecuritypolicies", "aiworkloads", "secretencryptions", "waivers"],
             &READ,
             "what people ask for",
         ),
+        Rule::new(
+            "apiextensions.k8s.io",
+            &["customresourcedefinitions"],
+            &READ,
+            "a deleted definition must not look like deleted workloads",
+        ),
+        Rule::new(
+            "rbac.authorization.k8s.io",
+            &["clusterroles"],
+            &["get"],
+            "the uid of its own role, which owns the admission policies and takes them along at an uninstall",
+        )
+        .named([CONTROLLER_ROLE]),
+    ];
+    rules.extend(FOREIGN_KINDS.map(|kind| Rule::new(kind.group, &[kind.plural], &["list"], foreign)));
+    rules
+}
+
+fn controller_writes() -> Vec<Rule> {
+    let bindings = ADMISSION_POLICIES
+        .iter()
+        .flat_map(|policy| BINDING_SUFFIXES.map(|suffix| format!("{policy}-{suffix}")));
+    vec![
+        Rule::new(
+            "",
+            &["namespaces"],
+            &["get", "list", "watch", "patch"],
+            "reads stage and mode; writes the two annotations of the seal and the open list, never a label",
+        ),
+        Rule::new(
+            NETWORKING,
+            &["networkpolicies"],
+            &["get", "list", "watch", "create", "patch", "delete"],
+            "reads all, for the analysis; writes its own, whose names are not known beforehand",
+        ),
+        Rule::new(
+            ADMISSION,
+            &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            &READ,
+            "sees drift and repairs it",
+        ),
+        Rule::new(
+            ADMISSION,
+            &["validatingadmissionpolicies"],
+            &["create", "patch", "update", "delete"],
+            "writes its own policies and no other; `update` takes off what an apply cannot",
+        )
+        .named(ADMISSION_POLICIES),
+        Rule::new(
+            ADMISSION,
+            &["validatingadmissionpolicybindings"],
+            &["create", "patch", "update", "delete"],
+            "writes its own bindings and no other; `update` takes off what an apply cannot",
+        )
+        .named(bindings),
         Rule::new(
             GROUP,
             &["aisecuritypolicies"],
@@ -136,64 +167,23 @@ fn controller_cluster() -> Vec<Rule> {
             "what was found",
         ),
         Rule::new(
-            ADMISSION,
-            &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
-            &["get", "list", "watch", "create"],
-            "sees drift and repairs it; `create` cannot be limited by name",
-        ),
-        Rule::new(
-            ADMISSION,
-            &["validatingadmissionpolicies"],
-            &["patch", "update", "delete"],
-            "writes its own policies and no other",
-        )
-        .named(ADMISSION_POLICIES),
-        Rule::new(
-            ADMISSION,
-            &["validatingadmissionpolicybindings"],
-            &["patch", "update", "delete"],
-            "writes its own bindings and no other",
-        )
-        .named(bindings),
-        Rule::new(
-            "apiextensions.k8s.io",
-            &["customresourcedefinitions"],
-            &READ,
-            "a deleted definition must not look like deleted workloads; kinds that the analysis does not model",
-        ),
-        Rule::new(
-            "rbac.authorization.k8s.io",
-            &["clusterroles"],
-            &["get"],
-            "the uid of its own role, which owns the admission policies and takes them along at an uninstall",
-        )
-        .named([CONTROLLER_ROLE]),
-        Rule::new(
             "events.k8s.io",
             &["events"],
             &["create", "patch"],
             "tells the author what happened",
         ),
-    ];
-    rules.extend(foreign);
-    rules
+    ]
 }
 
 fn controller_own_namespace() -> Vec<Rule> {
     vec![
         Rule::new(
-            "coordination.k8s.io",
+            LEASES,
             &["leases"],
             &["create"],
-            "its Lease; `create` cannot be limited by name",
+            "its Lease, which is posted and so cannot be limited by name",
         ),
-        Rule::new(
-            "coordination.k8s.io",
-            &["leases"],
-            &["get", "patch"],
-            "one leader at a time",
-        )
-        .named([CONTROLLER_LEASE]),
+        Rule::new(LEASES, &["leases"], &["get", "patch"], "one leader at a time").named([CONTROLLER_LEASE]),
         Rule::new("", &["configmaps"], &READ, "the stop button").named([OFF_CONFIGMAP]),
         Rule::new(
             "",
@@ -207,7 +197,10 @@ fn controller_own_namespace() -> Vec<Rule> {
 
 /// Tries what must be refused, as a dry-run, from a place where nothing runs. No policy exempts it.
 fn canary() -> Component {
-    let why = "sends, as a dry-run, what our policy must refuse and what it must let through";
+    let dry_run = CANARY_RIGHTS.iter().map(|right| {
+        let why = "sends, as a dry-run, what our policies must refuse and what they must let through";
+        Rule::new(right.group, &[right.resource], right.verbs, why).named(right.names.iter().copied())
+    });
     Component {
         name: "canary",
         account: CANARY_ACCOUNT,
@@ -224,12 +217,7 @@ fn canary() -> Component {
             Grant {
                 name: "cloison-canary-dry-run",
                 scope: Scope::Namespace(CANARY_NAMESPACE),
-                rules: vec![
-                    Rule::new("", &["pods"], &["create"], why),
-                    Rule::new("", &["namespaces"], &["get", "patch"], why).named([CANARY_NAMESPACE]),
-                    Rule::new("networking.k8s.io", &["networkpolicies"], &["create"], why),
-                    Rule::new(GROUP, &["aiworkloads"], &["create"], why),
-                ],
+                rules: dry_run.collect(),
             },
             Grant {
                 name: "cloison-canary-secret",
@@ -238,9 +226,8 @@ fn canary() -> Component {
                     Rule::new(
                         "",
                         &["secrets"],
-                        &["get", "patch"],
-                        "writes one Secret of its own, without content that matters, to see how it is stored; \
-                         the chart creates it, so no right to create Secrets is needed",
+                        &["create", "patch"],
+                        "writes one Secret of its own, without content that matters, to see how it is stored; never reads it",
                     )
                     .named([CANARY_SECRET]),
                 ],

@@ -1,7 +1,12 @@
 use std::collections::BTreeSet;
 
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
 use super::{Rule, Scope, components, people};
+use crate::admission::{Operator, generate};
 use crate::api::names::CANARY_SECRET;
+use crate::api::policy::AiSecurityPolicySpec;
 
 /// Every rule with the name of the role it is in.
 fn all_rules() -> Vec<(String, Scope, Rule)> {
@@ -96,14 +101,22 @@ fn nothing_that_runs_code_is_within_a_components_rights() {
 }
 
 #[test]
-fn a_rule_with_names_never_creates_but_tokens() {
-    for (role, _, rule) in all_rules() {
-        let create = rule.verbs.contains(&"create") && !rule.names.is_empty();
-        assert!(
-            !create || rule.resources == ["serviceaccounts/token"],
-            "{role}: RBAC would never match {rule:?}"
-        );
-    }
+fn the_role_names_every_admission_object_that_is_generated() {
+    let spec = AiSecurityPolicySpec::default();
+    let set = generate(&spec, &Operator::in_namespace("cloison-system"), Timestamp::UNIX_EPOCH);
+    let writable = |resource: &str| -> BTreeSet<String> {
+        let rules = all_rules().into_iter().map(|(_, _, rule)| rule);
+        let named = rules.filter(|rule| rule.resources == [resource] && rule.verbs.contains(&"create"));
+        named.flat_map(|rule| rule.names).collect()
+    };
+    let policies: BTreeSet<String> = set.policies.iter().map(ResourceExt::name_any).collect();
+    let bindings: BTreeSet<String> = set.bindings.iter().map(ResourceExt::name_any).collect();
+    assert!(!policies.is_empty() && !bindings.is_empty());
+    let missing = |wanted: &BTreeSet<String>, resource| -> Vec<String> {
+        wanted.difference(&writable(resource)).cloned().collect()
+    };
+    assert_eq!(missing(&policies, "validatingadmissionpolicies"), [""; 0]);
+    assert_eq!(missing(&bindings, "validatingadmissionpolicybindings"), [""; 0]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::network::ports::PortSet;
 use crate::network::presets::preset;
 use crate::network::rules;
 use crate::network::validate::{self, Problem, did_you_mean, pick};
-use crate::network::world::{Workload, WorkloadKey, owned};
+use crate::network::world::{Workload, WorkloadKey, network, owned};
 
 use super::declared::{self, Declared};
 use super::{KUBERNETES_API, Opening, Outcome, Peer, Resolver};
@@ -57,7 +57,8 @@ impl Resolver<'_> {
             return Err(Problem::awaiting(message, "name the same ports at both ends"));
         }
         let closed = asked.difference(&ports);
-        let note = if asked.is_all() || closed.is_empty() {
+        // News to the one that asks; the one that accepts less knows it.
+        let note = if flow.direction == FlowDirection::Ingress || asked.is_all() || closed.is_empty() {
             String::new()
         } else {
             format!("open on {ports}; {} does not accept {closed}", to.key)
@@ -245,7 +246,7 @@ impl Resolver<'_> {
     fn admin_networks(&self, what: &str, cidrs: &[Cidr], direction: FlowDirection) -> Result<End, Problem> {
         let mut peers = Vec::with_capacity(cidrs.len());
         for cidr in cidrs {
-            let Some(network) = cidr.network() else {
+            let Some(network) = network(&cidr.0).filter(|network| network.trunc() == *network) else {
                 let rule = pick(direction, &rules::EGRESS_CIDR, &rules::INGRESS_CIDR);
                 let message = format!("{what}: {:?} is not a network without host bits", cidr.0);
                 return Err(Problem::unresolved(rule, message, "ask the admin to mend the policy"));

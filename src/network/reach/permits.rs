@@ -6,10 +6,9 @@ use std::collections::{HashMap, HashSet};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use crate::api::text::Cidr;
 use crate::network::policies::dns_ports;
 use crate::network::ports::PortSet;
-use crate::network::world::{DnsAt, DnsPeer, World};
+use crate::network::world::{DnsAt, DnsPeer, World, network};
 
 use super::cidr::Addresses;
 use super::map::{Book, Half, Reach, Site, Standing};
@@ -61,7 +60,7 @@ impl<'p> Permits<'p> {
             .sources()
             .iter()
             .flat_map(|entry| entry.from.cidrs.iter().flatten());
-        let named: Vec<IpNet> = catalogue.chain(sources).filter_map(Cidr::network).collect();
+        let named: Vec<IpNet> = catalogue.chain(sources).filter_map(|cidr| network(&cidr.0)).collect();
         Self {
             desired: rendered,
             dns: dns.iter().filter_map(pods).collect(),

@@ -1,0 +1,306 @@
+//! The scenes, in order.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use cloison_testbed::Program;
+
+use super::stage::{Output, Stage, say, scene};
+
+const NAMESPACE: &str = "cloison-system";
+const PRIVILEGED: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"miner","namespace":"vision-train","labels":{"cloison.dev/workload":"road-train"}},"spec":{"containers":[{"name":"main","image":"registry.example.com/vision/trainer@sha256:771ed3e147668c60055b8252967579c0c7089cf88a3918b19a3e62e41b98b121","securityContext":{"privileged":true}}]}}"#;
+const UNKNOWN: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"stray","namespace":"vision-train","labels":{"cloison.dev/workload":"raod-train"}},"spec":{"containers":[{"name":"main","image":"registry.example.com/vision/trainer@sha256:771ed3e147668c60055b8252967579c0c7089cf88a3918b19a3e62e41b98b121"}]}}"#;
+
+/// Installs the chart and starts the controller under its ServiceAccount.
+pub async fn install(stage: &mut Stage) -> Result<(), String> {
+    scene("An admin installs the chart");
+    let chart = [
+        "install",
+        "cloison",
+        "charts/cloison",
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+    ];
+    let installed = stage.helm(&chart)?;
+    stage.expect("Helm installed the chart", installed.ok);
+    let identity = stage
+        .plane
+        .service_account_kubeconfig(NAMESPACE, "cloison-controller")
+        .await;
+    let kubeconfig = identity.map_err(|error| error.to_string())?;
+    say(
+        "\n(there is no node to run the Deployment's pod: the same program runs here as a process, under the chart's own",
+    );
+    say(" ServiceAccount and with no other right)");
+    let arguments = [
+        "controller",
+        "--identity",
+        "demo",
+        "--health-address",
+        "127.0.0.1:0",
+        "--kubeconfig",
+    ];
+    let arguments = arguments.into_iter().map(PathBuf::from).chain([kubeconfig]);
+    let log = stage.plane.logs_dir().join("controller.log");
+    let controller = Program::new("controller", program()?, arguments, log);
+    controller.start().map_err(|error| error.to_string())?;
+    stage.controller = Some(controller);
+    let created = stage.wait(&["get", "aisp"], |output| output.text.contains("default"))?;
+    stage.expect(
+        "the first start audits and refuses nothing",
+        created.text.contains("Audit"),
+    );
+    Ok(())
+}
+
+/// The `cloison` program, built by the same cargo that built this one.
+fn program() -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let release = own.components().any(|part| part.as_os_str() == "release");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(Stage::repository())
+        .args(["build", "--quiet", "--locked", "--bin", "cloison"]);
+    if release {
+        cargo.arg("--release");
+    }
+    let built = cargo.status().map_err(|error| format!("cargo: {error}"))?;
+    let program = own.with_file_name("cloison");
+    if built.success() && program.exists() {
+        Ok(program)
+    } else {
+        Err(format!("{} was not built", program.display()))
+    }
+}
+
+/// Applies the quickstart and waits until it is Ready and admission is proven.
+pub fn workloads(stage: &mut Stage) -> Result<(), String> {
+    scene(
+        "GitOps applies examples/quickstart: a training and an inference namespace, a shared registry, in mode enforce",
+    );
+    let applied = stage.admin(&[
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "-f",
+        "examples/quickstart/",
+    ])?;
+    stage.expect("the quickstart was accepted", applied.ok);
+    let ready = [
+        "wait",
+        "aiworkload",
+        "--all",
+        "--all-namespaces",
+        "--for=condition=Ready",
+        "--timeout=60s",
+    ];
+    let ready = stage.admin(&ready)?;
+    stage.expect("every workload is Ready", ready.ok);
+    let table = ["get", "aiworkloads", "--all-namespaces"];
+    let rows = |output: &Output, word: &str| output.text.lines().skip(1).filter(|line| line.contains(word)).count();
+    // Isolated stays Unknown; Admitted becomes True once the canaries were refused on both API servers.
+    let admitted = |output: &Output| {
+        let admitted = output
+            .text
+            .lines()
+            .skip(1)
+            .filter(|line| line.split_whitespace().nth(7) == Some("True"));
+        admitted.count() == rows(output, "vision-")
+    };
+    let shown = stage.wait(&table, admitted)?;
+    stage.expect(
+        "admission was proven on both API servers by canaries that were refused",
+        admitted(&shown),
+    );
+    let isolated = ["get", "aiworkload", "road-train", "-n", "vision-train", "-o"];
+    let condition = r#"jsonpath={range .status.conditions[*]}{.type}{"\t"}{.status}{"\t"}{.message}{"\n"}{end}"#;
+    let shown = stage.admin(&[&isolated[..], &[condition]].concat())?;
+    let line = |kind: &str, status: &str| shown.text.lines().any(|l| l.starts_with(&format!("{kind}\t{status}")));
+    stage.expect(
+        "no policy opens a path to the other stage, for any pod that could exist",
+        line("PoliciesIsolate", "True"),
+    );
+    stage.expect(
+        "and without a packet NetworkIsolated claims nothing",
+        line("NetworkIsolated", "Unknown"),
+    );
+    let policies = stage.admin(&[
+        "get",
+        "networkpolicies",
+        "--all-namespaces",
+        "-l",
+        "app.kubernetes.io/managed-by=cloison",
+    ])?;
+    stage.expect(
+        "the denies and the allows are in place",
+        policies.text.contains("cloison-wl-road-train"),
+    );
+    Ok(())
+}
+
+/// The tenant: an ML engineer with the stock role `edit` in the training namespace.
+fn alice(stage: &Stage) -> Result<PathBuf, String> {
+    let binding = [
+        "create",
+        "rolebinding",
+        "alice",
+        "-n",
+        "vision-train",
+        "--clusterrole=edit",
+        "--user=alice",
+    ];
+    stage.quietly(&binding)?;
+    stage
+        .plane
+        .kubeconfig_as("alice", &[])
+        .map_err(|error| error.to_string())
+}
+
+fn apply_as_alice(stage: &Stage, manifest: &str) -> Result<Output, String> {
+    let kubeconfig = alice(stage)?;
+    let file = stage.plane.folder().join("pod.json");
+    std::fs::write(&file, manifest).map_err(|error| error.to_string())?;
+    say(&format!("alice$ cat pod.json\n{manifest}"));
+    stage.kubectl_as("alice", &kubeconfig, &["create", "-f", "pod.json"], true)
+}
+
+fn refused_by(output: &Output, policy: &str, rule: &str) -> bool {
+    !output.ok
+        && output.text.contains(&format!("'{policy}'"))
+        && output.text.contains(rule)
+        && output.text.contains("[cloison ")
+}
+
+/// A privileged pod is refused.
+pub fn privileged_pod(stage: &mut Stage) -> Result<(), String> {
+    scene("alice, an ML engineer with the stock role `edit`, creates a privileged pod");
+    let output = apply_as_alice(stage, PRIVILEGED)?;
+    stage.expect(
+        "refused: WKL-01/privileged",
+        refused_by(&output, "cloison-pod", "WKL-01/privileged"),
+    );
+    Ok(())
+}
+
+/// A pod of a workload that does not exist is refused.
+pub fn unknown_workload(stage: &mut Stage) -> Result<(), String> {
+    scene("She mistypes the workload's name");
+    let output = apply_as_alice(stage, UNKNOWN)?;
+    stage.expect(
+        "refused: WKL-02/unknown, with the names that exist",
+        refused_by(&output, "cloison-pod", "WKL-02/unknown"),
+    );
+    Ok(())
+}
+
+/// A tenant cannot touch the deny.
+pub fn tenant_edits_our_policy(stage: &mut Stage) -> Result<(), String> {
+    scene("She tries to take the wall down");
+    let kubeconfig = alice(stage)?;
+    let delete = ["delete", "networkpolicy", "cloison-ns-deny", "-n", "vision-train"];
+    let deleted = stage.kubectl_as("alice", &kubeconfig, &delete, true)?;
+    let opened = r#"{"spec":{"egress":[{}]}}"#;
+    let patch = [
+        "patch",
+        "networkpolicy",
+        "cloison-wl-road-train",
+        "-n",
+        "vision-train",
+        "--type=merge",
+        "-p",
+        opened,
+    ];
+    let patched = stage.kubectl_as("alice", &kubeconfig, &patch, true)?;
+    let refused = |output| refused_by(output, "cloison-managed", "CLU-04/managed-object");
+    stage.expect(
+        "refused twice: CLU-04/managed-object",
+        refused(&deleted) && refused(&patched),
+    );
+    Ok(())
+}
+
+/// Two policies that together open a path are found, with the counterexample.
+pub fn hostile_policy(stage: &mut Stage) -> Result<(), String> {
+    scene("Two NetworkPolicies that look strict open a path from training to inference (examples/hostile)");
+    let hostile = "examples/hostile/not-in-policy.yaml";
+    stage.admin(&["apply", "--server-side", "-f", hostile])?;
+    let message = r#"jsonpath={.status.conditions[?(@.type=="PoliciesIsolate")].status} {.status.conditions[?(@.type=="PoliciesIsolate")].message}{"\n"}"#;
+    let ask = ["get", "aiworkload", "road-train", "-n", "vision-train", "-o", message];
+    let found = stage.wait(&ask, |output| output.text.starts_with("False"))?;
+    let named = found.text.contains("all-but-production") && found.text.contains("all-but-training");
+    stage.expect(
+        "found before any pod could use it: PoliciesIsolate is False and names both halves",
+        named,
+    );
+    stage.admin(&["delete", "-f", hostile])?;
+    let healed = stage.wait(&ask, |output| output.text.starts_with("True"))?;
+    stage.expect("and True again once they are gone", healed.text.starts_with("True"));
+    Ok(())
+}
+
+/// A policy that an admin deletes comes back.
+pub fn deleted_policy(stage: &mut Stage) -> Result<(), String> {
+    scene("An admin, who may, deletes a policy by mistake");
+    let name = [
+        "get",
+        "networkpolicy",
+        "cloison-wl-road-train",
+        "-n",
+        "vision-train",
+        "-o",
+        "jsonpath={.metadata.uid}",
+    ];
+    let before = stage.quietly(&name)?.text;
+    stage.admin(&["delete", "networkpolicy", "cloison-wl-road-train", "-n", "vision-train"])?;
+    let back = stage.wait(&name, |output| output.ok && output.text != before)?;
+    stage.expect("it is back", back.ok && back.text != before);
+    Ok(())
+}
+
+/// The admin switches encryption on, and the proof follows.
+pub async fn encryption(stage: &mut Stage) -> Result<(), String> {
+    scene("Secrets are in plaintext; the admin switches encryption on");
+    let message = r#"jsonpath={.status.conditions[?(@.type=="SecretsEncrypted")].status} {.status.conditions[?(@.type=="SecretsEncrypted")].message}{"\n"}"#;
+    let ask = ["get", "aisp", "default", "-o", message];
+    let before = stage.wait(&ask, |output| output.text.starts_with("False"))?;
+    stage.expect(
+        "SecretsEncrypted is False: new Secrets were seen going to etcd in plaintext",
+        before.text.starts_with("False"),
+    );
+    say("(the admin gives both API servers an EncryptionConfiguration with AES-GCM first, and restarts them)");
+    let written = stage.plane.write_encryption_config(AES_GCM);
+    written.map_err(|error| error.to_string())?;
+    stage
+        .plane
+        .restart_api_servers()
+        .await
+        .map_err(|error| error.to_string())?;
+    let after = stage.wait(&ask, |output| output.text.starts_with("True"))?;
+    stage.expect(
+        "SecretsEncrypted is True, for new writes, on every API server",
+        after.text.starts_with("True"),
+    );
+    Ok(())
+}
+
+/// A key for this demo alone: 32 zero bytes.
+const AES_GCM: &str = r#"{"kind":"EncryptionConfiguration","apiVersion":"apiserver.config.k8s.io/v1","resources":[{"resources":["secrets"],"providers":[{"aesgcm":{"keys":[{"name":"k1","secret":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]}},{"identity":{}}]}]}"#;
+
+/// The refusals hold without the controller.
+pub fn controller_killed(stage: &mut Stage) -> Result<(), String> {
+    scene("The controller is killed (SIGKILL)");
+    if let Some(controller) = &stage.controller {
+        controller.kill();
+    }
+    let privileged = apply_as_alice(stage, PRIVILEGED)?;
+    let unknown = apply_as_alice(stage, UNKNOWN)?;
+    let kubeconfig = alice(stage)?;
+    let delete = ["delete", "networkpolicy", "cloison-ns-deny", "-n", "vision-train"];
+    let deleted = stage.kubectl_as("alice", &kubeconfig, &delete, true)?;
+    let all = refused_by(&privileged, "cloison-pod", "WKL-01/privileged")
+        && refused_by(&unknown, "cloison-pod", "WKL-02/unknown")
+        && refused_by(&deleted, "cloison-managed", "CLU-04/managed-object");
+    stage.expect("the API servers refuse all the same", all);
+    Ok(())
+}

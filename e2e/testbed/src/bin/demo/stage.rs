@@ -1,0 +1,224 @@
+//! What the scenes play on: the control plane, the controller, and kubectl for everybody.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use cloison_testbed::{ApiServerOptions, ControlPlane, Options, Program, Tool, find};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long anything may take to become true.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The first configuration of every API server: Secrets in plaintext, as a cluster is before anybody cared.
+pub const PLAINTEXT: &str = r#"{"kind":"EncryptionConfiguration","apiVersion":"apiserver.config.k8s.io/v1","resources":[{"resources":["secrets"],"providers":[{"identity":{}}]}]}"#;
+
+/// The stage.
+pub struct Stage {
+    /// etcd, two API servers, the controller manager.
+    pub plane: ControlPlane,
+    /// The controller, once it was started.
+    pub controller: Option<Program>,
+    kubectl: PathBuf,
+    helm: PathBuf,
+    admin: PathBuf,
+    seen: Vec<(String, bool)>,
+    start: Instant,
+}
+
+/// What a command said.
+pub struct Output {
+    /// Both streams, in order of the streams.
+    pub text: String,
+    /// Whether it ended with 0.
+    pub ok: bool,
+}
+
+impl Stage {
+    /// Builds what is missing and starts the control plane.
+    pub async fn build() -> Result<Self, String> {
+        let start = Instant::now();
+        say(
+            "Cloison keeps AI training and AI inference apart, and proves it. This is a real etcd, two real API servers",
+        );
+        say(
+            "and a real controller manager on this machine; nothing is simulated. There is no node and no network plugin:",
+        );
+        say("pods stay Pending, and nothing here can show that packets are dropped. Cloison says so, too.\n");
+        let kubectl = find(Tool::Kubectl).map_err(|error| error.to_string())?;
+        let helm = find(Tool::Helm).map_err(|error| error.to_string())?;
+        let server = ApiServerOptions {
+            encryption_config: Some(PLAINTEXT.to_owned()),
+            ..ApiServerOptions::default()
+        };
+        let options = Options {
+            api_servers: vec![server; 2],
+            controller_manager: true,
+            ..Options::default()
+        };
+        let plane = ControlPlane::start(options).await.map_err(|error| error.to_string())?;
+        let admin = plane.admin_kubeconfig().map_err(|error| error.to_string())?;
+        say(&format!("control plane ready after {:.0?}", start.elapsed()));
+        Ok(Self {
+            plane,
+            controller: None,
+            kubectl,
+            helm,
+            admin,
+            seen: Vec::new(),
+            start,
+        })
+    }
+
+    /// The folder of the repository.
+    pub fn repository() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    }
+
+    /// Runs kubectl as the admin, and shows what was typed and answered.
+    pub fn admin(&self, words: &[&str]) -> Result<Output, String> {
+        self.kubectl_as("admin", &self.admin, words, true)
+    }
+
+    /// Runs kubectl as the admin without showing it.
+    pub fn quietly(&self, words: &[&str]) -> Result<Output, String> {
+        self.kubectl_as("admin", &self.admin, words, false)
+    }
+
+    /// Runs kubectl as anybody.
+    pub fn kubectl_as(&self, who: &str, kubeconfig: &Path, words: &[&str], show: bool) -> Result<Output, String> {
+        let mut command = Command::new(&self.kubectl);
+        // The admin works in the checkout, a tenant in a folder of her own.
+        let folder = if who == "admin" {
+            Self::repository()
+        } else {
+            self.plane.folder()
+        };
+        command.current_dir(folder).env("KUBECONFIG", kubeconfig).args(words);
+        Self::run(who, "kubectl", command, words, show)
+    }
+
+    /// Runs Helm as the admin.
+    pub fn helm(&self, words: &[&str]) -> Result<Output, String> {
+        let home = self.plane.folder().join("helm");
+        let mut command = Command::new(&self.helm);
+        command
+            .current_dir(Self::repository())
+            .env("KUBECONFIG", &self.admin)
+            .args(words);
+        command
+            .env("HELM_CACHE_HOME", &home)
+            .env("HELM_CONFIG_HOME", &home)
+            .env("HELM_DATA_HOME", &home);
+        Self::run("admin", "helm", command, words, true)
+    }
+
+    fn run(who: &str, name: &str, mut command: Command, words: &[&str], show: bool) -> Result<Output, String> {
+        if show {
+            let shown: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+            say(&format!("{who}$ {name} {}", shown.join(" ")));
+        }
+        let output = command.output().map_err(|error| format!("{name}: {error}"))?;
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        if show {
+            say(text.trim_end());
+        }
+        Ok(Output {
+            text,
+            ok: output.status.success(),
+        })
+    }
+
+    /// Repeats a quiet kubectl until `enough` is content, and then shows the last answer.
+    pub fn wait(&self, words: &[&str], enough: impl Fn(&Output) -> bool) -> Result<Output, String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let output = self.quietly(words)?;
+            if enough(&output) || Instant::now() > end {
+                let shown: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+                say(&format!(
+                    "admin$ kubectl {}\n{}",
+                    shown.join(" "),
+                    output.text.trim_end()
+                ));
+                return Ok(output);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Notes whether a scene showed what it must.
+    pub fn expect(&mut self, what: &str, seen: bool) {
+        say(&format!("{} {what}", if seen { "✔" } else { "✘ NOT SEEN:" }));
+        self.seen.push((what.to_owned(), seen));
+    }
+
+    /// Prints what was shown; returns how much was missed.
+    pub fn summary(&self) -> usize {
+        let missed = self.seen.iter().filter(|(_, seen)| !seen).count();
+        say(&format!("\n── Summary, after {:.0?}", self.start.elapsed()));
+        for (what, seen) in &self.seen {
+            say(&format!("{} {what}", if *seen { "✔" } else { "✘" }));
+        }
+        if missed == 0 {
+            say(
+                "\nNot shown, because nothing here could: that a network plugin enforces the policies (EnforcementVerified and",
+            );
+            say("NetworkIsolated stay Unknown), and that Secrets written earlier are encrypted (they were not read).");
+        } else {
+            say(&format!(
+                "\n{missed} of {} were not seen; the logs are in {}",
+                self.seen.len(),
+                self.plane.logs_dir().display()
+            ));
+        }
+        missed
+    }
+
+    /// Leaves everything running until Ctrl-C.
+    pub async fn keep(&self) -> Result<(), String> {
+        if let Some(controller) = &self.controller {
+            controller.start().map_err(|error| error.to_string())?;
+        }
+        say("\nEverything keeps running until Ctrl-C. To play with it:");
+        say(&format!("  export KUBECONFIG={}", self.admin.display()));
+        say(&format!(
+            "  export PATH={}:$PATH",
+            self.kubectl.parent().unwrap_or(Path::new("")).display()
+        ));
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    }
+}
+
+fn quoted(word: &str) -> String {
+    if word
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-_./=:,@".contains(c))
+    {
+        word.to_owned()
+    } else {
+        format!("'{word}'")
+    }
+}
+
+/// Opens a scene.
+pub fn scene(title: &str) {
+    say(&format!("\n── {title}"));
+}
+
+/// Prints a line. A reader who went away must not stop the clean-up.
+pub fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
