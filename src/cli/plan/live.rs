@@ -25,7 +25,7 @@ use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::{AiSecurityPolicy, AiWorkload, names};
 use crate::cli::{CliError, FINDINGS, absent, forbidden, out};
 use crate::controller::{facts, facts_of, workload_facts};
-use crate::network::world::World;
+use crate::network::world::{ClusterNetwork, World};
 
 /// Namespaces looked at at once.
 const AT_ONCE: usize = 4;
@@ -120,6 +120,12 @@ impl Seen {
             .into_iter()
             .map(Arc::new)
             .collect();
+        let cluster = facts::gather(client, &slices).await.unwrap_or_else(|error| {
+            notes.push(format!(
+                "the cluster's own addresses are not readable ({error}): flows to DNS and the API server are not shown"
+            ));
+            ClusterNetwork::default()
+        });
         let mut world = World {
             namespaces: namespaces
                 .iter()
@@ -132,7 +138,7 @@ impl Seen {
                 .map(|w| (w.key.clone(), w))
                 .collect(),
             policy: Arc::new(policy),
-            cluster: facts::gather(client, &slices).await,
+            cluster,
         };
         if !all_known {
             notes
