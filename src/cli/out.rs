@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn an_age_is_told_in_one_unit() {
-        let ago = |seconds| {
+        let ago = |seconds: i64| {
             age(
                 Timestamp::from_second(1_000_000).unwrap_or_default(),
                 Timestamp::from_second(1_000_000 - seconds).unwrap_or_default(),
