@@ -1,134 +1,16 @@
 //! `SecretsEncrypted` is True only if every API server that exists was seen to encrypt. Each test is one way to be fooled.
-#![allow(clippy::unwrap_used, clippy::struct_excessive_bools)] // a test fails by panicking
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
+mod encryption_fixture;
 
 use std::time::Duration;
 
 use cloison::api::conditions::Truth;
 use cloison::api::encryption::Attestation;
 use cloison::api::text::Contact;
-use cloison::encryption::leases::id_hash;
 use cloison::encryption::proof::reasons;
-use cloison::encryption::{Canary, EncryptionProof, FreshLease, Observation, Reading, Replica, Scrape, Write, judge};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-const ENCRYPTING: &[(&str, u64)] = &[("k8s:enc:aesgcm:v1:", 1), ("k1:", 1)];
-const IDENTITY: &[(&str, u64)] = &[("", 1)];
-
-/// The metrics of one API server, as it prints them.
-#[derive(Clone)]
-struct Server {
-    lease: String,
-    identified: bool,
-    hash: Option<String>,
-    started: Option<&'static str>,
-    reloads: u64,
-    writes: Vec<(String, u64)>,
-    companions: bool,
-    disabled: u64,
-}
-
-impl Server {
-    fn new(lease: &str) -> Self {
-        Self {
-            lease: lease.to_owned(),
-            identified: true,
-            hash: Some("sha256:aaaa".to_owned()),
-            started: Some("1.79545829408e+09"),
-            reloads: 0,
-            writes: Vec::new(),
-            companions: true,
-            disabled: 0,
-        }
-    }
-
-    fn wrote(&self, moved: &[(&str, u64)]) -> Self {
-        let mut after = self.clone();
-        for (prefix, by) in moved {
-            match after.writes.iter_mut().find(|(known, _)| known == prefix) {
-                Some((_, count)) => *count += by,
-                None => after.writes.push(((*prefix).to_owned(), *by)),
-            }
-        }
-        after
-    }
-
-    fn scrape(&self) -> Scrape {
-        use std::fmt::Write as _;
-        let mut text = String::new();
-        let id = id_hash(&self.lease);
-        if let (Some(hash), true) = (&self.hash, self.identified) {
-            let name = "apiserver_encryption_config_controller_last_config_info";
-            let _ = writeln!(text, "{name}{{apiserver_id_hash=\"{id}\",hash=\"{hash}\"}} 1");
-        }
-        if self.reloads > 0 {
-            let name = "apiserver_encryption_config_controller_automatic_reloads_total";
-            let _ = writeln!(text, "{name}{{status=\"success\"}} {}", self.reloads);
-        }
-        for (prefix, count) in &self.writes {
-            let name = "apiserver_storage_transformation_operations_total";
-            let labels = format!(
-                "resource=\"secrets\",status=\"OK\",transformation_type=\"to_storage\",transformer_prefix=\"{prefix}\""
-            );
-            let _ = writeln!(text, "{name}{{{labels}}} {count}");
-        }
-        if self.companions {
-            text.push_str("apiserver_storage_data_key_generation_failures_total 0\n");
-        }
-        let _ = writeln!(text, "disabled_metrics_total {}", self.disabled);
-        if let Some(started) = self.started {
-            let _ = writeln!(text, "process_start_time_seconds {started}");
-        }
-        Scrape::of(&text)
-    }
-}
-
-fn replica(address: &str, before: &Server, after: &Server) -> Replica {
-    Replica {
-        address: address.to_owned(),
-        reading: Reading::Seen(after.scrape()),
-        canary: Some(Canary {
-            before: before.scrape(),
-            write: Write::Done,
-            after: after.scrape(),
-        }),
-        undecryptable: 0,
-    }
-}
-
-fn lease(name: &str) -> FreshLease {
-    FreshLease {
-        name: name.to_owned(),
-        peer_address: None,
-    }
-}
-
-/// Two API servers, each seen to move these counters with the canary.
-fn pair(first: &[(&str, u64)], second: &[(&str, u64)]) -> Observation {
-    let (a, b) = (Server::new("apiserver-a"), Server::new("apiserver-b"));
-    Observation {
-        leases: vec![lease("apiserver-a"), lease("apiserver-b")],
-        replicas: vec![
-            replica("10.0.0.1:6443", &a, &a.wrote(first)),
-            replica("10.0.0.2:6443", &b, &b.wrote(second)),
-        ],
-        attestation: None,
-    }
-}
-
-fn time(text: &str) -> Time {
-    Time(text.parse().unwrap())
-}
-
-fn now() -> Time {
-    time("2026-11-23T12:00:00Z")
-}
-
-#[track_caller]
-fn assert_verdict(seen: &Observation, truth: Truth, reason: &str) -> EncryptionProof {
-    let proof = judge(seen, &now());
-    assert_eq!((proof.truth, proof.reason), (truth, reason), "{}", proof.message);
-    proof
-}
+use cloison::encryption::{EncryptionProof, Observation, Reading, Replica, Write, judge};
+use encryption_fixture::{ENCRYPTING, IDENTITY, Server, assert_verdict, now, pair, replica, time};
 
 #[test]
 fn every_api_server_seen_to_encrypt_is_true_and_says_what_was_not_read() {
@@ -227,7 +109,7 @@ fn anonymous_pair() -> Observation {
         let mut server = Server::new("unused");
         server.identified = false;
         server.started = Some(["1.1e+09", "1.2e+09"][index]);
-        *replica = self::replica(&replica.address, &server, &server.wrote(ENCRYPTING));
+        *replica = encryption_fixture::replica(&replica.address, &server, &server.wrote(ENCRYPTING));
     }
     seen
 }
@@ -240,7 +122,9 @@ fn an_answer_that_names_no_one_is_not_counted_for_anyone() {
     seen.leases[0].peer_address = Some("10.0.0.1:6443".to_owned());
     seen.leases[1].peer_address = Some("10.0.0.2:6443".to_owned());
     assert_verdict(&seen, Truth::True, reasons::NEW_WRITES_ENCRYPTED);
+    // An address that two of them name is nobody's.
     seen.leases[0].peer_address = Some("10.0.0.2:6443".to_owned());
+    seen.replicas.remove(0);
     assert_verdict(&seen, Truth::Unknown, reasons::REPLICA_UNIDENTIFIED);
 }
 
@@ -511,186 +395,4 @@ fn missing_evidence_displaces_an_answer_only_after_the_grace() {
     assert_eq!(settle(disproof.clone()), disproof, "a disproof waits for nobody");
     let other = EncryptionProof::unreadable("no answer yet", &time("2026-11-23T12:01:00Z"));
     assert_eq!(EncryptionProof::settle(Some(late), other.clone(), grace), other);
-}
-
-mod model {
-    //! Random clusters whose truth is known: no observation of them may be judged better than they are.
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Config {
-        None,
-        Identity,
-        Encrypting(u8),
-    }
-
-    #[derive(Clone, Debug)]
-    struct Model {
-        before: Config,
-        after: Config,
-        present: Config,
-        shows_hash: bool,
-        answers: bool,
-        hides: bool,
-        canary: bool,
-        traffic: [u8; 3],
-        twin: bool,
-    }
-
-    fn config() -> impl Strategy<Value = Config> {
-        prop_oneof![
-            1 => Just(Config::None),
-            2 => Just(Config::Identity),
-            8 => (0..2_u8).prop_map(Config::Encrypting),
-        ]
-    }
-
-    fn model() -> impl Strategy<Value = Model> {
-        let often = || prop::bool::weighted(0.9);
-        let rarely = || prop::bool::weighted(0.07);
-        (
-            config(),
-            prop::option::weighted(0.1, config()),
-            prop::option::weighted(0.1, config()),
-            (often(), often(), rarely(), often(), rarely()),
-            any::<[u8; 3]>(),
-        )
-            .prop_map(
-                |(before, after, present, (shows_hash, answers, hides, canary, twin), traffic)| {
-                    let after = after.unwrap_or(before);
-                    Model {
-                        before,
-                        after,
-                        present: present.unwrap_or(after),
-                        shows_hash,
-                        answers,
-                        hides,
-                        canary,
-                        traffic,
-                        twin,
-                    }
-                },
-            )
-    }
-
-    /// One process: it has one configuration at a time, and every write of a Secret goes through it.
-    struct Process {
-        server: Server,
-        config: Config,
-    }
-
-    impl Process {
-        fn load(&mut self, config: Config, shows_hash: bool) {
-            if config != self.config {
-                self.server.reloads += 1;
-            }
-            self.config = config;
-            self.server.hash = match config {
-                Config::None => None,
-                _ if !shows_hash => None,
-                other => Some(format!("sha256:{other:?}")),
-            };
-        }
-
-        fn write(&mut self, times: u64) {
-            if times == 0 {
-                return;
-            }
-            self.server = match self.config {
-                Config::None => self.server.clone(),
-                Config::Identity => self.server.wrote(&[("", times)]),
-                Config::Encrypting(key) => {
-                    let key = format!("k{key}:");
-                    self.server.wrote(&[("k8s:enc:aesgcm:v1:", times), (&key, times)])
-                }
-            };
-        }
-    }
-
-    fn observe(index: usize, model: &Model) -> Replica {
-        let address = format!("10.0.0.{index}:6443");
-        let mut process = Process {
-            server: Server::new(&format!("apiserver-{index}")),
-            config: model.before,
-        };
-        process.load(model.before, model.shows_hash);
-        process.write(u64::from(model.traffic[0]));
-        let before = process.server.scrape();
-        process.load(model.after, model.shows_hash);
-        process.write(u64::from(model.canary) + u64::from(model.traffic[1] / 128));
-        let after = process.server.scrape();
-        process.load(model.present, model.shows_hash);
-        process.write(u64::from(model.traffic[2] / 128));
-        Replica {
-            address,
-            reading: match (model.answers, model.hides) {
-                (false, _) => Reading::Failed("silent".to_owned()),
-                (true, true) => Reading::Hidden("forbidden".to_owned()),
-                (true, false) => Reading::Seen(process.server.scrape()),
-            },
-            canary: model.canary.then_some(Canary {
-                before,
-                write: Write::Done,
-                after,
-            }),
-            undecryptable: 0,
-        }
-    }
-
-    fn observation(models: &[Model]) -> Observation {
-        let mut seen = Observation::default();
-        for (index, model) in models.iter().enumerate() {
-            seen.leases.push(lease(&format!("apiserver-{index}")));
-            // Nobody dials a replica that the endpoints do not list.
-            if !model.twin {
-                seen.replicas.push(observe(index, model));
-            }
-        }
-        seen
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_000))]
-
-        #[test]
-        fn true_is_never_said_of_a_cluster_that_writes_plaintext(models in prop::collection::vec(model(), 1..5)) {
-            let proof = judge(&observation(&models), &now());
-            let encrypting = models.iter().all(|model| matches!(model.present, Config::Encrypting(_)));
-            if proof.truth == Truth::True {
-                prop_assert!(encrypting, "{models:?}: {}", proof.message);
-                prop_assert!(models.iter().all(|model| model.answers && !model.hides && !model.twin && model.canary));
-            }
-        }
-
-        #[test]
-        fn false_is_never_said_of_a_cluster_that_always_encrypted(models in prop::collection::vec(model(), 1..5)) {
-            let always = |model: &Model| {
-                [model.before, model.after, model.present].iter().all(|config| matches!(config, Config::Encrypting(_)))
-            };
-            let proof = judge(&observation(&models), &now());
-            if proof.truth == Truth::False {
-                prop_assert!(!models.iter().all(always), "{models:?}: {}", proof.message);
-            }
-        }
-
-        #[test]
-        fn a_converged_cluster_is_always_recognised(count in 1..5_usize, key in 0..2_u8, traffic in any::<[u8; 3]>()) {
-            let config = Config::Encrypting(key);
-            let model = Model {
-                before: config, after: config, present: config,
-                shows_hash: true, answers: true, hides: false, canary: true, traffic, twin: false,
-            };
-            let proof = judge(&observation(&vec![model; count]), &now());
-            prop_assert_eq!(proof.truth, Truth::True, "{}", proof.message);
-        }
-
-        #[test]
-        fn the_same_observation_gives_the_same_words(models in prop::collection::vec(model(), 1..5)) {
-            let seen = observation(&models);
-            prop_assert_eq!(judge(&seen, &now()), judge(&seen, &now()));
-        }
-    }
 }

@@ -28,6 +28,10 @@ fn finish<K: CustomResourceExt>(optional_spec: bool) -> Value {
                 continue;
             };
             tidy(schema, false);
+            // The derive describes the object as generated; what a person asks for is what the spec says of itself.
+            if let Some(description) = schema.pointer("/properties/spec/description").cloned() {
+                schema["description"] = description;
+            }
             if let Some(status) = schema.pointer_mut("/properties/status") {
                 // kstatus calls an object without conditions ready; a generation that never was says otherwise.
                 if status.pointer("/properties/observedGeneration").is_some() {

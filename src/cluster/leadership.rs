@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
 use kube_lease_manager::{LeaseManagerBuilder, LeaseManagerError};
 use tokio::sync::watch;
 
 use crate::api::names;
+
+/// How often a standby looks whether the lease was given back.
+const STANDBY_LOOKS: Duration = Duration::from_secs(2);
 
 /// Tells whether this process may write. A trait, because the library behind it has one maintainer.
 pub trait Leadership: Send {
@@ -80,6 +84,7 @@ async fn campaign(
                     holds.send_replace(false);
                     return;
                 }
+                () = freed(&client, &settings), if !*holds.borrow() => break,
                 state = manager.changed() => match state {
                     Ok(holder) => {
                         tracing::info!(holder, identity = %settings.identity, "lease");
@@ -94,6 +99,21 @@ async fn campaign(
                         break;
                     }
                 },
+            }
+        }
+    }
+}
+
+/// Waits until nobody holds the lease. The manager looks again only when the lease it saw last would end: one that was
+/// given back would stay unused until then.
+async fn freed(client: &Client, settings: &LeaseSettings) {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &settings.namespace);
+    loop {
+        tokio::time::sleep(STANDBY_LOOKS).await;
+        if let Ok(lease) = leases.get_opt(names::CONTROLLER_LEASE).await {
+            let holder = lease.and_then(|lease| lease.spec?.holder_identity);
+            if holder.is_none_or(|holder| holder.is_empty()) {
+                return;
             }
         }
     }

@@ -59,8 +59,8 @@ pub struct Metrics {
     pub writes: Family<KindResult, Counter>,
     /// Objects put back because somebody changed or deleted them.
     pub drift_repaired: Family<Kind, Counter>,
-    /// Objects that our types cannot read, by kind; counted each time one is seen.
-    pub unreadable: Family<Kind, Counter>,
+    /// Objects that our types cannot read at present, by kind.
+    pub unreadable: Family<Kind, Gauge>,
     /// Watch errors, by kind.
     pub watch_errors: Family<Kind, Counter>,
     /// Reconciles, by kind and result.
@@ -73,6 +73,8 @@ pub struct Metrics {
     pub proof_time: Family<Kind, Gauge<f64, AtomicU64>>,
     /// Workloads deleted whose flows are still open, because withdrawals are rationed.
     pub withdrawals_waiting: Gauge,
+    /// Workloads that vanished without a DELETE of their own; their flows stay open.
+    pub vanished_workloads: Gauge,
     /// 1 while this process holds the lease.
     pub leader: Gauge,
     /// 1 while the stop button is pressed.
@@ -96,6 +98,7 @@ impl Default for Metrics {
             conditions: Family::default(),
             proof_time: Family::default(),
             withdrawals_waiting: Gauge::default(),
+            vanished_workloads: Gauge::default(),
             leader: Gauge::default(),
             off: Gauge::default(),
             policy_missing: Gauge::default(),
@@ -128,6 +131,11 @@ impl Default for Metrics {
             "withdrawals_waiting",
             "Deleted workloads whose flows are still open",
             metrics.withdrawals_waiting.clone(),
+        );
+        registry.register(
+            "vanished_workloads",
+            "Workloads that vanished without being deleted; their flows stay",
+            metrics.vanished_workloads.clone(),
         );
         registry.register("leader", "Whether this process holds the lease", metrics.leader.clone());
         registry.register("off", "Whether the stop button is pressed", metrics.off.clone());

@@ -3,13 +3,15 @@
 //! An object that our types cannot read is reported and passed over; the others go on. Absence is not deletion: a list
 //! that comes back shorter says [`Seen::Gone`], and only a watched DELETE says [`Seen::Deleted`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use kube::core::error_boundary::InvalidObject;
 use kube::core::{DeserializeGuard, ObjectMeta};
-use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
@@ -59,51 +61,108 @@ pub struct Unreadable {
 pub trait Cached: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Cached for K {}
 
-/// The stream of a guarded watch: readable objects pass, the others go to `unreadable`.
+/// Who is told of objects that cannot be read.
+pub trait Guard: Send + 'static {
+    /// One was seen.
+    fn unreadable(&mut self, object: Unreadable);
+    /// So many there are now.
+    fn count(&mut self, unreadable: usize);
+}
+
+/// What becomes of the last readable version of an object that turned unreadable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It stays in the store: what is in place for the object stays too.
+    KeepsLast,
+    /// It leaves the store: nothing is decided on what it said before.
+    Leaves,
+}
+
+/// The stream of a guarded watch: readable objects pass, the others go to `guard`. `known` is the store that is kept from
+/// the stream.
 pub fn guarded<K: Cached>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     kind: &'static str,
-    mut unreadable: impl FnMut(Unreadable) + Send + 'static,
+    known: Store<K>,
+    unread: Unread,
+    mut guard: impl Guard,
 ) -> impl Stream<Item = watch::Result<Event<K>>> + Send
 where
     DeserializeGuard<K>: Resource<DynamicType = ()>,
 {
-    let mut unguard = move |object: DeserializeGuard<K>| match object.0 {
-        Ok(object) => Some(object),
-        Err(invalid) => {
-            unreadable(Unreadable {
-                kind,
-                metadata: invalid.metadata,
-                error: invalid.error,
-            });
-            None
-        }
-    };
+    // Those that cannot be read: since the last whole list, and in the list that is being filled.
+    let mut now: HashSet<ObjectRef<K>> = HashSet::new();
+    let mut listed: HashSet<ObjectRef<K>> = HashSet::new();
     watch(api, config).filter_map(move |event| {
+        let last = |metadata: &ObjectMeta| known.get(&reference(metadata)).map(|last| (*last).clone());
         let passed = match event {
-            Ok(Event::Init) => Some(Ok(Event::Init)),
-            Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
-            Ok(Event::InitApply(object)) => unguard(object).map(|object| Ok(Event::InitApply(object))),
-            Ok(Event::Apply(object)) => unguard(object).map(|object| Ok(Event::Apply(object))),
-            Ok(Event::Delete(object)) => object.0.ok().map(|object| Ok(Event::Delete(object))),
-            Err(error) => Some(Err(error)),
+            Ok(Event::Init) => {
+                listed.clear();
+                Some(Event::Init)
+            }
+            Ok(Event::InitDone) => {
+                now = std::mem::take(&mut listed);
+                Some(Event::InitDone)
+            }
+            Ok(Event::InitApply(object)) => match object.0 {
+                Ok(object) => Some(Event::InitApply(object)),
+                Err(InvalidObject { metadata, error }) => {
+                    listed.insert(reference(&metadata));
+                    let stays = last(&metadata).filter(|_| unread == Unread::KeepsLast);
+                    guard.unreadable(Unreadable { kind, metadata, error });
+                    stays.map(Event::InitApply)
+                }
+            },
+            Ok(Event::Apply(object)) => match object.0 {
+                Ok(object) => {
+                    now.remove(&ObjectRef::from_obj(&object));
+                    Some(Event::Apply(object))
+                }
+                Err(InvalidObject { metadata, error }) => {
+                    now.insert(reference(&metadata));
+                    let leaves = last(&metadata).filter(|_| unread == Unread::Leaves);
+                    guard.unreadable(Unreadable { kind, metadata, error });
+                    leaves.map(Event::Delete)
+                }
+            },
+            Ok(Event::Delete(object)) => match object.0 {
+                Ok(object) => {
+                    now.remove(&ObjectRef::from_obj(&object));
+                    Some(Event::Delete(object))
+                }
+                Err(InvalidObject { metadata, .. }) => {
+                    now.remove(&reference(&metadata));
+                    last(&metadata).map(Event::Delete)
+                }
+            },
+            Err(error) => return std::future::ready(Some(Err(error))),
         };
-        std::future::ready(passed)
+        guard.count(now.len());
+        std::future::ready(passed.map(Ok))
     })
 }
 
-/// Starts to keep a store from a stream and tells `on_change` of every change, after the store holds it.
+fn reference<K: Cached>(metadata: &ObjectMeta) -> ObjectRef<K> {
+    let reference = ObjectRef::new(metadata.name.as_deref().unwrap_or_default());
+    match &metadata.namespace {
+        Some(namespace) => reference.within(namespace),
+        None => reference,
+    }
+}
+
+/// Starts to keep a store from a stream. `leaves` is told of an object before the store loses it, `on_change` of every
+/// change, after the store shows it.
 pub fn keep<K: Cached>(
     tasks: &mut JoinSet<()>,
+    mut writer: Writer<K>,
     stream: impl Stream<Item = watch::Result<Event<K>>> + Send + 'static,
     prune: fn(&mut K),
-    kind: &'static str,
-    metrics: Metrics,
+    (kind, metrics): (&'static str, Metrics),
+    mut leaves: impl FnMut(&Seen<'_, K>) + Send + 'static,
     mut on_change: impl FnMut(Seen<'_, K>) + Send + 'static,
-) -> Store<K> {
-    let (reader, mut writer) = store::<K>();
-    let cache = reader.clone();
+) {
+    let cache = writer.as_reader();
     tasks.spawn(async move {
         let mut stream = std::pin::pin!(stream.default_backoff().modify(prune));
         // Filled between Init and InitDone: the store shows the new list only at its end, and so must its triggers.
@@ -117,44 +176,46 @@ pub fn keep<K: Cached>(
                     continue;
                 }
             };
-            match &event {
-                Event::Init => listed.clear(),
-                Event::InitApply(object) => {
-                    listed.insert(ObjectRef::from_obj(object), object.clone());
-                }
-                Event::InitDone | Event::Apply(_) | Event::Delete(_) => {}
-            }
-            let before: Vec<Arc<K>> = if matches!(event, Event::InitDone) {
-                cache.state()
-            } else {
-                Vec::new()
-            };
-            let old = match &event {
-                Event::Apply(object) => cache.get(&ObjectRef::from_obj(object)),
-                _ => None,
-            };
-            writer.apply_watcher_event(&event);
             match event {
-                Event::Apply(object) => on_change(Seen::Applied { old, new: &object }),
-                Event::Delete(object) => on_change(Seen::Deleted(&object)),
+                Event::Init => {
+                    listed.clear();
+                    writer.apply_watcher_event(&Event::Init);
+                }
+                Event::InitApply(object) => {
+                    listed.insert(ObjectRef::from_obj(&object), object.clone());
+                    writer.apply_watcher_event(&Event::InitApply(object));
+                }
                 Event::InitDone => {
-                    let mut before: HashMap<_, _> = before
-                        .into_iter()
-                        .map(|object| (ObjectRef::from_obj(object.as_ref()), object))
-                        .collect();
+                    let before = cache.state().into_iter();
+                    let mut before: HashMap<_, _> = before.map(|o| (ObjectRef::from_obj(o.as_ref()), o)).collect();
+                    let gone = before.iter().filter(|(key, _)| !listed.contains_key(key));
+                    gone.for_each(|(_, object)| leaves(&Seen::Gone(object)));
+                    writer.apply_watcher_event(&Event::InitDone);
                     for (key, object) in std::mem::take(&mut listed) {
-                        on_change(Seen::Applied {
-                            old: before.remove(&key),
-                            new: &object,
-                        });
+                        let old = before.remove(&key);
+                        on_change(Seen::Applied { old, new: &object });
                     }
                     before.values().for_each(|object| on_change(Seen::Gone(object)));
                 }
-                Event::Init | Event::InitApply(_) => {}
+                Event::Apply(object) => {
+                    let old = cache.get(&ObjectRef::from_obj(&object));
+                    let event = Event::Apply(object);
+                    writer.apply_watcher_event(&event);
+                    if let Event::Apply(object) = &event {
+                        on_change(Seen::Applied { old, new: object });
+                    }
+                }
+                Event::Delete(object) => {
+                    leaves(&Seen::Deleted(&object));
+                    let event = Event::Delete(object);
+                    writer.apply_watcher_event(&event);
+                    if let Event::Delete(object) = &event {
+                        on_change(Seen::Deleted(object));
+                    }
+                }
             }
         }
     });
-    reader
 }
 
 /// Drops what no decision looks at.

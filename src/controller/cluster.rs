@@ -89,12 +89,18 @@ async fn pass(
     hash: &watch::Sender<String>,
 ) -> Result<(), Error> {
     let hold = ctx.hold("");
-    ctx.metrics.off.set(i64::from(matches!(hold, Some(Hold::Off { .. }))));
+    ctx.metrics.off.set(i64::from(!ctx.caches.off.is_empty()));
     let policy = ctx.policy();
     ctx.metrics.policy_missing.set(i64::from(policy.is_none()));
     match (&policy, &hold) {
-        (None, Some(Hold::Off { .. })) => return Ok(()),
-        (None, _) => return create_first(ctx).await,
+        (None, hold) => {
+            // There is no object to write conditions on.
+            show(ctx, &held(hold.as_ref().unwrap_or(&Hold::PolicyMissing)));
+            return match hold {
+                Some(Hold::Off { .. }) => Ok(()),
+                Some(Hold::PolicyMissing) | None => create_first(ctx).await,
+            };
+        }
         (Some(policy), Some(_)) => {
             in_force.send_replace(None);
             return report(ctx, policy, None, hold.as_ref()).await;
@@ -220,18 +226,7 @@ async fn report(
         Some(hold) => held(hold),
         None => judge(admission.as_ref(), encryption.as_ref()),
     };
-    for verdict in &verdicts {
-        for truth in [Truth::True, Truth::False, Truth::Unknown] {
-            let labels = ConditionLabels {
-                condition: verdict.kind,
-                status: truth.as_str(),
-            };
-            ctx.metrics
-                .conditions
-                .get_or_create(&labels)
-                .set(i64::from(verdict.truth == truth));
-        }
-    }
+    show(ctx, &verdicts);
     let present = policy.status.clone().unwrap_or_default();
     let status = AiSecurityPolicyStatus {
         observed_generation: policy.metadata.generation,
@@ -258,6 +253,20 @@ async fn report(
         }
     }
     Ok(())
+}
+
+/// The cluster's conditions as metrics.
+fn show(ctx: &Context, verdicts: &[Verdict]) {
+    for verdict in verdicts {
+        for truth in [Truth::True, Truth::False, Truth::Unknown] {
+            let labels = ConditionLabels {
+                condition: verdict.kind,
+                status: truth.as_str(),
+            };
+            let gauge = ctx.metrics.conditions.get_or_create(&labels);
+            gauge.set(i64::from(verdict.truth == truth));
+        }
+    }
 }
 
 fn held(hold: &Hold) -> Vec<Verdict> {

@@ -81,7 +81,7 @@ pub struct Context {
     /// Waits after failures.
     pub backoff: Backoff<String>,
     /// Deleted workloads.
-    pub withdrawals: Mutex<Withdrawals>,
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
     /// Kinds of policies that are served here and not modelled, with where their objects are.
     pub unmodelled: watch::Receiver<Vec<crate::network::reach::UnmodelledPolicy>>,
     /// The cluster's own addresses.
@@ -126,6 +126,8 @@ pub struct Parts {
     pub facts: watch::Receiver<ClusterNetwork>,
     /// See [`Context`].
     pub policy_hash: watch::Receiver<String>,
+    /// See [`Context`].
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
 }
 
 impl Context {
@@ -143,7 +145,7 @@ impl Context {
             user: parts.user,
             namespace: parts.namespace,
             backoff: Backoff::default(),
-            withdrawals: Mutex::default(),
+            withdrawals: parts.withdrawals,
             unmodelled: parts.unmodelled,
             facts: parts.facts,
             written: Mutex::default(),
@@ -167,7 +169,11 @@ impl Context {
             let data = off.data.clone().unwrap_or_default();
             let only: Vec<&str> = data
                 .get("namespaces")
-                .map(|list| list.split_whitespace().collect())
+                .map(|list| {
+                    list.split(|c: char| c.is_whitespace() || c == ',')
+                        .filter(|name| !name.is_empty())
+                        .collect()
+                })
                 .unwrap_or_default();
             if only.is_empty() || only.contains(&namespace) {
                 let reason = data
@@ -205,14 +211,14 @@ impl Context {
             .into_iter()
             .map(|ns| facts_of(&ns, &policy))
             .map(|f| (f.name.clone(), f));
-        let workloads = self.caches.workloads.state();
-        let workloads = workloads
-            .iter()
-            .filter_map(|w| workload_facts(w))
-            .map(|w| (w.key.clone(), w));
+        let present = self.caches.workloads.state();
+        let withdrawals = self.withdrawals.lock().unwrap_or_else(PoisonError::into_inner);
+        // What vanished counts until its flows are withdrawn; what is there wins over what was.
+        let vanished = withdrawals.vanished().filter_map(vanished_of);
+        let workloads = vanished.chain(present.iter().filter_map(|w| workload_facts(w)));
         World {
             namespaces: namespaces.collect(),
-            workloads: workloads.collect(),
+            workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
             policy: Arc::new(policy),
             cluster: self.facts.borrow().clone(),
         }
@@ -267,6 +273,14 @@ pub fn workload_facts(workload: &AiWorkload) -> Option<world::Workload> {
         runtime: workload.spec.runtime,
         network: workload.spec.network.clone(),
         terminating: workload.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+/// The same of one that is gone and whose flows are not.
+fn vanished_of(workload: &AiWorkload) -> Option<world::Workload> {
+    workload_facts(workload).map(|workload| world::Workload {
+        terminating: true,
+        ..workload
     })
 }
 

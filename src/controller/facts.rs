@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -12,50 +14,56 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ListParams;
+use kube::runtime::reflector::Store;
 use kube::{Api, Client};
 
 use crate::network::world::{ClusterNetwork, DnsAt, DnsPeer};
 
+/// Between two tries of the first reading.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Where cluster DNS usually is: namespace and Service. The last is OpenShift's, whose pods listen on 5353.
 const DNS_SERVICES: [(&str, &str); 2] = [("kube-system", "kube-dns"), ("openshift-dns", "dns-default")];
 /// The address of the node-local cache (NodeLocal DNSCache's default).
 const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 
-/// Gathers everything; what cannot be read is left out and said in the log.
-pub async fn gather(client: &Client, slices: &[std::sync::Arc<EndpointSlice>]) -> ClusterNetwork {
-    ClusterNetwork {
-        dns: dns(client).await,
-        api_servers: api_servers(client, slices).await,
-        ranges: ranges(client).await,
+/// Tries until everything was read once.
+pub async fn first(client: &Client, slices: &Store<EndpointSlice>) -> ClusterNetwork {
+    loop {
+        match gather(client, &slices.state()).await {
+            Ok(found) => return found,
+            Err(error) => tracing::warn!(%error, "waiting for the cluster's own addresses"),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
-async fn dns(client: &Client) -> Vec<DnsPeer> {
+/// Gathers everything. An answer that is missing is an error, never an empty answer: what is rendered from it would cut.
+pub async fn gather(client: &Client, slices: &[Arc<EndpointSlice>]) -> Result<ClusterNetwork, kube::Error> {
+    Ok(ClusterNetwork {
+        dns: dns(client).await?,
+        api_servers: api_servers(client, slices).await?,
+        ranges: ranges(client).await?,
+    })
+}
+
+async fn dns(client: &Client) -> Result<Vec<DnsPeer>, kube::Error> {
     let mut peers = BTreeSet::new();
     for (namespace, name) in DNS_SERVICES {
-        let found = Api::<Service>::namespaced(client.clone(), namespace)
-            .get_opt(name)
-            .await;
-        let service = match found {
-            Ok(Some(service)) => service,
-            Ok(None) => continue,
-            Err(error) => {
-                tracing::debug!(%error, namespace, name, "DNS service not readable");
-                continue;
-            }
-        };
-        peers.extend(peers_of(namespace, &service));
+        let services = Api::<Service>::namespaced(client.clone(), namespace);
+        if let Some(service) = services.get_opt(name).await? {
+            peers.extend(peers_of(namespace, &service));
+        }
     }
     let cache = Api::<DaemonSet>::namespaced(client.clone(), "kube-system")
         .get_metadata_opt("node-local-dns")
-        .await;
-    if let (Ok(Some(_)), Ok(address)) = (cache, NODE_LOCAL_DNS.parse()) {
+        .await?;
+    if let (Some(_), Ok(address)) = (cache, NODE_LOCAL_DNS.parse()) {
         peers.insert(DnsPeer {
             at: DnsAt::Addresses(vec![address]),
             ports: BTreeSet::from([53]),
         });
     }
-    peers.into_iter().collect()
+    Ok(peers.into_iter().collect())
 }
 
 /// The pods behind a DNS Service, on the ports they listen on, and its own addresses on the Service's ports: a plugin may
@@ -112,7 +120,7 @@ fn cluster_ips(service: &Service) -> impl Iterator<Item = IpNet> {
         .map(IpNet::from)
 }
 
-async fn api_servers(client: &Client, slices: &[std::sync::Arc<EndpointSlice>]) -> Vec<(IpNet, u16)> {
+async fn api_servers(client: &Client, slices: &[Arc<EndpointSlice>]) -> Result<Vec<(IpNet, u16)>, kube::Error> {
     let mut found = BTreeSet::new();
     for slice in slices {
         let ports: Vec<u16> = slice
@@ -129,30 +137,21 @@ async fn api_servers(client: &Client, slices: &[std::sync::Arc<EndpointSlice>]) 
             found.extend(ports.iter().map(|port| (IpNet::from(address), *port)));
         }
     }
-    match Api::<Service>::namespaced(client.clone(), "default")
-        .get_opt("kubernetes")
-        .await
-    {
-        Ok(Some(service)) => found.extend(cluster_ips(&service).map(|address| (address, 443))),
-        Ok(None) => {}
-        Err(error) => tracing::debug!(%error, "Service default/kubernetes not readable"),
+    let services = Api::<Service>::namespaced(client.clone(), "default");
+    if let Some(service) = services.get_opt("kubernetes").await? {
+        found.extend(cluster_ips(&service).map(|address| (address, 443)));
     }
-    found.into_iter().collect()
+    Ok(found.into_iter().collect())
 }
 
 /// The ranges of Services, pods and nodes; `None` unless pods' ranges are known, because half of the truth would make
 /// an address inside the cluster look external.
-async fn ranges(client: &Client) -> Option<Vec<IpNet>> {
-    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
-    let services = Api::<ServiceCIDR>::all(client.clone())
-        .list(&ListParams::default())
-        .await;
-    let (nodes, services) = match (nodes, services) {
-        (Ok(nodes), Ok(services)) => (nodes, services),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::debug!(%error, "the cluster's ranges are not readable");
-            return None;
-        }
+async fn ranges(client: &Client) -> Result<Option<Vec<IpNet>>, kube::Error> {
+    let all = ListParams::default();
+    let nodes = Api::<Node>::all(client.clone()).list(&all).await?;
+    let services = match Api::<ServiceCIDR>::all(client.clone()).list(&all).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+        services => services?,
     };
     let mut found = BTreeSet::new();
     let mut pods_known = !nodes.items.is_empty();
@@ -174,5 +173,5 @@ async fn ranges(client: &Client) -> Option<Vec<IpNet>> {
         .filter_map(|range| range.spec)
         .filter_map(|spec| spec.cidrs);
     found.extend(service_ranges.flatten().filter_map(|range| range.parse::<IpNet>().ok()));
-    pods_known.then(|| found.into_iter().collect())
+    Ok(pods_known.then(|| found.into_iter().collect()))
 }

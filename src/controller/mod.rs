@@ -31,10 +31,12 @@ mod writer;
 pub use context::{facts_of, workload_facts};
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kube::Config;
 
+use self::term::Term;
 use crate::cluster::client::{self, ConnectError};
 use crate::cluster::health::{self, Readiness};
 use crate::cluster::leadership::{Leadership, LeaseLeadership, LeaseSettings};
@@ -94,6 +96,9 @@ pub async fn run(
             duration: settings.lease,
         },
     );
+    // Outlives a term: an API server that was away must not make anybody forget what was deleted before.
+    let withdrawals = Arc::default();
+    let since = Instant::now();
     let mut shutdown = std::pin::pin!(shutdown);
     let mut health = std::pin::pin!(health);
     let failure = loop {
@@ -106,7 +111,15 @@ pub async fn run(
         }
         metrics.leader.set(1);
         tracing::info!(identity = %settings.identity, "leading");
-        let term = term::run(&config, client.clone(), &settings, metrics.clone(), readiness.clone());
+        let term = term::run(Term {
+            config: &config,
+            client: client.clone(),
+            settings: &settings,
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+            withdrawals: Arc::clone(&withdrawals),
+            since,
+        });
         tokio::select! {
             () = &mut shutdown => break None,
             ended = &mut health => break health_failure(address, ended),

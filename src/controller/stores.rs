@@ -1,21 +1,23 @@
 //! Which kinds are watched, and what each change sets off.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Config as WatchConfig};
 use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::caches::{self, Cached, Seen};
-use super::context::Caches;
+use super::caches::{self, Cached, Seen, Unread};
+use super::context::{Caches, key_of};
 use super::triggers::{Index, Triggers};
 use super::unreadable::Reporter;
+use super::withdrawals::Withdrawals;
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, names};
 use crate::cluster::telemetry::Metrics;
 
@@ -31,6 +33,10 @@ pub struct Watches<'a> {
     pub metrics: Metrics,
     /// Objects that cannot be read.
     pub reporter: Reporter,
+    /// Workloads that vanished.
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
+    /// Woken when the API servers' addresses change.
+    pub addresses: Arc<Notify>,
 }
 
 impl Watches<'_> {
@@ -46,8 +52,43 @@ impl Watches<'_> {
     where
         DeserializeGuard<K>: Resource<DynamicType = ()>,
     {
-        let stream = caches::guarded(api, config, kind, self.reporter.for_kind(kind));
-        caches::keep(self.tasks, stream, prune, kind, self.metrics.clone(), on_change)
+        let (store, writer) = reflector::store();
+        let guard = self.reporter.for_kind(kind);
+        let stream = caches::guarded(api, config, kind, store.clone(), Unread::Leaves, guard);
+        let labels = (kind, self.metrics.clone());
+        caches::keep(self.tasks, writer, stream, prune, labels, |_| {}, on_change);
+        store
+    }
+
+    /// Workloads. What is in place for one that vanished, or that cannot be read any more, stays as it is.
+    fn workloads(&mut self, mut on_change: impl FnMut(&Seen<'_, AiWorkload>) + Send + 'static) -> Store<AiWorkload> {
+        let kind = "AiWorkload";
+        let (store, writer) = reflector::store();
+        let api = Api::all(self.client.clone());
+        let guard = self.reporter.for_kind(kind);
+        let config = WatchConfig::default();
+        let stream = caches::guarded(api, config, kind, store.clone(), Unread::KeepsLast, guard);
+        let labels = (kind, self.metrics.clone());
+        let (leaving, back) = (self.withdrawals.clone(), self.withdrawals.clone());
+        // Before the store loses it: no moment may show a world without a workload whose flows are open.
+        let leaves = move |seen: &Seen<'_, AiWorkload>| {
+            let Some(key) = key_of(seen.object()) else { return };
+            let mut withdrawals = leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            match seen {
+                Seen::Deleted(workload) => withdrawals.deleted(key, (*workload).clone()),
+                Seen::Gone(workload) => withdrawals.gone(key, (*workload).clone()),
+                Seen::Applied { .. } => {}
+            }
+        };
+        let on_change = move |seen: Seen<'_, AiWorkload>| {
+            if let (Seen::Applied { .. }, Some(key)) = (&seen, key_of(seen.object())) {
+                back.lock().unwrap_or_else(PoisonError::into_inner).forget(&key);
+            }
+            on_change(&seen);
+        };
+        let prune = caches::prune::<AiWorkload>;
+        caches::keep(self.tasks, writer, stream, prune, labels, leaves, on_change);
+        store
     }
 
     /// Starts the watch of every kind.
@@ -65,9 +106,8 @@ impl Watches<'_> {
             i.get().into_iter().for_each(|index| t.on_namespace(index, &seen));
         });
         let (t, i) = (triggers.clone(), index.clone());
-        let api = Api::all(client.clone());
-        let workloads = self.keep(api, all(), "AiWorkload", caches::prune::<AiWorkload>, move |seen| {
-            i.get().into_iter().for_each(|index| t.on_workload(index, &seen));
+        let workloads = self.workloads(move |seen| {
+            i.get().into_iter().for_each(|index| t.on_workload(index, seen));
         });
         let made = Index {
             workloads: workloads.clone(),
@@ -119,7 +159,10 @@ impl Watches<'_> {
         });
         let api = Api::namespaced(client.clone(), "default");
         let only = all().labels("kubernetes.io/service-name=kubernetes");
-        let slices = self.keep(api, only, "EndpointSlice", caches::prune::<EndpointSlice>, |_| {});
+        let changed = self.addresses.clone();
+        let slices = self.keep(api, only, "EndpointSlice", caches::prune::<EndpointSlice>, move |_| {
+            changed.notify_one();
+        });
         let pods = self.pods(triggers.clone(), namespaces.clone());
         let caches = Caches {
             namespaces,
@@ -140,21 +183,18 @@ impl Watches<'_> {
     fn pods(&mut self, triggers: Triggers, namespaces: Store<Namespace>) -> Store<PartialObjectMeta<Pod>> {
         let api = Api::<PartialObjectMeta<Pod>>::all(self.client.clone());
         let stream = watcher::watcher(api, WatchConfig::default());
-        caches::keep(
-            self.tasks,
-            stream,
-            caches::prune,
-            "Pod",
-            self.metrics.clone(),
-            move |seen| {
-                let same = matches!(&seen, Seen::Applied { old: Some(old), new } if old.labels() == new.labels());
-                let here = seen.object().namespace().unwrap_or_default();
-                let staged = |ns: Arc<Namespace>| ns.labels().contains_key(names::STAGE_LABEL);
-                if !same && namespaces.get(&ObjectRef::new(&here)).is_some_and(staged) {
-                    triggers.namespace(&here);
-                }
-            },
-        )
+        let (store, writer) = reflector::store();
+        let on_change = move |seen: Seen<'_, PartialObjectMeta<Pod>>| {
+            let same = matches!(&seen, Seen::Applied { old: Some(old), new } if old.labels() == new.labels());
+            let here = seen.object().namespace().unwrap_or_default();
+            let staged = |ns: Arc<Namespace>| ns.labels().contains_key(names::STAGE_LABEL);
+            if !same && namespaces.get(&ObjectRef::new(&here)).is_some_and(staged) {
+                triggers.namespace(&here);
+            }
+        };
+        let labels = ("Pod", self.metrics.clone());
+        caches::keep(self.tasks, writer, stream, caches::prune, labels, |_| {}, on_change);
+        store
     }
 }
 

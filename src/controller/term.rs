@@ -1,6 +1,6 @@
 //! One term of leadership: fills the caches, then runs every loop until it is dropped.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
@@ -9,7 +9,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Client, Config, ResourceExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -22,46 +22,72 @@ use super::evidence::{self, Evidence, Gathering};
 use super::stores::{self, Watches};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
+use super::withdrawals::Withdrawals;
 use super::{Settings, analysis, cluster, facts, namespace, unmodelled, withdraw, workload};
 use crate::api::names;
 use crate::cluster::client::whoami;
 use crate::cluster::health::Readiness;
 use crate::cluster::telemetry::{Kind, KindResult, Metrics};
+use crate::network::world::ClusterNetwork;
 
 /// Longest a single reconcile may take.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(60);
 /// How often the cluster's own addresses are read again.
 const FACTS_AGAIN: Duration = Duration::from_secs(300);
 
+/// What a term needs.
+pub struct Term<'a> {
+    /// For connections of the proofs' own.
+    pub config: &'a Config,
+    /// The connection.
+    pub client: Client,
+    /// How the controller runs.
+    pub settings: &'a Settings,
+    /// Counters.
+    pub metrics: Metrics,
+    /// False until the caches are complete.
+    pub readiness: Readiness,
+    /// Deleted workloads of earlier terms.
+    pub withdrawals: Arc<Mutex<Withdrawals>>,
+    /// The moment rations of withdrawals are counted from.
+    pub since: Instant,
+}
+
 /// Runs until it is dropped; ends by itself only if a loop of it ends, which none does.
-pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: Metrics, readiness: Readiness) {
+pub async fn run(term: Term<'_>) {
+    let Term {
+        config,
+        client,
+        settings,
+        metrics,
+        readiness,
+        withdrawals,
+        since,
+    } = term;
     readiness.set(false);
-    let user = loop {
-        match whoami(&client).await {
-            Ok(user) => break user,
-            Err(error) => {
-                tracing::warn!(%error, "waiting for the API server");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    };
-    tracing::info!(user, "this is our name");
+    let user = our_name(&client).await;
     let mut tasks = JoinSet::new();
     let (triggers, queues) = Triggers::new();
     let reporter = UnreadableReporter::start(&mut tasks, client.clone(), metrics.clone());
+    let addresses = Arc::new(Notify::new());
     let watches = Watches {
         tasks: &mut tasks,
         client: client.clone(),
         namespace: &settings.namespace,
         metrics: metrics.clone(),
         reporter,
+        withdrawals: withdrawals.clone(),
+        addresses: addresses.clone(),
     };
     let (caches, index) = watches.start(&triggers);
     stores::complete(&caches).await;
+    // Without these nothing may be rendered or judged: policies without DNS would cut it, and a kind of policy that was not
+    // looked for would count as absent.
+    let facts = facts::first(&client, &caches.slices).await;
+    let (unmodelled_tx, unmodelled_rx) = watch::channel(unmodelled::look(&client).await);
     readiness.set(true);
 
-    let (facts_tx, facts_rx) = watch::channel(facts::gather(&client, &caches.slices.state()).await);
-    let (unmodelled_tx, unmodelled_rx) = watch::channel(Vec::new());
+    let (facts_tx, facts_rx) = watch::channel(facts);
     let (analysed_tx, analysed_rx) = watch::channel(Arc::default());
     let (hash_tx, hash_rx) = watch::channel(String::new());
     let (in_force_tx, in_force_rx) = watch::channel(None);
@@ -85,6 +111,7 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
         unmodelled: unmodelled_rx,
         facts: facts_rx,
         policy_hash: hash_rx,
+        withdrawals,
     }));
     let Queues {
         workloads,
@@ -94,8 +121,8 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
     tasks.spawn(analysis::run(ctx.clone(), index.clone(), analysed_tx));
     tasks.spawn(cluster::run(ctx.clone(), in_force_tx, hash_tx));
     tasks.spawn(unmodelled::run(ctx.clone(), unmodelled_tx));
-    tasks.spawn(watch_facts(ctx.clone(), index.clone(), facts_tx));
-    tasks.spawn(withdraw::run(ctx.clone(), deletions));
+    tasks.spawn(watch_facts(ctx.clone(), index.clone(), addresses, facts_tx));
+    tasks.spawn(withdraw::run(ctx.clone(), index.clone(), since, deletions));
     tasks.spawn(on_evidence(ctx.clone(), index.clone()));
     let gathering = Gathering {
         client,
@@ -124,6 +151,22 @@ pub async fn run(config: &Config, client: Client, settings: &Settings, metrics: 
     // No loop ends. If one does, the term ends with it rather than going on without that loop.
     if let Some(ended) = tasks.join_next().await {
         tracing::error!(?ended, "a loop of the controller ended; starting the term again");
+    }
+}
+
+/// Asks who we are until the API server answers.
+async fn our_name(client: &Client) -> String {
+    loop {
+        match whoami(client).await {
+            Ok(user) => {
+                tracing::info!(user, "this is our name");
+                return user;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the API server");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
     }
 }
 
@@ -206,11 +249,21 @@ where
     }
 }
 
-/// Reads the cluster's own addresses again from time to time.
-async fn watch_facts(ctx: Arc<Context>, index: Index, publish: watch::Sender<crate::network::world::ClusterNetwork>) {
+/// Reads the cluster's own addresses again from time to time, and when those of the API servers change.
+async fn watch_facts(ctx: Arc<Context>, index: Index, changed: Arc<Notify>, publish: watch::Sender<ClusterNetwork>) {
     loop {
-        tokio::time::sleep(FACTS_AGAIN).await;
-        let found = facts::gather(&ctx.client, &ctx.caches.slices.state()).await;
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(FACTS_AGAIN) => {}
+        }
+        let found = match facts::gather(&ctx.client, &ctx.caches.slices.state()).await {
+            Ok(found) => found,
+            Err(error) => {
+                // The last answer stays: one that is missing must not take DNS away from anybody.
+                tracing::warn!(%error, "the cluster's own addresses are not readable; the last known stay");
+                continue;
+            }
+        };
         let changed = publish.send_if_modified(|now| {
             let changed = *now != found;
             if changed {

@@ -17,9 +17,10 @@ use crate::network::reach::UnmodelledPolicy;
 /// How often they are looked for: each look costs one request per served kind.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Looks for ever.
+/// Looks for ever, after the first [`look`].
 pub async fn run(ctx: Arc<Context>, publish: watch::Sender<Vec<UnmodelledPolicy>>) {
     loop {
+        tokio::time::sleep(AGAIN).await;
         let found = look(&ctx.client).await;
         let changed = publish.send_if_modified(|now| {
             let changed = *now != found;
@@ -31,11 +32,11 @@ pub async fn run(ctx: Arc<Context>, publish: watch::Sender<Vec<UnmodelledPolicy>
         if changed {
             ctx.triggers.analysis.notify_one();
         }
-        tokio::time::sleep(AGAIN).await;
     }
 }
 
-async fn look(client: &Client) -> Vec<UnmodelledPolicy> {
+/// What is served here and not modelled.
+pub async fn look(client: &Client) -> Vec<UnmodelledPolicy> {
     let groups = match client.list_api_groups().await {
         Ok(groups) => groups.groups,
         Err(error) => {

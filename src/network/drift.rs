@@ -239,3 +239,7 @@ fn same_selector(a: &LabelSelector, b: &LabelSelector) -> bool {
     let (mine, theirs) = (list(a.match_expressions.as_ref()), list(b.match_expressions.as_ref()));
     labels && mine.len() == theirs.len() && mine.iter().zip(theirs).all(same)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+mod tests;

@@ -11,5 +11,7 @@ pub mod ports;
 pub mod presets;
 pub mod reach;
 pub mod rules;
+#[cfg(test)]
+pub(crate) mod testkit;
 pub mod validate;
 pub mod world;

@@ -11,7 +11,7 @@ use crate::compliance::finding::{Finding, Location, Subject};
 use crate::compliance::id::RuleId;
 
 use super::rules;
-use super::world::{Workload, WorkloadKey, World};
+use super::world::{self, Workload, WorkloadKey, World};
 
 /// Whether a workload can be rendered at all. A flow that is not allowed refuses only itself: see
 /// [`flows::resolve`](super::flows::resolve).
@@ -169,7 +169,7 @@ const NETWORK_CHECKS: [NetworkCheck; 6] = [host_bits, any_address, width, infras
 /// Reads and judges a network that an author wrote.
 pub(super) fn network(world: &World, cidr: &Cidr, direction: FlowDirection) -> Result<IpNet, Problem> {
     let text = cidr.0.as_str();
-    let Ok(network) = text.parse::<IpNet>() else {
+    let Some(network) = world::network(text) else {
         let rule = pick(direction, &rules::EGRESS_CIDR, &rules::INGRESS_CIDR);
         let message = format!("{} {text:?} is not a network", word(direction));
         return Err(Problem::refused(rule, message, "write one such as 10.20.0.0/16"));

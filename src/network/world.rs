@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -160,7 +161,7 @@ impl World {
                 namespace: namespace.to_string(),
                 labels: owned(end.pod_labels.as_ref()),
             }),
-            (None, Some(cidrs)) => Some(DnsAt::Addresses(cidrs.iter().filter_map(Cidr::network).collect())),
+            (None, Some(cidrs)) => Some(DnsAt::Addresses(networks(cidrs).collect())),
             (None, None) => None,
         };
         let peer = |at| DnsPeer {
@@ -177,7 +178,7 @@ impl World {
             return detected.clone();
         };
         let ports: BTreeSet<u16> = detected.iter().map(|(_, port)| *port).chain([HTTPS]).collect();
-        let networks: Vec<IpNet> = said.cidrs.iter().filter_map(Cidr::network).collect();
+        let networks: Vec<IpNet> = networks(&said.cidrs).collect();
         networks
             .iter()
             .flat_map(|network| ports.iter().map(|port| (*network, *port)))
@@ -188,11 +189,24 @@ impl World {
     /// makes them unknown: without it, pods would pass for addresses outside the cluster.
     pub fn ranges(&self) -> Option<Vec<IpNet>> {
         let known = match &self.policy.network.cluster_cidrs {
-            Some(said) if !said.is_empty() => said.iter().map(Cidr::network).collect(),
+            Some(said) if !said.is_empty() => said.iter().map(|cidr| network(&cidr.0)).collect(),
             _ => self.cluster.ranges.clone(),
         };
         known.filter(|ranges: &Vec<IpNet>| !ranges.is_empty())
     }
+}
+
+/// Reads a network, host bits and all. Numbers with leading zeros are refused: some programs take `010` for eight.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let plain = length.bytes().all(|byte| byte.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
+    let address: IpAddr = address.parse().ok()?;
+    IpNet::new(address, length.parse().ok().filter(|_| plain)?).ok()
+}
+
+/// The networks that a person wrote, without those that cannot be read.
+fn networks(cidrs: &[Cidr]) -> impl Iterator<Item = IpNet> {
+    cidrs.iter().filter_map(|cidr| network(&cidr.0))
 }
 
 /// Labels of the catalogue as Kubernetes wants them.

@@ -1,5 +1,6 @@
 //! The operator as an admin installs it: the chart by real Helm, the controller as a process under its chart's own
 //! ServiceAccount.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -191,4 +192,168 @@ pub async fn policy(client: &Client, namespace: &str, name: &str) -> NetworkPoli
     })
     .await
     .expect("the policy")
+}
+
+/// What the controller's health server answers: status and text; `None` while it does not.
+pub fn ask(controller: &Program, path: &str) -> Option<(u16, String)> {
+    use std::io::{Read, Write};
+    let output = plain(&controller.output());
+    let line = output.lines().rfind(|line| line.contains("health server listens"))?;
+    let address: std::net::SocketAddr = line.rsplit_once("address=")?.1.trim().parse().ok()?;
+    let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// The sum of a metric's samples whose text holds all of `labels`, such as `kind="AiWorkload"`; zero without a sample.
+pub fn metric(controller: &Program, name: &str, labels: &[&str]) -> f64 {
+    let (_, text) = ask(controller, "/metrics").unwrap_or_default();
+    let samples = text.lines().filter(|line| {
+        let rest = line.strip_prefix(name).unwrap_or("-");
+        rest.starts_with([' ', '{']) && labels.iter().all(|label| line.contains(label))
+    });
+    samples
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum()
+}
+
+/// Waits until a metric has a value.
+pub async fn metric_is(controller: &Program, name: &str, labels: &[&str], wanted: impl Fn(f64) -> bool) {
+    eventually(PATIENCE, &format!("{name} {labels:?}"), || async {
+        let value = metric(controller, name, labels);
+        if wanted(value) {
+            Ok(())
+        } else {
+            Err(format!("it is {value}"))
+        }
+    })
+    .await
+    .expect("the metric");
+}
+
+/// Waits until the controller's log, from byte `from`, holds a text.
+pub async fn logs(controller: &Program, from: usize, text: &str) {
+    eventually(PATIENCE, &format!("the log says {text:?}"), || async {
+        let output = plain(controller.output().get(from..).unwrap_or_default());
+        if output.contains(text) {
+            Ok(())
+        } else {
+            Err("it does not")
+        }
+    })
+    .await
+    .expect("the line");
+}
+
+/// Text without the colours of a terminal.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut parts = text.split('\u{1b}');
+    plain.push_str(parts.next().unwrap_or_default());
+    parts.for_each(|part| plain.push_str(part.split_once('m').map_or(part, |(_, rest)| rest)));
+    plain
+}
+
+/// Waits for an event about the object `name`, and returns its note.
+pub async fn event(client: &Client, name: &str, reason: &str) -> String {
+    let api: Api<k8s_openapi::api::events::v1::Event> = Api::all(client.clone());
+    eventually(PATIENCE, &format!("an event {reason} about {name}"), || async {
+        let events = api.list(&kube::api::ListParams::default()).await;
+        let events = events.map_err(|error| error.to_string())?.items;
+        let about = |event: &k8s_openapi::api::events::v1::Event| {
+            event.reason.as_deref() == Some(reason)
+                && event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name)
+        };
+        let found = events.into_iter().find(about).and_then(|event| event.note);
+        found.ok_or_else(|| "none yet".to_owned())
+    })
+    .await
+    .expect("the event")
+}
+
+/// The uid and the rules of every NetworkPolicy of ours in a namespace: what must not change while nothing may.
+pub async fn in_place(client: &Client, namespace: &str) -> std::collections::BTreeMap<String, Value> {
+    let policies = network_policies(client, namespace)
+        .list(&kube::api::ListParams::default())
+        .await
+        .expect("policies");
+    let identity = |policy: NetworkPolicy| (policy.name_any(), json!({"uid": policy.uid(), "spec": policy.spec}));
+    policies.items.into_iter().map(identity).collect()
+}
+
+/// A namespace that is enforced, with one workload `steady` that is Ready: what a bad neighbour must leave alone.
+pub async fn healthy(client: &Client, name: &str, stage: &str) {
+    namespace(client, name, &stage.to_lowercase(), Some("enforce")).await;
+    apply(client, workload(name, "steady", stage, Value::Null))
+        .await
+        .expect("workload");
+    condition(client, name, "steady", "Ready", "True").await;
+}
+
+/// Watches that something stays true for a while: there is nothing to wait for when nothing may happen.
+pub async fn stays<F>(how_long: Duration, mut check: impl FnMut() -> F)
+where
+    F: Future<Output = ()>,
+{
+    let end = std::time::Instant::now() + how_long;
+    while std::time::Instant::now() < end {
+        check().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Sets the policy to one with a catalogue service `registry` in the namespace `common`, which is made too.
+pub async fn catalogue(client: &Client) {
+    namespace(client, "common", "shared", Some("enforce")).await;
+    let registry = json!({"name": "registry", "to": {"namespace": "common", "podLabels": {"app": "registry"}}, "ports": [{"port": 5000}]});
+    let policy = json!({
+        "apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": {"name": names::SINGLETON},
+        "spec": {"network": {"services": [registry]}},
+    });
+    apply(client, policy).await.expect("policy");
+}
+
+/// An `AiWorkload` that uses the service of [`catalogue`].
+pub fn user(namespace: &str, name: &str, stage: &str) -> Value {
+    workload(namespace, name, stage, json!({"connectTo": [{"service": "registry"}]}))
+}
+
+/// Runs kubectl as an admin.
+pub fn kubectl(plane: &ControlPlane, arguments: &str) {
+    let output = Command::new(find(Tool::Kubectl).expect("kubectl"))
+        .env("KUBECONFIG", plane.admin_kubeconfig().expect("kubeconfig"))
+        .args(arguments.split(' '))
+        .output()
+        .expect("kubectl runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {arguments}: {errors}");
+}
+
+/// As [`controller`], with a lease of so many seconds.
+pub async fn controller_with_lease(plane: &ControlPlane, identity: &str, seconds: u16) -> Program {
+    controller_with(plane, identity, seconds, "info,cloison=debug").await
+}
+
+/// As [`controller`], with a lease of so many seconds and another filter of the log.
+pub async fn controller_with(plane: &ControlPlane, identity: &str, seconds: u16, filter: &str) -> Program {
+    let kubeconfig = plane
+        .service_account_kubeconfig(names::DEFAULT_NAMESPACE, names::CONTROLLER_ACCOUNT)
+        .await
+        .expect("the chart's account");
+    let arguments = format!(
+        "controller --kubeconfig {} --identity {identity} --health-address 127.0.0.1:0 --lease-seconds {seconds} --log \
+         {filter}",
+        kubeconfig.display()
+    );
+    let log = plane.logs_dir().join(format!("{identity}.log"));
+    Program::new(
+        identity,
+        env!("CARGO_BIN_EXE_cloison"),
+        arguments.split_whitespace(),
+        log,
+    )
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{AsyncBufReadExt as _, TryStreamExt as _};
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -166,6 +166,9 @@ impl tower::Service<Request<Body>> for Pinned {
         Box::pin(async move {
             request.headers_mut().insert(HOST, host);
             request.headers_mut().insert(AUTHORIZATION, token?);
+            // Also the name of the field manager where a request gives none.
+            let agent = HeaderValue::from_static(concat!("cloison-canary/", env!("CARGO_PKG_VERSION")));
+            request.headers_mut().insert(USER_AGENT, agent);
             let answer = {
                 // HTTP/1.1 carries one exchange at a time; the next waits in `ready` until this one was read.
                 let mut sender = sender.lock().await;

@@ -26,7 +26,7 @@ use crate::encryption::{Observation, judge::barrier};
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// So long after a change of the policies the last answer about the old ones stands: they are becoming active.
 const ACTIVATION: Duration = Duration::from_secs(10);
-/// One request every so often on average. Dry runs are cheap, and there are many of them.
+/// See [`Expected::pace`]. Dry runs are cheap, and there are many of them.
 const PACE: Duration = Duration::from_secs(4);
 
 /// The policies that must be in force, and how to see it.
@@ -38,6 +38,8 @@ pub struct Expected {
     pub canaries: Vec<Canary>,
     /// The shortest pause while all is well: `AiSecurityPolicy.spec.intervalSeconds`.
     pub interval: Duration,
+    /// The shortest time per request while all is well, on average: many API servers make a round rarer.
+    pub pace: Duration,
 }
 
 impl Expected {
@@ -47,6 +49,7 @@ impl Expected {
             hash: set.hash.clone(),
             canaries: admission::canaries(set, spec, now),
             interval: Duration::from_secs(u64::try_from(spec.interval_seconds).unwrap_or(60)),
+            pace: PACE,
         }
     }
 }
@@ -102,7 +105,7 @@ pub(super) async fn observe(
 fn period(wanted: &Expected, members: usize) -> Duration {
     let requests = wanted.canaries.len().saturating_mul(2).saturating_mul(members.max(1));
     let requests = u32::try_from(requests).unwrap_or(u32::MAX);
-    wanted.interval.max(PACE.saturating_mul(requests))
+    wanted.interval.max(wanted.pace.saturating_mul(requests))
 }
 
 async fn ask_all(fleet: &Mutex<Fleet>, wanted: &Expected) -> AdmissionProof {

@@ -10,7 +10,7 @@ use crate::network::ports::PortSet;
 use crate::network::presets::preset;
 use crate::network::rules;
 use crate::network::validate::{self, Problem, did_you_mean, pick};
-use crate::network::world::{Workload, WorkloadKey, owned};
+use crate::network::world::{Workload, WorkloadKey, network, owned};
 
 use super::declared::{self, Declared};
 use super::{KUBERNETES_API, Opening, Outcome, Peer, Resolver};
@@ -57,7 +57,8 @@ impl Resolver<'_> {
             return Err(Problem::awaiting(message, "name the same ports at both ends"));
         }
         let closed = asked.difference(&ports);
-        let note = if asked.is_all() || closed.is_empty() {
+        // News to the one that asks; the one that accepts less knows it.
+        let note = if flow.direction == FlowDirection::Ingress || asked.is_all() || closed.is_empty() {
             String::new()
         } else {
             format!("open on {ports}; {} does not accept {closed}", to.key)
@@ -140,12 +141,12 @@ impl Resolver<'_> {
 
     /// Where a service is, if this workload may go there.
     pub(super) fn service_end(&self, workload: &Workload, entry: &CatalogueService) -> Result<End, Problem> {
-        let name = &entry.name;
+        let name = &*entry.name;
         let what = || format!("service {name:?}");
         validate::for_stage(entry.stages.as_deref(), workload.stage, &rules::SERVICE_STAGE, what)?;
         let to = &entry.to;
-        match (&to.namespace, &to.cidrs) {
-            (Some(namespace), _) => match self.world.namespaces.get(&**namespace).map(|found| found.stage) {
+        match (to.namespace.as_deref(), &to.cidrs) {
+            (Some(namespace), _) => match self.world.namespaces.get(namespace).map(|found| found.stage) {
                 None => Err(Problem::unresolved(
                     rules::SERVICE_UNRESOLVED,
                     format!("service {name:?}: its namespace {namespace:?} does not exist"),
@@ -206,12 +207,12 @@ impl Resolver<'_> {
     }
 
     fn source_end(&self, workload: &Workload, entry: &Source) -> Result<End, Problem> {
-        let name = &entry.name;
+        let name = &*entry.name;
         let what = || format!("source {name:?}");
         validate::for_stage(entry.stages.as_deref(), workload.stage, &rules::SOURCE_STAGE, what)?;
         let from = &entry.from;
-        match (&from.namespace, &from.cidrs) {
-            (Some(namespace), _) => match self.world.namespaces.get(&**namespace).map(|found| found.stage) {
+        match (from.namespace.as_deref(), &from.cidrs) {
+            (Some(namespace), _) => match self.world.namespaces.get(namespace).map(|found| found.stage) {
                 None => Err(Problem::unresolved(
                     rules::SOURCE_UNRESOLVED,
                     format!("source {name:?}: its namespace {namespace:?} does not exist"),
@@ -245,7 +246,7 @@ impl Resolver<'_> {
     fn admin_networks(&self, what: &str, cidrs: &[Cidr], direction: FlowDirection) -> Result<End, Problem> {
         let mut peers = Vec::with_capacity(cidrs.len());
         for cidr in cidrs {
-            let Some(network) = cidr.network() else {
+            let Some(network) = network(&cidr.0).filter(|network| network.trunc() == *network) else {
                 let rule = pick(direction, &rules::EGRESS_CIDR, &rules::INGRESS_CIDR);
                 let message = format!("{what}: {:?} is not a network without host bits", cidr.0);
                 return Err(Problem::unresolved(rule, message, "ask the admin to mend the policy"));
@@ -273,7 +274,7 @@ impl Resolver<'_> {
 /// The ports of a catalogue entry.
 pub(in crate::network) fn service_ports(entry: &CatalogueService) -> Result<PortSet, Problem> {
     PortSet::written(&entry.ports).map_err(|error| {
-        let message = format!("service {:?}: {error}", entry.name);
+        let message = format!("service {:?}: {error}", &*entry.name);
         Problem::unresolved(rules::EGRESS_PORT, message, "ask the admin to mend the policy")
     })
 }
@@ -286,7 +287,7 @@ fn source_ports(
     written: Option<&PortSet>,
     flow: &Declared<'_>,
 ) -> Result<Option<PortSet>, Problem> {
-    let name = &entry.name;
+    let name = &*entry.name;
     let limit = entry
         .ports
         .as_deref()

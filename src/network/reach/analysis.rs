@@ -27,6 +27,14 @@ enum Meeting {
     Path(Box<Witness>),
 }
 
+/// Which namespaces are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Far {
+    OtherStages,
+    /// Shared ones, those without a stage, and those that do not exist yet.
+    Elsewhere,
+}
+
 /// One end of a meeting.
 #[derive(Clone, Copy)]
 struct Side<'m> {
@@ -37,21 +45,27 @@ struct Side<'m> {
 }
 
 impl<'p> Map<'p> {
-    /// The verdict on a namespace of a stage. Paths are looked for in a fixed order, egress first, by policy and rule,
-    /// then by the namespace at the other end; the first is the witness.
+    /// The verdict on a namespace of a stage. Paths are looked for in a fixed order, those to another stage before all
+    /// others, egress first, by policy and rule, then by the namespace at the other end; the first is the witness.
     pub(super) fn judge(&self, near: &Site<'p>) -> Isolation {
         let mut doubt = None;
-        for direction in Direction::BOTH {
-            for half in &near.halves[direction as usize] {
-                // One doubt is enough; only certainty can still change the verdict.
-                if doubt.is_some() && half.is_doubtful() {
-                    continue;
-                }
-                match self.leads_out(near, half, direction, doubt.is_some()) {
-                    Meeting::Apart => {}
-                    Meeting::Path(witness) => return Isolation::PathExists(*witness),
-                    Meeting::Perhaps { reason, message } => {
-                        doubt.get_or_insert(Isolation::Unknown { reason, message });
+        for far in [Far::OtherStages, Far::Elsewhere] {
+            for direction in Direction::BOTH {
+                for half in &near.halves[direction as usize] {
+                    if half.is_outside() || (far == Far::Elsewhere && self.permits.cover_everywhere(half)) {
+                        continue;
+                    }
+                    let own = Side {
+                        half,
+                        site: Some(near),
+                        direction,
+                    };
+                    match self.leads_to(far, near, own, doubt.is_some()) {
+                        Meeting::Apart => {}
+                        Meeting::Path(witness) => return Isolation::PathExists(*witness),
+                        Meeting::Perhaps { reason, message } => {
+                            doubt.get_or_insert(Isolation::Unknown { reason, message });
+                        }
                     }
                 }
             }
@@ -59,95 +73,67 @@ impl<'p> Map<'p> {
         doubt.unwrap_or(Isolation::Isolated)
     }
 
-    /// Looks for the other end of a half, among the namespaces that exist and those that could.
-    fn leads_out(&self, near: &Site<'p>, half: &Half<'p>, direction: Direction, mut doubted: bool) -> Meeting {
-        if matches!(
-            half,
-            Half::Rule {
-                reach: Reach::Outside,
-                ..
-            }
-        ) {
-            return Meeting::Apart;
-        }
-        let mine = Side {
-            half,
-            site: Some(near),
-            direction,
-        };
+    /// Looks for the other end of a half. One doubt is enough (`doubted`): only certainty can still change the verdict.
+    fn leads_to(&self, wanted: Far, near: &Site<'p>, own: Side<'_>, mut doubted: bool) -> Meeting {
+        let half = own.half;
         let mut doubt = Meeting::Apart;
+        let mut ask = |theirs: Side<'_>, labels: &BTreeMap<String, String>| {
+            if doubted && (half.is_doubtful() || theirs.half.is_doubtful()) {
+                return None;
+            }
+            let found = self.meet(own, theirs, labels);
+            if matches!(found, Meeting::Perhaps { .. }) && !doubted {
+                (doubt, doubted) = (found, true);
+                return None;
+            }
+            matches!(found, Meeting::Path(_)).then_some(found)
+        };
+        let direction = own.direction.opposite();
         for far in self.candidates(half) {
-            if far.stage == near.stage || !half.meets(far) {
-                continue;
-            }
             let other_stage = far.stage.and_then(NamespaceStage::workload_stage).is_some();
-            if !other_stage && self.permits.cover(near, half, Some(far)) {
+            let asked = other_stage == (wanted == Far::OtherStages) && far.stage != near.stage;
+            // What the policy permits leads nowhere but out of the stages; between two stages nothing is permitted.
+            if !asked || !half.meets(far) || (!other_stage && self.permits.cover(near, half, Some(far))) {
                 continue;
             }
-            for theirs in &far.halves[direction.opposite() as usize] {
-                let fits = theirs.meets(near)
-                    && !matches!(
-                        theirs,
-                        Half::Rule {
-                            reach: Reach::Outside,
-                            ..
-                        }
-                    );
-                if !fits || (doubted && (half.is_doubtful() || theirs.is_doubtful())) {
+            let theirs = far.halves[direction as usize].iter();
+            for half in theirs.filter(|half| !half.is_outside() && half.meets(near)) {
+                if !other_stage && self.permits.cover(far, half, Some(near)) {
                     continue;
                 }
-                if !other_stage && self.permits.cover(far, theirs, Some(near)) {
-                    continue;
-                }
-                let theirs = Side {
-                    half: theirs,
-                    site: Some(far),
-                    direction: direction.opposite(),
-                };
-                match self.meet(mine, theirs, &BTreeMap::new()) {
-                    Meeting::Apart => {}
-                    found @ Meeting::Path(_) => return found,
-                    found @ Meeting::Perhaps { .. } => {
-                        if !doubted {
-                            (doubt, doubted) = (found, true);
-                        }
-                    }
+                let site = Some(far);
+                let theirs = Side { half, site, direction };
+                if let Some(path) = ask(theirs, &BTreeMap::new()) {
+                    return path;
                 }
             }
         }
-        if let Some(labels) = self.later(half)
+        if wanted == Far::Elsewhere
             && !self.permits.cover(near, half, None)
-            && !(doubted && half.is_doubtful())
+            && let Some(labels) = self.later(half)
         {
-            let theirs = Side {
-                half: &Half::Open,
-                site: None,
-                direction: direction.opposite(),
-            };
-            match self.meet(mine, theirs, &labels) {
-                found @ Meeting::Path(_) => return found,
-                found @ Meeting::Perhaps { .. } if !doubted => return found,
-                Meeting::Apart | Meeting::Perhaps { .. } => {}
+            let (half, site) = (&Half::Open, None);
+            let theirs = Side { half, site, direction };
+            if let Some(path) = ask(theirs, &labels) {
+                return path;
             }
         }
         doubt
     }
 
     /// The namespaces worth asking: those named, where a rule names them, or else all.
-    fn candidates(&self, half: &Half<'p>) -> Box<dyn Iterator<Item = &Site<'p>> + '_> {
-        let named = half
+    fn candidates<'m>(&'m self, half: &'m Half<'_>) -> impl Iterator<Item = &'m Site<'p>> {
+        let name = half
             .namespaces()
             .and_then(|selector| selector.constraint(names::NAMESPACE_NAME_LABEL));
-        match named {
-            Some(Constraint::In(values)) => {
-                let found: Vec<usize> = values
-                    .iter()
-                    .filter_map(|name| self.by_name.get(name).copied())
-                    .collect();
-                Box::new(found.into_iter().filter_map(|index| self.sites.get(index)))
-            }
-            _ => Box::new(self.sites.iter()),
-        }
+        let (listed, all) = match name {
+            Some(Constraint::In(listed)) => (listed.as_slice(), [].as_slice()),
+            _ => ([].as_slice(), self.sites.as_slice()),
+        };
+        let found = listed
+            .iter()
+            .filter_map(|name| self.sites.get(*self.by_name.get(name)?));
+        found.chain(all)
     }
 
     /// Labels of a namespace that does not exist, that nobody gave a stage, and that the half meets.

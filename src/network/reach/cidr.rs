@@ -3,6 +3,8 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::api::networking::v1::IPBlock;
 
+use crate::network::world::network;
+
 /// Why an `ipBlock` cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CidrError {
@@ -37,10 +39,8 @@ impl Addresses {
     /// The addresses of a block, its exceptions taken out. Host bits are dropped, as every CNI does.
     pub(super) fn block(block: &IPBlock) -> Result<Self, CidrError> {
         let read = |text: &str| {
-            let network = text.parse::<IpNet>();
-            network
-                .map(normalised)
-                .map_err(|_| CidrError::NotANetwork(text.to_owned()))
+            let network = network(text).map(normalised);
+            network.ok_or_else(|| CidrError::NotANetwork(text.to_owned()))
         };
         let cidr = read(&block.cidr)?;
         let mut exceptions = Vec::new();
@@ -184,7 +184,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_an_error() {
-        for bad in ["", "10.0.0.0", "10.0.0.0/33", "010.0.0.0/8", "pods", "::/129"] {
+        for bad in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "010.0.0.0/8",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "pods",
+            "::/129",
+        ] {
             assert_eq!(block(bad, &[]), Err(CidrError::NotANetwork(bad.to_owned())), "{bad}");
         }
         assert!(matches!(

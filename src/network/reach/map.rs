@@ -161,6 +161,17 @@ impl<'p> Half<'p> {
             .is_none_or(|namespaces| namespaces.matches(|key| site.label(key)))
     }
 
+    /// Whether it leads to no pod at all.
+    pub(super) const fn is_outside(&self) -> bool {
+        matches!(
+            self,
+            Self::Rule {
+                reach: Reach::Outside,
+                ..
+            }
+        )
+    }
+
     /// Whether a path through it is only a possible one.
     pub(super) const fn is_doubtful(&self) -> bool {
         matches!(

@@ -6,10 +6,9 @@ use std::collections::{HashMap, HashSet};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use crate::api::text::Cidr;
 use crate::network::policies::dns_ports;
 use crate::network::ports::PortSet;
-use crate::network::world::{DnsAt, DnsPeer, World};
+use crate::network::world::{DnsAt, DnsPeer, World, network};
 
 use super::cidr::Addresses;
 use super::map::{Book, Half, Reach, Site, Standing};
@@ -61,7 +60,7 @@ impl<'p> Permits<'p> {
             .sources()
             .iter()
             .flat_map(|entry| entry.from.cidrs.iter().flatten());
-        let named: Vec<IpNet> = catalogue.chain(sources).filter_map(Cidr::network).collect();
+        let named: Vec<IpNet> = catalogue.chain(sources).filter_map(|cidr| network(&cidr.0)).collect();
         Self {
             desired: rendered,
             dns: dns.iter().filter_map(pods).collect(),
@@ -73,6 +72,20 @@ impl<'p> Permits<'p> {
     /// Known addresses that are no pods, so that CNIs cannot disagree about them.
     pub(super) fn is_infrastructure(&self, block: &Addresses) -> bool {
         block.is_within(&self.infrastructure)
+    }
+
+    /// Whether a half is one of ours, so that the policy permits it wherever it leads outside of the stages.
+    pub(super) fn cover_everywhere(&self, half: &Half<'_>) -> bool {
+        matches!(half, Half::Rule { rule, reach, standing: Standing::Ours, .. } if self.vouch_for(&rule.peer, *reach))
+    }
+
+    /// Addresses that may be pods are permitted when the admin named them, and not when an author did while nobody
+    /// knew the cluster's ranges.
+    fn vouch_for(&self, peer: &Peer<'_>, reach: Reach) -> bool {
+        match (reach, peer) {
+            (Reach::MaybePods, Peer::Addresses(block)) => block.is_within(&self.named),
+            _ => true,
+        }
     }
 
     /// Whether the policy permits everything that a half lets through between its namespace and another, which is of
@@ -87,24 +100,22 @@ impl<'p> Permits<'p> {
         else {
             return false;
         };
-        if let (Reach::MaybePods, Peer::Addresses(block)) = (reach, &rule.peer)
-            && !block.is_within(&self.named)
-        {
-            // An author's network, while nobody knows the cluster's ranges.
-            return false;
-        }
-        *standing == Standing::Ours
-            || rule.direction == Direction::Egress && self.is_dns(&rule.peer, &rule.ports, far)
-            || self.desired.get(near.name).into_iter().flatten().any(|ours| {
-                let mut rules = ours
-                    .rules
-                    .iter()
-                    .filter(|permitted| permitted.direction == rule.direction);
-                policy.subject.implies(&ours.subject)
-                    && rules.any(|permitted| {
+        let permitted = || {
+            let rendered = self.desired.get(near.name).into_iter().flatten();
+            rendered
+                .filter(|ours| policy.subject.implies(&ours.subject))
+                .any(|ours| {
+                    let mut rules = ours
+                        .rules
+                        .iter()
+                        .filter(|permitted| permitted.direction == rule.direction);
+                    rules.any(|permitted| {
                         rule.ports.is_within(&permitted.ports) && within(&rule.peer, &permitted.peer, far)
                     })
-            })
+                })
+        };
+        let dns = || rule.direction == Direction::Egress && self.is_dns(&rule.peer, &rule.ports, far);
+        self.vouch_for(&rule.peer, *reach) && (*standing == Standing::Ours || dns() || permitted())
     }
 
     fn is_dns(&self, peer: &Peer<'_>, ports: &PortSet, far: Option<&Site<'_>>) -> bool {

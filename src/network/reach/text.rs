@@ -40,8 +40,8 @@ impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule { policy, field } => write!(f, "{policy} {field}"),
-            Self::NotIsolated { namespace: Some(name) } => write!(f, "no policy that isolates the pod in {name}"),
-            Self::NotIsolated { namespace: None } => f.write_str("no policy there"),
+            Self::NotIsolated { namespace: Some(name) } => write!(f, "{name} by default (no policy isolates the pod)"),
+            Self::NotIsolated { namespace: None } => f.write_str("the new namespace by default (it has no policy)"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use cloison_testbed::Program;
 
-use super::stage::{Output, Stage, say};
+use super::stage::{Output, Stage, say, scene};
 
 const NAMESPACE: &str = "cloison-system";
 const PRIVILEGED: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"miner","namespace":"vision-train","labels":{"cloison.dev/workload":"road-train"}},"spec":{"containers":[{"name":"main","image":"registry.example.com/vision/trainer@sha256:771ed3e147668c60055b8252967579c0c7089cf88a3918b19a3e62e41b98b121","securityContext":{"privileged":true}}]}}"#;
@@ -13,7 +13,7 @@ const UNKNOWN: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"str
 
 /// Installs the chart and starts the controller under its ServiceAccount.
 pub async fn install(stage: &mut Stage) -> Result<(), String> {
-    stage.scene("An admin installs the chart");
+    scene("An admin installs the chart");
     let chart = [
         "install",
         "cloison",
@@ -76,7 +76,7 @@ fn program() -> Result<PathBuf, String> {
 
 /// Applies the quickstart and waits until it is Ready and admission is proven.
 pub fn workloads(stage: &mut Stage) -> Result<(), String> {
-    stage.scene(
+    scene(
         "GitOps applies examples/quickstart: a training and an inference namespace, a shared registry, in mode enforce",
     );
     let applied = stage.admin(&[
@@ -162,8 +162,7 @@ fn apply_as_alice(stage: &Stage, manifest: &str) -> Result<Output, String> {
     let file = stage.plane.folder().join("pod.json");
     std::fs::write(&file, manifest).map_err(|error| error.to_string())?;
     say(&format!("alice$ cat pod.json\n{manifest}"));
-    let path = file.to_string_lossy().into_owned();
-    stage.kubectl_as("alice", &kubeconfig, &["create", "-f", &path], true)
+    stage.kubectl_as("alice", &kubeconfig, &["create", "-f", "pod.json"], true)
 }
 
 fn refused_by(output: &Output, policy: &str, rule: &str) -> bool {
@@ -175,7 +174,7 @@ fn refused_by(output: &Output, policy: &str, rule: &str) -> bool {
 
 /// A privileged pod is refused.
 pub fn privileged_pod(stage: &mut Stage) -> Result<(), String> {
-    stage.scene("alice, an ML engineer with the stock role `edit`, creates a privileged pod");
+    scene("alice, an ML engineer with the stock role `edit`, creates a privileged pod");
     let output = apply_as_alice(stage, PRIVILEGED)?;
     stage.expect(
         "refused: WKL-01/privileged",
@@ -186,7 +185,7 @@ pub fn privileged_pod(stage: &mut Stage) -> Result<(), String> {
 
 /// A pod of a workload that does not exist is refused.
 pub fn unknown_workload(stage: &mut Stage) -> Result<(), String> {
-    stage.scene("She mistypes the workload's name");
+    scene("She mistypes the workload's name");
     let output = apply_as_alice(stage, UNKNOWN)?;
     stage.expect(
         "refused: WKL-02/unknown, with the names that exist",
@@ -197,7 +196,7 @@ pub fn unknown_workload(stage: &mut Stage) -> Result<(), String> {
 
 /// A tenant cannot touch the deny.
 pub fn tenant_edits_our_policy(stage: &mut Stage) -> Result<(), String> {
-    stage.scene("She tries to take the wall down");
+    scene("She tries to take the wall down");
     let kubeconfig = alice(stage)?;
     let delete = ["delete", "networkpolicy", "cloison-ns-deny", "-n", "vision-train"];
     let deleted = stage.kubectl_as("alice", &kubeconfig, &delete, true)?;
@@ -223,7 +222,7 @@ pub fn tenant_edits_our_policy(stage: &mut Stage) -> Result<(), String> {
 
 /// Two policies that together open a path are found, with the counterexample.
 pub fn hostile_policy(stage: &mut Stage) -> Result<(), String> {
-    stage.scene("Two NetworkPolicies that look strict open a path from training to inference (examples/hostile)");
+    scene("Two NetworkPolicies that look strict open a path from training to inference (examples/hostile)");
     let hostile = "examples/hostile/not-in-policy.yaml";
     stage.admin(&["apply", "--server-side", "-f", hostile])?;
     let message = r#"jsonpath={.status.conditions[?(@.type=="PoliciesIsolate")].status} {.status.conditions[?(@.type=="PoliciesIsolate")].message}{"\n"}"#;
@@ -242,7 +241,7 @@ pub fn hostile_policy(stage: &mut Stage) -> Result<(), String> {
 
 /// A policy that an admin deletes comes back.
 pub fn deleted_policy(stage: &mut Stage) -> Result<(), String> {
-    stage.scene("An admin, who may, deletes a policy by mistake");
+    scene("An admin, who may, deletes a policy by mistake");
     let name = [
         "get",
         "networkpolicy",
@@ -261,7 +260,7 @@ pub fn deleted_policy(stage: &mut Stage) -> Result<(), String> {
 
 /// The admin switches encryption on, and the proof follows.
 pub async fn encryption(stage: &mut Stage) -> Result<(), String> {
-    stage.scene("Secrets are in plaintext; the admin switches encryption on");
+    scene("Secrets are in plaintext; the admin switches encryption on");
     let message = r#"jsonpath={.status.conditions[?(@.type=="SecretsEncrypted")].status} {.status.conditions[?(@.type=="SecretsEncrypted")].message}{"\n"}"#;
     let ask = ["get", "aisp", "default", "-o", message];
     let before = stage.wait(&ask, |output| output.text.starts_with("False"))?;
@@ -290,7 +289,7 @@ const AES_GCM: &str = r#"{"kind":"EncryptionConfiguration","apiVersion":"apiserv
 
 /// The refusals hold without the controller.
 pub fn controller_killed(stage: &mut Stage) -> Result<(), String> {
-    stage.scene("The controller is killed (SIGKILL)");
+    scene("The controller is killed (SIGKILL)");
     if let Some(controller) = &stage.controller {
         controller.kill();
     }

@@ -76,11 +76,6 @@ impl Stage {
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
     }
 
-    /// Opens a scene.
-    pub fn scene(&mut self, title: &str) {
-        say(&format!("\n── {title}"));
-    }
-
     /// Runs kubectl as the admin, and shows what was typed and answered.
     pub fn admin(&self, words: &[&str]) -> Result<Output, String> {
         self.kubectl_as("admin", &self.admin, words, true)
@@ -94,11 +89,14 @@ impl Stage {
     /// Runs kubectl as anybody.
     pub fn kubectl_as(&self, who: &str, kubeconfig: &Path, words: &[&str], show: bool) -> Result<Output, String> {
         let mut command = Command::new(&self.kubectl);
-        command
-            .current_dir(Self::repository())
-            .env("KUBECONFIG", kubeconfig)
-            .args(words);
-        self.run(who, "kubectl", command, words, show)
+        // The admin works in the checkout, a tenant in a folder of her own.
+        let folder = if who == "admin" {
+            Self::repository()
+        } else {
+            self.plane.folder()
+        };
+        command.current_dir(folder).env("KUBECONFIG", kubeconfig).args(words);
+        Self::run(who, "kubectl", command, words, show)
     }
 
     /// Runs Helm as the admin.
@@ -113,10 +111,10 @@ impl Stage {
             .env("HELM_CACHE_HOME", &home)
             .env("HELM_CONFIG_HOME", &home)
             .env("HELM_DATA_HOME", &home);
-        self.run("admin", "helm", command, words, true)
+        Self::run("admin", "helm", command, words, true)
     }
 
-    fn run(&self, who: &str, name: &str, mut command: Command, words: &[&str], show: bool) -> Result<Output, String> {
+    fn run(who: &str, name: &str, mut command: Command, words: &[&str], show: bool) -> Result<Output, String> {
         if show {
             let shown: Vec<String> = words.iter().map(|word| quoted(word)).collect();
             say(&format!("{who}$ {name} {}", shown.join(" ")));
@@ -211,6 +209,11 @@ fn quoted(word: &str) -> String {
     } else {
         format!("'{word}'")
     }
+}
+
+/// Opens a scene.
+pub fn scene(title: &str) {
+    say(&format!("\n── {title}"));
 }
 
 /// Prints a line. A reader who went away must not stop the clean-up.

@@ -1,0 +1,5 @@
+mod brute;
+mod closure;
+mod scale;
+mod selectors;
+mod traps;

@@ -1,0 +1,190 @@
+//! The proof that policies are in force, on API servers of the newest and the oldest supported version, and on one that
+//! does not evaluate them at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
+
+#[path = "common/admission.rs"]
+mod common;
+
+use cloison::admission::judge;
+use cloison::api::conditions::Truth;
+use cloison_testbed::{ApiServerOptions, Minor};
+use common::*;
+use serde_json::{Value, json};
+
+const ADMISSION: &str = "admissionregistration.k8s.io/v1";
+
+fn minor(minor: Minor) -> ApiServerOptions {
+    ApiServerOptions {
+        minor,
+        ..ApiServerOptions::default()
+    }
+}
+
+/// Every constant that the policy can bring is in these policies.
+fn everything() -> Value {
+    json!({
+        "mode": "Warn",
+        "controls": [{"id": "SUP-01", "mode": "On"}, {"id": "WKL-01", "perStage": {"training": "Audit"}, "reason": "migration"}],
+        "pods": {
+            "images": [{"prefix": "registry.example.com"}, {"prefix": "docker.io", "digest": "Optional", "stages": ["Training"]}],
+            "addCapabilities": [{"capability": "IPC_LOCK", "stages": ["Training"]}],
+            "inlineCSIDrivers": ["secrets-store.csi.k8s.io"],
+        },
+        "prohibitedUses": ["SocialScoring"], "restrictedUses": ["BiometricIdentification"],
+    })
+}
+
+#[tokio::test]
+async fn true_only_when_every_api_server_refuses_by_this_generation() {
+    let cluster = Cluster::start(vec![minor(Minor::V1_36), minor(Minor::V1_33)], spec(json!({}))).await;
+    let identities = cluster.identities().await;
+    assert_eq!(identities.len(), 2);
+    let proof = cluster.proof(&identities).await;
+    assert_eq!(
+        (proof.truth, proof.reason),
+        (Truth::True, "CanariesRefused"),
+        "{}",
+        proof.message
+    );
+
+    // Another hash is another generation.
+    let canaries = cluster.canaries();
+    let answers = cluster.ask_canaries(&canaries).await;
+    let proof = judge(&canaries, &answers, &identities, "ffffffff");
+    assert_eq!(
+        (proof.truth, proof.reason),
+        (Truth::False, "OldHash"),
+        "{}",
+        proof.message
+    );
+    // An API server that holds a lease and was not asked.
+    let more = [identities.clone(), vec!["apiserver-unseen".to_owned()]].concat();
+    let proof = judge(&canaries, &answers, &more, &cluster.set().hash);
+    assert_eq!(
+        (proof.truth, proof.reason),
+        (Truth::Unknown, "ReplicaMissing"),
+        "{}",
+        proof.message
+    );
+
+    // A binding goes: that policy refuses no more, the others do.
+    let admin = cluster.admin();
+    for binding in ["cloison-pod-deny", "cloison-namespace-deny"] {
+        delete(&admin, ADMISSION, "ValidatingAdmissionPolicyBinding", None, binding)
+            .await
+            .unwrap();
+        let proof = cluster.wait_until_judged("NoBinding").await;
+        assert_eq!(proof.truth, Truth::False);
+        let policy = binding.strip_suffix("-deny").unwrap();
+        assert!(proof.message.starts_with(policy), "{}", proof.message);
+        cluster.put_in_force().await;
+        cluster.wait_until_proven().await;
+    }
+
+    // The gate of the canaries' namespace is closed, so nothing can be said about pods.
+    let unsealed = json!({"metadata": {"annotations": {"cloison.dev/sealed": null}}});
+    patch(&admin, "v1", "Namespace", None, "cloison-canary", unsealed)
+        .await
+        .unwrap();
+    assert_eq!(cluster.wait_until_judged("ControlRefused").await.truth, Truth::Unknown);
+    cluster.seal("cloison-canary", "training", "default").await;
+    cluster.wait_until_proven().await;
+
+    // A right of the canary goes: RBAC refuses, which proves nothing.
+    let role = objects(&admin, "rbac.authorization.k8s.io/v1", "Role", Some("cloison-canary"));
+    role.delete("cloison-canary", &Default::default()).await.unwrap();
+    assert_eq!(cluster.wait_until_judged("RefusedByOther").await.truth, Truth::Unknown);
+}
+
+#[tokio::test]
+async fn false_while_one_api_server_evaluates_nothing() {
+    let blind = ApiServerOptions {
+        disable_admission_plugins: vec!["ValidatingAdmissionPolicy".to_owned()],
+        ..ApiServerOptions::default()
+    };
+    let cluster = Cluster::start_unproven(vec![ApiServerOptions::default(), blind], spec(json!({}))).await;
+    let blind = cluster.plane.api_server(1).identity_lease().await.unwrap();
+    let proof = cluster.wait_until_judged("PluginDisabled").await;
+    // Until the first API server refuses, it is named as well; then only the blind one is left.
+    assert_eq!(proof.truth, Truth::False);
+    cloison_testbed::eventually(SOON, "only the blind one is named", async || {
+        let proof = cluster.proof(&cluster.identities().await).await;
+        if proof.message.contains(&blind) && proof.reason == "PluginDisabled" {
+            Ok(())
+        } else {
+            Err(proof.message)
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// The controller manager reports what a type checker finds; on either version it finds nothing, and the policies of
+/// another spec replace the first ones everywhere.
+#[tokio::test]
+async fn the_policies_type_check_on_both_versions() {
+    for version in [Minor::V1_33, Minor::V1_36] {
+        let cluster = Cluster::start(vec![minor(version)], spec(json!({}))).await;
+        for round in [json!({}), everything()] {
+            cluster.replace_policy(spec(round)).await;
+            let policies = objects(&cluster.admin(), ADMISSION, "ValidatingAdmissionPolicy", None);
+            for policy in &cluster.set().policies {
+                let name = policy.metadata.name.as_deref().unwrap();
+                let checked = async || {
+                    let policy = policies.get(name).await.map_err(|error| error.to_string())?;
+                    let observed = &policy.data["status"]["observedGeneration"];
+                    if observed.as_i64() == policy.metadata.generation {
+                        Ok(policy)
+                    } else {
+                        Err(format!("observed {observed}"))
+                    }
+                };
+                let policy = eventually_ok("the policy is type-checked", checked).await;
+                let warnings = &policy.data["status"]["typeChecking"]["expressionWarnings"];
+                assert!(
+                    warnings.as_array().is_none_or(Vec::is_empty),
+                    "{version:?} {name}: {warnings:#}"
+                );
+            }
+        }
+    }
+}
+
+/// The API server gives one expression a million units of cost. The longest policy and a huge pod stay below, or every
+/// such pod would be refused for its size.
+#[tokio::test]
+async fn the_worst_case_stays_within_the_budget() {
+    let images: Vec<Value> = (0..64)
+        .map(|n| json!({"prefix": format!("registry.example.com/{}{n}", "x".repeat(220)), "stages": ["Inference"]}))
+        .chain([json!({"prefix": "registry.example.com/ok"})])
+        .skip(1)
+        .collect();
+    let cluster = Cluster::start(vec![minor(Minor::V1_33)], spec(json!({"pods": {"images": images}}))).await;
+    let open: Vec<String> = (0..500).map(|n| format!("workload-with-a-name-{n}")).collect();
+    let open = format!("{} default", open.join(" "));
+    cluster
+        .stage_namespace("huge", "inference", Some("enforce"), &open)
+        .await;
+    let image = format!("registry.example.com/ok@{}", digest());
+    let env: Vec<Value> = (0..250)
+        .map(|n| json!({"name": format!("V{n}"), "value": "x"}))
+        .collect();
+    let volumes: Vec<Value> = (0..100)
+        .map(|n| json!({"name": format!("v{n}"), "emptyDir": {"medium": "Memory"}}))
+        .collect();
+    let containers: Vec<Value> = (0..40)
+        .map(|n| {
+            json!({"name": format!("c{n}"), "image": image, "env": env, "ports": [{"containerPort": 80}],
+                   "securityContext": {"capabilities": {"add": ["CHOWN", "KILL"]}, "seccompProfile": {"type": "RuntimeDefault"}},
+                   "readinessProbe": {"httpGet": {"port": 80}}, "livenessProbe": {"tcpSocket": {"port": 80}}})
+        })
+        .collect();
+    let huge = with(
+        pod("huge", "a"),
+        json!({"spec": {"containers": containers, "volumes": volumes}}),
+    );
+    try_create(&cluster.admin(), huge.clone()).await.unwrap();
+    let refused = try_create(&cluster.admin(), with(huge, json!({"spec": {"hostPID": true}}))).await;
+    cluster.refused(refused, "cloison-pod", "WKL-01/host-pid");
+}
