@@ -263,7 +263,7 @@ mod tests {
             namespace.locate("metadata.name").to_string(),
             "a.yaml:9:11 metadata.name"
         );
-        assert_eq!(pod.locate("spec.a[1].b").to_string(), "a.yaml:14:24 spec.a[1].b");
+        assert_eq!(pod.locate("spec.a[1].b").to_string(), "a.yaml:14:26 spec.a[1].b");
         assert_eq!(pod.locate("spec.a[7].b").line, Some(14), "as far as there is something");
         assert_eq!(pod.root.json()["spec"]["a"][1]["b"], 2);
     }
@@ -277,7 +277,7 @@ mod tests {
         };
         assert_eq!(
             (problem.at.file.as_deref(), problem.at.line),
-            (Some("a.yaml"), Some(5)),
+            (Some("a.yaml"), Some(4)),
             "{problem}"
         );
     }
