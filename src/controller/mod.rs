@@ -11,7 +11,7 @@ mod cluster;
 mod context;
 mod error;
 pub mod evidence;
-mod facts;
+pub mod facts;
 pub mod judge;
 mod namespace;
 mod patience;
@@ -27,6 +27,8 @@ mod withdraw;
 mod withdrawals;
 mod workload;
 mod writer;
+
+pub use context::{facts_of, workload_facts};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -22,6 +22,8 @@ pub struct Triggers {
     deletions: mpsc::UnboundedSender<AiWorkload>,
     world: Arc<AtomicU64>,
     touched: Arc<Mutex<BTreeSet<String>>>,
+    /// The namespaces of the policy's services and sources.
+    catalogue: Arc<Mutex<BTreeSet<String>>>,
     /// Wakes the cluster loop.
     pub cluster: Arc<Notify>,
     /// Wakes the analysis.
@@ -61,6 +63,7 @@ impl Triggers {
             deletions,
             world: Arc::new(AtomicU64::new(1)),
             touched: Arc::default(),
+            catalogue: Arc::default(),
             cluster: Arc::default(),
             analysis: Arc::default(),
             encryption: Arc::default(),
@@ -80,7 +83,7 @@ impl Triggers {
 
     /// The namespaces whose policies changed since the last call. The analysis alone takes them.
     pub fn take_touched(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.touched))
     }
 
     /// Sets off a workload.
@@ -145,6 +148,12 @@ impl Triggers {
         if !same_labels {
             self.changed_world();
             self.cluster.notify_one();
+            // Anybody may use what the catalogue has here, and no workload names it.
+            if lock(&self.catalogue).contains(&name) {
+                self.everything(index);
+                return;
+            }
+            self.shared_namespaces(index);
             // A new or changed stage opens or closes the flows of those who name this namespace.
             let named = |w: &AiWorkload| references(w).any(|(ns, _)| ns == name);
             for workload in index.workloads.state_filter(named) {
@@ -188,7 +197,11 @@ impl Triggers {
         for peer in index.workloads.state_filter(names_us) {
             self.workload(ObjectRef::from_obj(peer.as_ref()));
         }
-        // Catalogue services are rendered in shared namespaces from the workloads that declare them.
+        self.shared_namespaces(index);
+    }
+
+    /// Sets off the shared namespaces: their services are rendered from the workloads that declare them.
+    fn shared_namespaces(&self, index: &Index) {
         let shared = |ns: &Namespace| {
             ns.labels()
                 .get(names::STAGE_LABEL)
@@ -205,10 +218,7 @@ impl Triggers {
     pub fn on_network_policy(&self, index: &Index, seen: &Seen<'_, NetworkPolicy>) {
         let policy = seen.object();
         let Some(namespace) = policy.namespace() else { return };
-        self.touched
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(namespace.clone());
+        lock(&self.touched).insert(namespace.clone());
         self.analysis.notify_one();
         let name = policy.name_any();
         if let Some(workload) = name.strip_prefix(names::WORKLOAD_POLICY_PREFIX) {
@@ -227,9 +237,25 @@ impl Triggers {
         let same =
             matches!(seen, Seen::Applied { old: Some(old), new } if old.metadata.generation == new.metadata.generation);
         if !same {
+            let network = &seen.object().spec.network;
+            let services = network
+                .services
+                .iter()
+                .flatten()
+                .filter_map(|entry| entry.to.namespace.as_deref());
+            let sources = network
+                .sources
+                .iter()
+                .flatten()
+                .filter_map(|entry| entry.from.namespace.as_deref());
+            *lock(&self.catalogue) = services.chain(sources).map(str::to_owned).collect();
             self.everything(index);
         }
     }
+}
+
+fn lock(set: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
+    set.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The workloads that a workload names.
