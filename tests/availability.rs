@@ -36,15 +36,15 @@ async fn plane(api_servers: usize) -> ControlPlane {
 }
 
 fn leads(controller: &Program) -> bool {
-    operator::metric(controller, "cloison_leader", &[]) == 1.0
+    operator::metric(controller, "cloison_leader", &[]) == 1
 }
 
 async fn comes_to_lead(controller: &Program) {
-    operator::metric_is(controller, "cloison_leader", &[], |leads| leads == 1.0).await;
+    operator::metric_is(controller, "cloison_leader", &[], |leads| leads == 1).await;
 }
 
 async fn stops_leading(controller: &Program) {
-    operator::metric_is(controller, "cloison_leader", &[], |leads| leads == 0.0).await;
+    operator::metric_is(controller, "cloison_leader", &[], |leads| leads == 0).await;
 }
 
 async fn delete_allow(admin: &Client, namespace: &str) {
@@ -138,10 +138,7 @@ async fn what_changed_while_the_history_was_lost_is_seen_and_absence_is_no_delet
         serde_json::to_value(repaired.spec).unwrap(),
         before["cloison-wl-steady"]["spec"]
     );
-    operator::metric_is(&controller, "cloison_vanished_workloads", &[], |vanished| {
-        vanished == 1.0
-    })
-    .await;
+    operator::metric_is(&controller, "cloison_vanished_workloads", &[], |vanished| vanished == 1).await;
     let after = operator::in_place(&admin, "train").await;
     for name in [names::DENY_POLICY, "cloison-wl-dropped"] {
         assert_eq!(after[name], before[name], "nobody saw a deletion");
@@ -173,7 +170,7 @@ async fn of_two_controllers_one_writes_and_the_other_takes_over() {
     .unwrap();
     assert!(leads(&first) && !leads(&second));
     assert_eq!(holder(&admin).await, "controller");
-    assert_eq!(operator::metric(&second, "cloison_writes_total", &[]), 0.0);
+    assert_eq!(operator::metric(&second, "cloison_writes_total", &[]), 0);
 
     // SIGKILL: within the lease.
     let crash = Instant::now();
@@ -182,7 +179,7 @@ async fn of_two_controllers_one_writes_and_the_other_takes_over() {
     assert!(crash.elapsed() < LEASE + SLACK, "{:?}", crash.elapsed());
     delete_allow(&admin, "train").await;
     operator::policy(&admin, "train", "cloison-wl-steady").await;
-    assert!(operator::metric(&second, "cloison_writes_total", &[]) > 0.0);
+    assert!(operator::metric(&second, "cloison_writes_total", &[]) > 0);
 
     // SIGTERM: the lease is given back, and the other need not wait for its end.
     first.start().unwrap();
@@ -253,7 +250,7 @@ async fn rights_that_are_withdrawn_are_missed_aloud_and_taken_up_again() {
     delete_allow(&admin, "zebra-namespace").await;
     operator::logs(&controller, from, "reason=\"Forbidden\"").await;
     let forbidden = ["kind=\"NetworkPolicy\"", "result=\"Forbidden\""];
-    operator::metric_is(&controller, "cloison_writes_total", &forbidden, |writes| writes >= 1.0).await;
+    operator::metric_is(&controller, "cloison_writes_total", &forbidden, |writes| writes >= 1).await;
     let left = operator::in_place(&admin, "zebra-namespace").await;
     assert_eq!(left.keys().collect::<Vec<_>>(), [names::DENY_POLICY]);
     assert_eq!(left[names::DENY_POLICY], before[names::DENY_POLICY]);

@@ -83,10 +83,7 @@ async fn a_pruned_repository_takes_few_flows_down_and_applying_it_again_keeps_th
         .unwrap();
     // A tenth of thirty, and three in any case.
     operator::logs(&controller, from, "many workloads were deleted at once").await;
-    operator::metric_is(&controller, "cloison_withdrawals_waiting", &[], |waiting| {
-        waiting == 27.0
-    })
-    .await;
+    operator::metric_is(&controller, "cloison_withdrawals_waiting", &[], |waiting| waiting == 27).await;
     // Longer than the loop that withdraws takes for two rounds.
     operator::stays(Duration::from_secs(12), || async {
         assert_eq!(allows(&admin, "fleet").await, 27);
@@ -108,10 +105,7 @@ async fn a_pruned_repository_takes_few_flows_down_and_applying_it_again_keeps_th
             .await
             .unwrap();
     }
-    operator::metric_is(&controller, "cloison_withdrawals_waiting", &[], |waiting| {
-        waiting == 0.0
-    })
-    .await;
+    operator::metric_is(&controller, "cloison_withdrawals_waiting", &[], |waiting| waiting == 0).await;
     all_ready(&admin, "fleet", &fleet).await;
     assert_eq!((allows(&admin, "fleet").await, let_in(&admin).await), (30, 30));
 }
@@ -160,10 +154,7 @@ async fn a_deleted_definition_withdraws_nothing() {
     })
     .await
     .unwrap();
-    operator::metric_is(&controller, "cloison_vanished_workloads", &[], |vanished| {
-        vanished == 4.0
-    })
-    .await;
+    operator::metric_is(&controller, "cloison_vanished_workloads", &[], |vanished| vanished == 4).await;
     // The rest of the controller goes on meanwhile, the shared namespace included.
     operator::namespace(&admin, "meanwhile", "training", Some("enforce")).await;
     operator::sealed(&admin, "meanwhile", "training").await;
@@ -186,10 +177,7 @@ async fn a_deleted_definition_withdraws_nothing() {
         all_ready(&admin, namespace, &workloads).await;
     }
     assert_eq!(everything().await, before);
-    operator::metric_is(&controller, "cloison_vanished_workloads", &[], |vanished| {
-        vanished == 0.0
-    })
-    .await;
+    operator::metric_is(&controller, "cloison_vanished_workloads", &[], |vanished| vanished == 0).await;
     // From now on a DELETE is one again.
     let infer: Api<AiWorkload> = Api::namespaced(admin.clone(), "infer");
     infer.delete("two", &DeleteParams::default()).await.unwrap();
@@ -224,7 +212,7 @@ async fn a_definition_that_is_missing_at_the_start_is_waited_for() {
         &controller,
         "cloison_watch_errors_total",
         &["kind=\"AiWorkload\""],
-        |errors| errors >= 1.0,
+        |errors| errors >= 1,
     )
     .await;
     let process = controller.process_id();

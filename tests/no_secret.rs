@@ -49,7 +49,7 @@ async fn no_secret_value_and_no_token_is_said_or_written() {
     }
     let controller = operator::controller_with(&plane, "controller", 6, "debug").await;
     controller.start().unwrap();
-    operator::metric_is(&controller, "cloison_leader", &[], |leader| leader == 1.0).await;
+    operator::metric_is(&controller, "cloison_leader", &[], |leader| leader == 1).await;
     operator::healthy(&admin, "train", "Training").await;
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password", "namespace": "train"},

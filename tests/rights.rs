@@ -156,26 +156,9 @@ where
     .unwrap();
 }
 
-/// Everything that a controller and its canary do in their life.
-async fn story(plane: &ControlPlane) {
-    let controller = operator::start(plane).await;
-    let admin = plane.admin().unwrap();
-    let encryption = json!({
-        "apiVersion": "cloison.dev/v1alpha1", "kind": "SecretEncryption", "metadata": {"name": "default"}, "spec": {},
-    });
-    operator::apply(&admin, encryption).await.unwrap();
-    operator::healthy(&admin, "train", "Training").await;
-    operator::condition(&admin, "train", "steady", "AdmissionEnforced", "True").await;
-
-    // A catalogue that comes and goes.
-    operator::catalogue(&admin).await;
-    operator::apply(&admin, operator::user("train", "client", "Training"))
-        .await
-        .unwrap();
-    operator::policy(&admin, "common", "cloison-svc-registry").await;
-
-    // Drift.
-    let policies = operator::network_policies(&admin, "train");
+/// Others change what is ours, in ways that an apply mends and in ways that it cannot.
+async fn drift(admin: &Client) {
+    let policies = operator::network_policies(admin, "train");
     policies
         .delete("cloison-wl-steady", &DeleteParams::default())
         .await
@@ -222,6 +205,27 @@ async fn story(plane: &ControlPlane) {
         !serde_json::to_string(binding).unwrap().contains("exclude")
     })
     .await;
+}
+
+/// Everything that a controller and its canary do in their life.
+async fn story(plane: &ControlPlane) {
+    let controller = operator::start(plane).await;
+    let admin = plane.admin().unwrap();
+    let encryption = json!({
+        "apiVersion": "cloison.dev/v1alpha1", "kind": "SecretEncryption", "metadata": {"name": "default"}, "spec": {},
+    });
+    operator::apply(&admin, encryption).await.unwrap();
+    operator::healthy(&admin, "train", "Training").await;
+    operator::condition(&admin, "train", "steady", "AdmissionEnforced", "True").await;
+
+    // A catalogue that comes and goes.
+    operator::catalogue(&admin).await;
+    operator::apply(&admin, operator::user("train", "client", "Training"))
+        .await
+        .unwrap();
+    operator::policy(&admin, "common", "cloison-svc-registry").await;
+
+    drift(&admin).await;
 
     // The policy changes, a workload goes, the stop button is pressed twice with the same words.
     let longer = Patch::Merge(json!({"spec": {"minScore": 90}}));
@@ -257,7 +261,7 @@ async fn story(plane: &ControlPlane) {
     .await
     .unwrap();
     controller.stop().await;
-    operator::metric_is(&second, "cloison_leader", &[], |leader| leader == 1.0).await;
+    operator::metric_is(&second, "cloison_leader", &[], |leader| leader == 1).await;
 
     // The admin takes the stage away.
     let namespaces: Api<Namespace> = Api::all(admin.clone());
@@ -298,12 +302,12 @@ async fn every_component_holds_what_it_uses_and_nothing_else() {
             }
         }
         for grant in &component.grants {
-            let place = match grant.scope {
+            let within = match grant.scope {
                 Scope::Cluster => None,
                 Scope::Operator => Some(names::DEFAULT_NAMESPACE),
                 Scope::Namespace(name) => Some(name),
             };
-            let here = |event: &&Value| place.is_none_or(|place| event["objectRef"]["namespace"] == place);
+            let here = |event: &&Value| within.is_none_or(|within| event["objectRef"]["namespace"] == within);
             let used: BTreeSet<Right> = events.iter().filter(here).flat_map(rights).collect();
             let granted = grant.rules.iter().flat_map(granted);
             let idle = granted.filter(|right| !used.contains(right) && !unused().contains(right));

@@ -90,7 +90,7 @@ async fn pressed_it_writes_nothing_and_says_so_everywhere() {
     let before = operator::in_place(&admin, "train").await;
     press(&admin, json!({"scope": "all", "reason": "incident 4711"})).await;
     says_off(&admin, "train", "steady", "incident 4711").await;
-    operator::metric_is(&controller, "cloison_off", &[], |off| off == 1.0).await;
+    operator::metric_is(&controller, "cloison_off", &[], |off| off == 1).await;
     let policies: Api<AiSecurityPolicy> = Api::all(admin.clone());
     eventually(PATIENCE, "the policy says off", || async {
         let policy = policies
@@ -128,7 +128,7 @@ async fn pressed_it_writes_nothing_and_says_so_everywhere() {
     for name in ["steady", "late"] {
         operator::condition(&admin, "train", name, "Ready", "True").await;
     }
-    operator::metric_is(&controller, "cloison_off", &[], |off| off == 0.0).await;
+    operator::metric_is(&controller, "cloison_off", &[], |off| off == 0).await;
     let after = operator::in_place(&admin, "train").await;
     assert_eq!(after[names::DENY_POLICY], before[names::DENY_POLICY]);
     eventually(PATIENCE, "the withdrawal that waited", || async {
@@ -157,7 +157,7 @@ async fn for_some_namespaces_it_holds_only_these() {
     .await;
     says_off(&admin, "held", "steady", "try out").await;
     says_off(&admin, "held-too", "steady", "try out").await;
-    operator::metric_is(&controller, "cloison_off", &[], |off| off == 1.0).await;
+    operator::metric_is(&controller, "cloison_off", &[], |off| off == 1).await;
     delete_allow(&admin, "held").await;
     delete_allow(&admin, "works").await;
     operator::policy(&admin, "works", "cloison-wl-steady").await;

@@ -210,19 +210,19 @@ pub fn ask(controller: &Program, path: &str) -> Option<(u16, String)> {
 }
 
 /// The sum of a metric's samples whose text holds all of `labels`, such as `kind="AiWorkload"`; zero without a sample.
-pub fn metric(controller: &Program, name: &str, labels: &[&str]) -> f64 {
+pub fn metric(controller: &Program, name: &str, labels: &[&str]) -> i64 {
     let (_, text) = ask(controller, "/metrics").unwrap_or_default();
     let samples = text.lines().filter(|line| {
         let rest = line.strip_prefix(name).unwrap_or("-");
         rest.starts_with([' ', '{']) && labels.iter().all(|label| line.contains(label))
     });
     samples
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok())
         .sum()
 }
 
 /// Waits until a metric has a value.
-pub async fn metric_is(controller: &Program, name: &str, labels: &[&str], wanted: impl Fn(f64) -> bool) {
+pub async fn metric_is(controller: &Program, name: &str, labels: &[&str], wanted: impl Fn(i64) -> bool) {
     eventually(PATIENCE, &format!("{name} {labels:?}"), || async {
         let value = metric(controller, name, labels);
         if wanted(value) {
