@@ -129,7 +129,8 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A NetworkPolicy that our own account writes and that is not one of ours, by name and by label.
+/// A NetworkPolicy that our own account writes and that is not one of ours: by name, and by our label or a field that we
+/// own. Without the latter nobody could put back a label that was stripped (`network::drift` knows ours the same way).
 fn foreign_policy() -> String {
     let label = |root: &str| {
         format!(
@@ -140,9 +141,11 @@ fn foreign_policy() -> String {
     };
     format!(
         "variables.policy && !(variables.subject.metadata.name.startsWith('{NAME_PREFIX}') && (variables.deletes || \
-         {}) && (request.operation == 'CREATE' || {})) ? ['networkpolicies \"' + variables.subject.metadata.name + \
+         {}) && (request.operation == 'CREATE' || {} || \
+         dyn(oldObject).metadata.?managedFields.orValue([]).exists(f, f.?manager.orValue('') == '{}'))) ? ['networkpolicies \"' + variables.subject.metadata.name + \
          '\" is not the operator\\'s to write'] : []",
         label("object"),
-        label("oldObject")
+        label("oldObject"),
+        names::FIELD_MANAGER
     )
 }
