@@ -8,14 +8,13 @@
 
 #[path = "common/network.rs"]
 mod network;
-#[allow(dead_code, reason = "other test files use the rest")]
 #[path = "common/operator.rs"]
 mod operator;
 
 use cloison_testbed::{ControlPlane, Options, eventually};
 use kube::Client;
 use kube::api::DeleteParams;
-use network::{Installation, event};
+use network::Installation;
 use operator::{PATIENCE, apply, condition, namespace, network_policies, workload};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -116,9 +115,8 @@ async fn two_halves_make_a_path_for_pods_that_do_not_exist() {
         condition(&admin, name, "road", "NetworkIsolated", "False").await;
         let (reason, message) = condition(&admin, name, "road", "Ready", "False").await;
         assert_eq!(reason, "ConditionNotMet", "{message}");
-        condition(&admin, name, "road", "AdmissionEnforced", "True").await;
     }
-    let note = event(&admin, "AiWorkload", "road", "PathExists").await;
+    let note = operator::event(&admin, "road", "PathExists").await;
     assert!(
         note.contains("not-training") && note.contains("not-inference"),
         "{note}"

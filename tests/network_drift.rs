@@ -8,7 +8,6 @@
 
 #[path = "common/network.rs"]
 mod network;
-#[allow(dead_code, reason = "other test files use the rest")]
 #[path = "common/operator.rs"]
 mod operator;
 
@@ -20,14 +19,13 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
-use network::{Change, Installation, Record, assert_deny_before_allow, event, has_rules, patch_policy, policy_names};
+use network::{Change, Installation, Record, assert_deny_before_allow, has_rules, patch_policy, policy_names};
 use operator::{PATIENCE, apply, condition, namespace, network_policies, policy, sealed, workload};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 static INSTALLATION: OnceCell<Installation> = OnceCell::const_new();
 const ROAD: &str = "cloison-wl-road";
-const REPAIRS: &str = "cloison_drift_repaired_total{kind=\"NetworkPolicy\"}";
 
 async fn installation() -> &'static Installation {
     let start = || async {
@@ -38,6 +36,15 @@ async fn installation() -> &'static Installation {
         Installation::start(ControlPlane::start(options).await.unwrap(), json!({})).await
     };
     INSTALLATION.get_or_init(start).await
+}
+
+/// How often the controller has put something back.
+async fn repairs() -> f64 {
+    operator::metric(
+        &installation().await.controller,
+        "cloison_drift_repaired_total",
+        &["NetworkPolicy"],
+    )
 }
 
 /// An enforced namespace with the workload `road` in place; the admin of the cluster, who holds the bypass verb.
@@ -68,7 +75,7 @@ async fn comes_back(admin: &Client, namespace: &str, name: &str, was: &NetworkPo
     })
     .await
     .unwrap();
-    let now = installation().await.metric(REPAIRS);
+    let now = self::repairs().await;
     assert!(now > repairs, "a repair is counted: {repairs} before, {now} after");
 }
 
@@ -81,7 +88,7 @@ async fn survives<F: Future<Output = ()>>(name: &'static str, harm: impl Fn(Clie
     let bystander = Record::start(network_policies(&admin, &other)).await;
     for target in [names::DENY_POLICY, ROAD] {
         let was = policy(&admin, name, target).await;
-        let repairs = installation().await.metric(REPAIRS);
+        let repairs = self::repairs().await;
         harm(admin.clone(), target).await;
         comes_back(&admin, name, target, &was, repairs).await;
     }
@@ -193,7 +200,7 @@ async fn a_foreign_deny_is_left_alone_and_nothing_is_sealed() {
         .unwrap();
     let record = Record::start(network_policies(&admin, "d-foreign")).await;
     namespace(&admin, "d-foreign", "training", Some("enforce")).await;
-    let note = event(&admin, "Namespace", "d-foreign", "ForeignObject").await;
+    let note = operator::event(&admin, "d-foreign", "ForeignObject").await;
     assert!(
         note.contains("NET-09/foreign-object") && note.contains("not sealed"),
         "{note}"
@@ -327,7 +334,7 @@ async fn a_pruned_repository_withdraws_three_flows_a_minute() {
         if gone() > 3 { Ok(()) } else { Err(gone()) }
     });
     assert!(fourth.await.is_err(), "more than three went in the first minute");
-    assert!((installation.metric("cloison_withdrawals_waiting") - 7.0).abs() < 0.1);
+    assert!((operator::metric(&installation.controller, "cloison_withdrawals_waiting", &[]) - 7.0).abs() < 0.1);
     let left = network_policies(&admin, "d-pruned")
         .list(&ListParams::default())
         .await

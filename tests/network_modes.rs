@@ -9,7 +9,6 @@
 
 #[path = "common/network.rs"]
 mod network;
-#[allow(dead_code, reason = "other test files use the rest")]
 #[path = "common/operator.rs"]
 mod operator;
 
@@ -19,7 +18,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
-use network::{Change, Installation, Record, assert_deny_before_allow, event, has_rules, label, pod, policy_names};
+use network::{Change, Installation, Record, assert_deny_before_allow, has_rules, label, pod, policy_names};
 use operator::{PATIENCE, apply, condition, namespace, network_policies, policy, sealed, workload};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -98,13 +97,13 @@ async fn audit_and_warn_write_nothing_and_say_what_enforce_would_do() {
         let (reason, message) = condition(&admin, name, "road", "PoliciesIsolate", "False").await;
         assert_eq!(reason, "AuditMode");
         assert!(
-            message.contains(&format!("in mode {mode}")) && message.contains("Isolated"),
+            message.to_lowercase().contains(&format!("in mode {mode}")) && message.contains("Isolated"),
             "{message}"
         );
         condition(&admin, name, "road", "Ready", "True").await;
         condition(&admin, name, "road", "AdmissionEnforced", "False").await;
         eventually(PATIENCE, "both unknown workloads are named", || async {
-            let note = event(&admin, "Namespace", name, "UnknownWorkload").await;
+            let note = operator::event(&admin, name, "UnknownWorkload").await;
             let both = note.contains("2 running pods") && note.contains("default, ghost");
             if both { Ok(()) } else { Err(note) }
         })
@@ -168,7 +167,7 @@ async fn enforce_denies_then_seals_and_audit_leaves_what_is_there() {
         .unwrap();
     condition(&admin, "m-steps", "later", "PoliciesIsolate", "False").await;
     pod(&admin, "m-steps", "later", json!({names::WORKLOAD_LABEL: "unheard-of"})).await;
-    event(&admin, "Namespace", "m-steps", "UnknownWorkload").await;
+    operator::event(&admin, "m-steps", "UnknownWorkload").await;
     policy_names(&admin, "m-steps", &[names::DENY_POLICY]).await;
     label(&admin, "m-steps", json!({names::MODE_LABEL: "enforce"})).await;
     policy_names(&admin, "m-steps", &[names::DENY_POLICY, "cloison-wl-later", ROAD]).await;
@@ -177,7 +176,7 @@ async fn enforce_denies_then_seals_and_audit_leaves_what_is_there() {
 #[tokio::test]
 async fn a_stage_that_nobody_knows_changes_nothing_and_is_said() {
     let admin = admin().await;
-    let note = event(&admin, "Namespace", "m-typo", "UnknownStage").await;
+    let note = operator::event(&admin, "m-typo", "UnknownStage").await;
     assert!(
         note.contains("\"trainning\"") && note.contains("NET-02/stage-label"),
         "{note}"
@@ -239,7 +238,7 @@ async fn leaving_a_stage_takes_the_deny_first() {
     let namespaces = Record::start(Api::<Namespace>::all(admin.clone())).await;
     label(&admin, "m-leaves", json!({names::STAGE_LABEL: null})).await;
     assert_left(&admin, "m-leaves", policies, namespaces).await;
-    event(&admin, "Namespace", "m-leaves", "Left").await;
+    operator::event(&admin, "m-leaves", "Left").await;
 }
 
 #[tokio::test]
@@ -249,7 +248,7 @@ async fn a_shared_namespace_leaves_too() {
     policy_names(&admin, "m-tools", &[names::DENY_POLICY]).await;
     label(&admin, "m-tools", json!({names::STAGE_LABEL: null})).await;
     policy_names(&admin, "m-tools", &[]).await;
-    event(&admin, "Namespace", "m-tools", "Left").await;
+    operator::event(&admin, "m-tools", "Left").await;
 }
 
 #[tokio::test]

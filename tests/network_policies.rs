@@ -9,7 +9,6 @@
 
 #[path = "common/network.rs"]
 mod network;
-#[allow(dead_code, reason = "other test files use the rest")]
 #[path = "common/operator.rs"]
 mod operator;
 

@@ -9,8 +9,9 @@ use kube::{Api, Client, Config};
 
 /// No request, a watch apart, may take longer: a hanging API server must not look like a quiet one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The Lease is renewed a third of its life before it ends; an attempt must fail well before that.
-const LEASE_TIMEOUT: Duration = Duration::from_secs(4);
+/// The Lease is renewed a third of its life before it ends; an attempt must fail well before that. No whole number of
+/// seconds: the timeout also closes an idle connection, and a renewal at that very moment would fail and cost the lease.
+const LEASE_TIMEOUT: Duration = Duration::from_millis(3_500);
 
 /// Why no connection could be made.
 #[derive(Debug, thiserror::Error)]

@@ -23,6 +23,8 @@ use crate::network::world::{WorkloadKey, World};
 
 /// Looks again even when no event came: a safety net, not the way changes are noticed.
 const AGAIN: Duration = Duration::from_secs(600);
+/// Looks again after a write: longer than a write is awaited in the store.
+const SOON: Duration = Duration::from_secs(3);
 
 /// One pass. Deny before seal, seal before anything is allowed.
 pub async fn reconcile(namespace: Arc<Namespace>, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -45,7 +47,7 @@ pub async fn reconcile(namespace: Arc<Namespace>, ctx: Arc<Context>) -> Result<A
             report::say(&ctx, &namespace, EventType::Warning, "UnknownStage", message).await;
             Ok(Action::await_change())
         }
-        (None, None) if namespace.annotations().contains_key(names::SEALED_ANNOTATION) => leave(&ctx, &namespace).await,
+        (None, None) if holds_ours(&ctx, &namespace) => leave(&ctx, &namespace).await,
         (None, None) => Ok(Action::await_change()),
         (Some(stage), _) if facts.mode != Mode::Enforce => {
             if stage != NamespaceStage::Shared {
@@ -62,14 +64,8 @@ async fn enforce(ctx: &Context, namespace: &Namespace, world: &World, stage: Nam
     let observed = ctx.policies_in(scope.namespace());
     let deny = policies::deny(scope.namespace(), stage);
     let sealed_before = namespace.annotations().contains_key(names::SEALED_ANNOTATION);
-    let denied = place::policy(
-        ctx,
-        &scope,
-        &deny,
-        observed.get(names::DENY_POLICY).map(AsRef::as_ref),
-        sealed_before,
-    )
-    .await?;
+    let denied = place::policy(ctx, &scope, &deny, sealed_before).await?;
+    let mut written = denied == Placed::Now;
     if let Placed::Foreign(why) = denied {
         let message = format!(
             "NET-09/foreign-object NetworkPolicy {} is not ours ({why}); it was left alone and the namespace is not sealed. \
@@ -80,13 +76,16 @@ async fn enforce(ctx: &Context, namespace: &Namespace, world: &World, stage: Nam
         return Ok(Action::requeue(AGAIN));
     }
     for service in services(world, scope.namespace()) {
-        let present = observed.get(&service.name_any()).map(AsRef::as_ref);
-        if let Placed::Foreign(why) = place::policy(ctx, &scope, &service, present, sealed_before).await? {
-            let message = format!(
-                "NET-09/foreign-object NetworkPolicy {} is not ours ({why}); it was left alone",
-                service.name_any()
-            );
-            report::say(ctx, namespace, EventType::Warning, "ForeignObject", message).await;
+        match place::policy(ctx, &scope, &service, sealed_before).await? {
+            Placed::Already => {}
+            Placed::Now => written = true,
+            Placed::Foreign(why) => {
+                let message = format!(
+                    "NET-09/foreign-object NetworkPolicy {} is not ours ({why}); it was left alone",
+                    service.name_any()
+                );
+                report::say(ctx, namespace, EventType::Warning, "ForeignObject", message).await;
+            }
         }
     }
     withdraw_services(ctx, &scope, world, &observed).await?;
@@ -102,7 +101,8 @@ async fn enforce(ctx: &Context, namespace: &Namespace, world: &World, stage: Nam
     if stage != NamespaceStage::Shared {
         report::orphan_pods(ctx, namespace, world).await;
     }
-    Ok(Action::requeue(AGAIN))
+    // The watch sets this off again when it shows what was written; this is for the write that it never shows.
+    Ok(Action::requeue(if written { SOON } else { AGAIN }))
 }
 
 /// The workloads that exist here, and after a colon the control that keeps a gate closed. A name leaves the list only
@@ -186,6 +186,15 @@ async fn withdraw_services(
         }
     }
     Ok(())
+}
+
+/// Whether anything of ours is left in a namespace without a stage. A shared namespace never had a seal.
+fn holds_ours(ctx: &Context, namespace: &Namespace) -> bool {
+    namespace.annotations().contains_key(names::SEALED_ANNOTATION)
+        || ctx
+            .policies_in(&namespace.name_any())
+            .values()
+            .any(|policy| place::is_ours(policy))
 }
 
 /// The admin took the stage away: deny first, then the allows, then the annotations. The reverse order is an outage.

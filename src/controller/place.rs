@@ -6,6 +6,7 @@ use kube::ResourceExt;
 
 use super::context::Context;
 use super::error::Error;
+use super::triggers;
 use super::writer::Scope;
 use crate::api::names;
 use crate::cluster::telemetry::Kind;
@@ -24,13 +25,14 @@ pub enum Placed {
 }
 
 /// Puts one policy in place. `expected`: it was in place before, so that a repair is counted as one.
-pub async fn policy(
-    ctx: &Context,
-    scope: &Scope,
-    desired: &NetworkPolicy,
-    observed: Option<&NetworkPolicy>,
-    expected: bool,
-) -> Result<Placed, Error> {
+pub async fn policy(ctx: &Context, scope: &Scope, desired: &NetworkPolicy, expected: bool) -> Result<Placed, Error> {
+    // The store does not show our last write yet: whatever it shows is older, and writing again would say it twice.
+    let (namespace, name) = key_of(desired);
+    if ctx.triggers.in_flight(&(namespace.clone(), name.clone())) {
+        return Ok(Placed::Now);
+    }
+    let observed = ctx.policy_named(&namespace, &name);
+    let observed = observed.as_deref();
     // A difference is drift only if nothing changed on our side since the last pass.
     let meant_before = ctx.placed(desired);
     match drift::compare(desired, observed) {
@@ -49,17 +51,34 @@ pub async fn policy(
         Drift::Touched(fields) => {
             repaired(ctx, scope, desired, &fields.join(", "));
             if let Some(observed) = observed {
-                ctx.writer.strip_network_policy(scope, observed).await?;
+                let stripped = ctx.writer.strip_network_policy(scope, observed).await?;
+                wrote(ctx, &stripped);
             }
             return Ok(Placed::Now);
         }
     }
     let applied = ctx.writer.apply_network_policy(scope, desired).await?;
     // An apply owns the fields it names. Finalizers and owners that others added are taken off by name.
-    if matches!(drift::compare(desired, Some(&applied)), Drift::Touched(_)) {
-        ctx.writer.strip_network_policy(scope, &applied).await?;
-    }
+    let last = if matches!(drift::compare(desired, Some(&applied)), Drift::Touched(_)) {
+        ctx.writer.strip_network_policy(scope, &applied).await?
+    } else {
+        applied
+    };
+    wrote(ctx, &last);
     Ok(Placed::Now)
+}
+
+fn key_of(policy: &NetworkPolicy) -> (String, String) {
+    (policy.namespace().unwrap_or_default(), policy.name_any())
+}
+
+/// Remembers a write until the store shows it.
+fn wrote(ctx: &Context, written: &NetworkPolicy) {
+    let (namespace, name) = key_of(written);
+    let shown = ctx.policy_named(&namespace, &name);
+    if shown.is_none_or(|shown| triggers::revision(shown.as_ref()) < triggers::revision(written)) {
+        ctx.triggers.wrote((namespace, name), triggers::revision(written));
+    }
 }
 
 fn repaired(ctx: &Context, scope: &Scope, desired: &NetworkPolicy, what: &str) {

@@ -1,8 +1,9 @@
 //! Which change sets off which reconcile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -14,6 +15,9 @@ use super::caches::Seen;
 use crate::api::stage::NamespaceStage;
 use crate::api::{AiSecurityPolicy, AiWorkload, names};
 
+/// Longest that a write is awaited in the store.
+const IN_FLIGHT: Duration = Duration::from_secs(2);
+
 /// Where triggers go.
 #[derive(Clone)]
 pub struct Triggers {
@@ -24,6 +28,8 @@ pub struct Triggers {
     touched: Arc<Mutex<BTreeSet<String>>>,
     /// The namespaces of the policy's services and sources.
     catalogue: Arc<Mutex<BTreeSet<String>>>,
+    /// Writes of NetworkPolicies that the store does not show yet: by namespace and name, the revision and the moment.
+    writes: Arc<Mutex<HashMap<(String, String), (u64, Instant)>>>,
     /// Wakes the cluster loop.
     pub cluster: Arc<Notify>,
     /// Wakes the analysis.
@@ -64,6 +70,7 @@ impl Triggers {
             world: Arc::new(AtomicU64::new(1)),
             touched: Arc::default(),
             catalogue: Arc::default(),
+            writes: Arc::default(),
             cluster: Arc::default(),
             analysis: Arc::default(),
             encryption: Arc::default(),
@@ -84,6 +91,19 @@ impl Triggers {
     /// The namespaces whose policies changed since the last call. The analysis alone takes them.
     pub fn take_touched(&self) -> BTreeSet<String> {
         std::mem::take(&mut *lock(&self.touched))
+    }
+
+    /// A NetworkPolicy was written.
+    pub fn wrote(&self, policy: (String, String), revision: u64) {
+        lock(&self.writes).insert(policy, (revision, Instant::now()));
+    }
+
+    /// Whether a write of a NetworkPolicy is not in the store yet. After a while it is taken to be: what was deleted
+    /// before the write was noted is shown by no later change.
+    pub fn in_flight(&self, policy: &(String, String)) -> bool {
+        lock(&self.writes)
+            .get(policy)
+            .is_some_and(|(_, at)| at.elapsed() < IN_FLIGHT)
     }
 
     /// Sets off a workload.
@@ -219,6 +239,7 @@ impl Triggers {
         let policy = seen.object();
         let Some(namespace) = policy.namespace() else { return };
         lock(&self.touched).insert(namespace.clone());
+        self.shown(seen);
         self.analysis.notify_one();
         let name = policy.name_any();
         if let Some(workload) = name.strip_prefix(names::WORKLOAD_POLICY_PREFIX) {
@@ -229,6 +250,17 @@ impl Triggers {
             self.workloads_in(index, &namespace);
         } else if name.starts_with(names::SERVICE_POLICY_PREFIX) {
             self.namespace(&namespace);
+        }
+    }
+
+    /// Forgets a write that the store shows now, or that it never will.
+    fn shown(&self, seen: &Seen<'_, NetworkPolicy>) {
+        let policy = seen.object();
+        let key = (policy.namespace().unwrap_or_default(), policy.name_any());
+        let mut writes = lock(&self.writes);
+        let older = |(written, _): &(u64, Instant)| revision(policy) < *written;
+        if matches!(seen, Seen::Gone(_)) || !writes.get(&key).is_some_and(older) {
+            writes.remove(&key);
         }
     }
 
@@ -254,8 +286,14 @@ impl Triggers {
     }
 }
 
-fn lock(set: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
-    set.lock().unwrap_or_else(PoisonError::into_inner)
+/// The revision of an object; zero where it has none.
+pub fn revision(object: &impl ResourceExt) -> u64 {
+    let version = object.resource_version().unwrap_or_default();
+    version.parse().unwrap_or_default()
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The workloads that a workload names.

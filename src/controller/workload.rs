@@ -111,9 +111,8 @@ async fn place(ctx: &Context, seen: &Seen, refusals: &[Finding]) -> Result<Place
             seen.key.namespace
         )));
     }
-    let observed = ctx.policy_named(&seen.key.namespace, &desired.name_any());
     let opened = is_open(ctx, seen);
-    match place::policy(ctx, &seen.scope, &desired, observed.as_deref(), opened).await? {
+    match place::policy(ctx, &seen.scope, &desired, opened).await? {
         Placed::Foreign(why) => Ok(Placement::Failed(
             "ForeignObject",
             format!(

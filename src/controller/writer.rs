@@ -15,6 +15,7 @@ use serde_json::json;
 use super::error::Error;
 use crate::api::names;
 use crate::cluster::telemetry::{KindResult, Metrics};
+use crate::network::drift;
 
 /// The namespace a reconcile may write into: that of the object it reconciles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +57,10 @@ impl Writer {
         self.apply(&api, "NetworkPolicy", policy).await
     }
 
-    /// Removes finalizers and owners that others added to a NetworkPolicy of ours; fails when it changed since `seen`.
+    /// Takes off a NetworkPolicy of ours what others added to it ([`drift::strip`]); fails when it changed since `seen`.
     pub async fn strip_network_policy(&self, scope: &Scope, seen: &NetworkPolicy) -> Result<NetworkPolicy, Error> {
         let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), scope.namespace());
-        let patch = json!({ "metadata": {
-            "resourceVersion": seen.resource_version(), "finalizers": null, "ownerReferences": null,
-        }});
+        let patch = drift::strip(seen);
         let what = format!("strip NetworkPolicy {}/{}", scope.namespace(), seen.name_any());
         let result = api
             .patch(&seen.name_any(), &PatchParams::default(), &Patch::Merge(&patch))

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
+use serde_json::{Value, json};
+
 use crate::api::names;
 
 /// How a stored object compares with the wanted one.
@@ -65,6 +67,25 @@ pub fn compare(desired: &NetworkPolicy, observed: Option<&NetworkPolicy>) -> Dri
             Drift::Differs(repairable)
         }
     }
+}
+
+/// The merge patch that takes off what [`Drift::Touched`] names, and fails when the policy changed since. A dataplane
+/// keeps its finalizer; on a policy that is going it goes too, so that the policy can come back.
+pub fn strip(observed: &NetworkPolicy) -> Value {
+    let metadata = &observed.metadata;
+    let going = metadata.deletion_timestamp.is_some();
+    let stays = |finalizer: &&String| !going && DATAPLANE_FINALIZERS.contains(&finalizer.as_str());
+    let finalizers: Vec<&String> = metadata.finalizers.iter().flatten().filter(stays).collect();
+    let annotations: serde_json::Map<String, Value> = MEANINGFUL_ANNOTATIONS
+        .iter()
+        .map(|key| ((*key).to_owned(), Value::Null))
+        .collect();
+    json!({ "metadata": {
+        "resourceVersion": metadata.resource_version,
+        "finalizers": finalizers,
+        "ownerReferences": null,
+        "annotations": annotations,
+    }})
 }
 
 /// Whether two policies have the same rules, whatever the API server dropped or filled in.

@@ -3,8 +3,6 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use cloison::api::names;
@@ -13,7 +11,6 @@ use cloison::api::{AiSecurityPolicy, AiWorkload};
 use cloison_testbed::{ControlPlane, Program, eventually};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -29,10 +26,12 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Installs and starts the operator, and makes `policy` the organisation's.
+    /// Installs the operator, makes `policy` the organisation's and starts the controller.
     pub async fn start(plane: ControlPlane, policy: Value) -> Self {
-        let controller = operator::start(&plane).await;
+        operator::install(&plane, &[]);
+        let controller = operator::controller(&plane, "controller").await;
         let installation = Self { plane, controller };
+        installation.controller.start().unwrap();
         installation.set_policy(policy).await;
         installation
     }
@@ -62,35 +61,6 @@ impl Installation {
         })
         .await
         .unwrap();
-    }
-
-    /// The sum of the controller's counters whose line starts so.
-    pub fn metric(&self, start: &str) -> f64 {
-        let text = self.metrics();
-        let lines = text.lines().filter(|line| line.starts_with(start));
-        lines
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
-    }
-
-    /// The page `/metrics` of the controller, whose address is in its log.
-    pub fn metrics(&self) -> String {
-        let log = self.controller.output();
-        let line = log.lines().rfind(|line| line.contains("health server listens"));
-        let at = line
-            .and_then(|line| line.find("127.0.0.1:").map(|at| &line[at..]))
-            .unwrap();
-        let address: String = at
-            .chars()
-            .take_while(|c| c.is_ascii_digit() || ".:".contains(*c))
-            .collect();
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nhost: controller\r\nconnection: close\r\n\r\n")
-            .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
     }
 }
 
@@ -241,28 +211,6 @@ pub async fn flow(client: &Client, namespace: &str, name: &str, flow: &str, stat
             Some(found) if found.state == state => Ok(found.message.clone()),
             _ => Err(format!("{flows:?}")),
         }
-    })
-    .await
-    .unwrap()
-}
-
-/// Waits for an event about an object, and returns its note.
-pub async fn event(client: &Client, kind: &str, name: &str, reason: &str) -> String {
-    let api: Api<Event> = Api::all(client.clone());
-    eventually(PATIENCE, &format!("event {reason} about {kind} {name}"), || async {
-        let events = api
-            .list(&ListParams::default())
-            .await
-            .map_err(|error| error.to_string())?;
-        let about = |event: &&Event| {
-            let regarding = event.regarding.clone().unwrap_or_default();
-            regarding.kind.as_deref() == Some(kind) && regarding.name.as_deref() == Some(name)
-        };
-        let mut notes = events.iter().filter(about);
-        let found = notes.find(|event| event.reason.as_deref() == Some(reason));
-        found
-            .map(|event| event.note.clone().unwrap_or_default())
-            .ok_or_else(|| "no such event".to_owned())
     })
     .await
     .unwrap()

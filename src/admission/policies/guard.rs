@@ -133,7 +133,8 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A NetworkPolicy that our own account writes and that is not one of ours, by name and by label.
+/// A NetworkPolicy that our own account writes and that is not one of ours: by name, and by our label or a field that we
+/// own. Without the latter nobody could put back a label that was stripped (`network::drift` knows ours the same way).
 fn foreign_policy() -> String {
     let label = |root: &str| {
         format!(
@@ -144,8 +145,10 @@ fn foreign_policy() -> String {
     };
     format!(
         "variables.policy && !(variables.subject.metadata.name.startsWith('{NAME_PREFIX}') && (variables.deletes || \
-         {}) && (request.operation == 'CREATE' || {}))",
+         {}) && (request.operation == 'CREATE' || {} || \
+         dyn(oldObject).metadata.?managedFields.orValue([]).exists(f, f.?manager.orValue('') == '{}')))",
         label("object"),
-        label("oldObject")
+        label("oldObject"),
+        names::FIELD_MANAGER
     )
 }

@@ -1,0 +1,230 @@
+//! Rule 2: a plan is total and deterministic. Whatever order the inputs come in (stores are hash maps, people's lists are
+//! sets), the output is byte-equal and sorted by kind, namespace and name.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloison::admission::{Operator, generate};
+use cloison::api::names;
+use cloison::api::policy::AiSecurityPolicySpec;
+use cloison::api::stage::{Mode, NamespaceStage, Stage};
+use cloison::network::flows;
+use cloison::network::policies;
+use cloison::network::world::{ClusterNetwork, DnsAt, DnsPeer, Namespace, Workload, WorkloadKey, World};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const MODES: [&str; 3] = ["Audit", "Warn", "Enforce"];
+const RUNTIMES: [&str; 4] = ["Generic", "VLLM", "Ray", "Notebook"];
+
+/// A namespace drawn by chance: its stage (4 is none) and its workloads, each with a runtime and the flows of both sides.
+#[derive(Clone, Debug)]
+struct Drawn {
+    stage: usize,
+    workloads: Vec<(usize, Vec<(usize, usize)>, Vec<(usize, usize)>)>,
+}
+
+fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
+    let flows = || vec((0..12_usize, 0..4_usize), 0..5);
+    let workload = (0..RUNTIMES.len(), flows(), flows());
+    let namespace = (0..5_usize, vec(workload, 0..4)).prop_map(|(stage, workloads)| Drawn { stage, workloads });
+    vec(namespace, 1..6)
+}
+
+/// Some order, another for each number; zero leaves the list as it is.
+fn shuffled<T>(mut list: Vec<T>, mut order: u64) -> Vec<T> {
+    if order == 0 {
+        return list;
+    }
+    for last in (1..list.len()).rev() {
+        order = order
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        list.swap(last, usize::try_from(order >> 33).unwrap() % (last + 1));
+    }
+    list
+}
+
+fn ports(choice: usize, order: u64) -> Value {
+    let all = [vec![], vec![8000], vec![8000, 443, 8001], vec![6379, 8000]];
+    json!(
+        shuffled(all[choice].clone(), order)
+            .into_iter()
+            .map(|port| json!({"port": port}))
+            .collect::<Vec<_>>()
+    )
+}
+
+/// One flow of a workload; `side` is `service` or `source`.
+fn flow(side: &str, (target, choice): (usize, usize), order: u64) -> Value {
+    let mut flow = match target {
+        0..6 => json!({"workload": {"name": format!("w{}", target % 3), "namespace": format!("ns{}", target / 2)}}),
+        6..9 => return json!({ side: format!("s{}", target - 6) }),
+        9 => json!({"cidr": "192.0.2.0/24"}),
+        10 => json!({"cidr": "0.0.0.0/0"}),
+        _ => json!({"cidr": "198.51.100.0/25"}),
+    };
+    if choice > 0 {
+        flow["ports"] = ports(choice, order);
+    }
+    flow
+}
+
+fn policy(order: u64) -> AiSecurityPolicySpec {
+    let end = |n: usize| match n {
+        0 => json!({"namespace": "ns0", "podLabels": {"app": "x", "tier": "y"}}),
+        1 => json!({"namespace": "ns3"}),
+        _ => json!({"cidrs": shuffled(vec!["203.0.113.0/24", "10.0.0.0/7"], order)}),
+    };
+    let port = || ports(2, order);
+    let services = (0..3)
+        .map(|n| json!({"name": format!("s{n}"), "to": end(n), "ports": port()}))
+        .collect();
+    let source = |n: usize| json!({"name": format!("s{n}"), "kind": "Gateway", "from": end(n), "automatic": n == 1});
+    let network = json!({
+        "services": shuffled::<Value>(services, order),
+        "sources": shuffled((0..3).map(source).collect::<Vec<_>>(), order),
+    });
+    serde_json::from_value(json!({ "network": network })).unwrap()
+}
+
+fn world(drawn: &[Drawn], order: u64) -> World {
+    let mut world = World {
+        policy: Arc::new(policy(order)),
+        ..World::default()
+    };
+    for (n, drawn) in shuffled(drawn.iter().enumerate().collect(), order) {
+        let name = format!("ns{n}");
+        let stage = NamespaceStage::ALL.get(drawn.stage).copied();
+        let namespace = Namespace {
+            name: name.clone(),
+            uid: format!("uid-{n}"),
+            labels: BTreeMap::from([(names::NAMESPACE_NAME_LABEL.to_owned(), name.clone())]),
+            stage,
+            mode: Mode::Enforce,
+            terminating: false,
+        };
+        world.namespaces.insert(name.clone(), namespace);
+        for (w, (runtime, to, from)) in shuffled(drawn.workloads.iter().enumerate().collect(), order) {
+            let flows = |side: &str, list: &[(usize, usize)]| {
+                let flows: Vec<Value> = list.iter().map(|one| flow(side, *one, order)).collect();
+                shuffled(flows, order)
+            };
+            let network = json!({"connectTo": flows("service", to), "acceptFrom": flows("source", from)});
+            let key = WorkloadKey::new(&name, format!("w{w}"));
+            let workload = Workload {
+                key: key.clone(),
+                stage: stage
+                    .and_then(NamespaceStage::workload_stage)
+                    .unwrap_or(Stage::Training),
+                runtime: serde_json::from_value(json!(RUNTIMES[*runtime])).unwrap(),
+                network: Some(serde_json::from_value(network).unwrap()),
+                terminating: false,
+            };
+            world.workloads.insert(key, workload);
+        }
+    }
+    let dns = |address: &str| DnsPeer {
+        at: DnsAt::Addresses(shuffled(
+            vec![
+                format!("{address}/32").parse().unwrap(),
+                "10.96.0.10/32".parse().unwrap(),
+            ],
+            order,
+        )),
+        ports: [53].into(),
+    };
+    world.cluster = ClusterNetwork {
+        dns: shuffled(vec![dns("10.96.0.11"), dns("169.254.20.10")], order),
+        api_servers: shuffled(
+            vec![
+                ("10.96.0.1/32".parse().unwrap(), 443),
+                ("192.168.7.2/32".parse().unwrap(), 6443),
+            ],
+            order,
+        ),
+        ranges: Some(shuffled(
+            vec!["10.244.0.0/16".parse().unwrap(), "10.96.0.0/12".parse().unwrap()],
+            order,
+        )),
+    };
+    world
+}
+
+fn yaml(policies: &[NetworkPolicy]) -> String {
+    policies
+        .iter()
+        .map(|policy| serde_saphyr::to_string(policy).unwrap())
+        .collect::<Vec<_>>()
+        .join("---\n")
+}
+
+fn place(policy: &NetworkPolicy) -> (String, String) {
+    let metadata = policy.metadata.clone();
+    (metadata.namespace.unwrap(), metadata.name.unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    #[test]
+    fn network_policies_are_the_same_bytes(drawn in drawn(), order in 1..u64::MAX) {
+        let (one, other) = (world(&drawn, 0), world(&drawn, order));
+        let all = policies::all(&one);
+        prop_assert_eq!(yaml(&all), yaml(&policies::all(&other)));
+        let places: Vec<_> = all.iter().map(place).collect();
+        prop_assert!(places.is_sorted_by(|a, b| a < b), "sorted by namespace and name, each once: {:?}", places);
+        // One by one or all at once: the same. The controller writes the first, the analysis reads the second.
+        let by_namespace = one.namespaces.keys().flat_map(|name| policies::namespace(&one, name)).collect::<Vec<_>>();
+        prop_assert_eq!(&by_namespace, &all);
+        for (key, workload) in &one.workloads {
+            let found = policies::workload(&one, key);
+            let name = policies::workload_policy_name(&key.name);
+            let wanted = all.iter().find(|policy| place(policy) == (key.namespace.clone(), name.clone()));
+            prop_assert_eq!(found.as_ref(), wanted);
+            let told = flows::resolve(&other, &other.workloads[key]);
+            prop_assert_eq!(flows::resolve(&one, workload).statuses, told.statuses);
+        }
+    }
+
+    #[test]
+    fn admission_policies_are_the_same_bytes(order in 1..u64::MAX, mode in 0..3_usize) {
+        let spec = |order: u64| -> AiSecurityPolicySpec {
+            serde_json::from_value(json!({
+                "mode": MODES[mode],
+                "controls": shuffled(vec![
+                    json!({"id": "WKL-01", "mode": "On"}),
+                    json!({"id": "WKL-03", "mode": "Audit", "reason": "later", "perStage": {"training": "Off"}}),
+                    json!({"id": "WKL-05", "mode": "On"}),
+                ], order),
+                "pods": {
+                    "images": shuffled(vec![
+                        json!({"prefix": "registry.example.com", "stages": shuffled(vec!["Training", "Inference"], order)}),
+                        json!({"prefix": "registry.example.com/base", "digest": "Required"}),
+                        json!({"prefix": "mirror.example.com"}),
+                    ], order),
+                    "addCapabilities": shuffled(vec![json!({"capability": "IPC_LOCK"}), json!({"capability": "SYS_NICE"})], order),
+                    "inlineCSIDrivers": shuffled(vec!["a.csi.example.com", "b.csi.example.com"], order),
+                },
+                "network": {"dataplaneControllers": shuffled(vec!["eks:network-policy-controller", "system:other"], order)},
+            })).unwrap()
+        };
+        let operator = Operator::in_namespace(names::DEFAULT_NAMESPACE);
+        let set = |order| generate(&spec(order), &operator, Timestamp::UNIX_EPOCH);
+        let (one, again, other) = (set(0), set(0), set(order));
+        prop_assert_eq!(serde_saphyr::to_string(&one).unwrap(), serde_saphyr::to_string(&again).unwrap());
+        prop_assert_eq!(&one.hash, &other.hash, "lists of people are sets");
+        prop_assert_eq!(serde_saphyr::to_string(&one).unwrap(), serde_saphyr::to_string(&other).unwrap());
+        prop_assert!(one.policies.is_sorted_by_key(|policy| policy.metadata.name.clone()));
+        prop_assert!(one.bindings.is_sorted_by_key(|binding| binding.metadata.name.clone()));
+    }
+}
