@@ -30,7 +30,7 @@ const RUNTIMES: [&str; 4] = ["Generic", "VLLM", "Ray", "Notebook"];
 #[derive(Clone, Debug)]
 struct Drawn {
     stage: usize,
-    workloads: Vec<(usize, Vec<(usize, usize)>, Vec<(usize, usize)>)>,
+    workloads: Vec<(usize, Pairs, Pairs)>,
 }
 
 fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
