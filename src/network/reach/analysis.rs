@@ -228,16 +228,18 @@ impl<'p> Map<'p> {
             if self.permits.cover(near, half, None) {
                 continue;
             }
-            let (id, what) = match rule.direction {
-                Direction::Egress => (rules::UNDECLARED_EGRESS, "egress to"),
-                Direction::Ingress => (rules::UNDECLARED_INGRESS, "ingress from"),
+            let what = match rule.direction {
+                Direction::Egress => "egress to",
+                Direction::Ingress => "ingress from",
             };
             let message = format!(
                 "opens {what} addresses outside the cluster that nothing declares, on {}",
                 rule.ports
             );
             let subject = Subject::namespaced("NetworkPolicy", policy.namespace, policy.name);
-            findings.push(Finding::new(id, subject, message).at(Location::field(format!("spec.{}", rule.field()))));
+            findings.push(
+                Finding::new(rules::WIDENING, subject, message).at(Location::field(format!("spec.{}", rule.field()))),
+            );
         }
         findings.sort();
         findings

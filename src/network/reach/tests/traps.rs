@@ -368,7 +368,7 @@ fn an_ip_block_is_outside_or_nobody_knows() {
         .iter()
         .map(|finding| finding.rule.to_string())
         .collect();
-    assert_eq!(findings, ["NET-04/undeclared-egress"]);
+    assert_eq!(findings, ["NET-09/widening"]);
     insta::assert_snapshot!(training(&to("{cidr: 10.244.0.0/16}")), @"CniDependent: whether a pod in vision-train can reach a pod in kube-system depends on vision-train/other egress[0].to[0]: its ipBlock meets the cluster's ranges, and CNIs disagree whether that matches pods");
     assert!(training(&to("{cidr: 0.0.0.0/0}")).starts_with("CniDependent"));
     let excepted = to("{cidr: 0.0.0.0/0, except: [10.244.0.0/16, 10.96.0.0/12, 192.168.7.0/24]}");
