@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    fn lease(spec: serde_json::Value) -> Lease {
+    fn lease(spec: &serde_json::Value) -> Lease {
         serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": spec})).unwrap()
     }
 
@@ -93,13 +93,13 @@ mod tests {
     fn a_lease_is_stale_when_its_time_has_passed_or_nobody_holds_it() {
         let now: Timestamp = "2026-11-22T12:00:30Z".parse().unwrap();
         let spec = |holder: &str, renewed: &str| {
-            lease(json!({"holderIdentity": holder, "leaseDurationSeconds": 30, "renewTime": renewed}))
+            lease(&json!({"holderIdentity": holder, "leaseDurationSeconds": 30, "renewTime": renewed}))
         };
         let of = |lease: Lease| judge(&lease, now).stale;
         assert_eq!(of(spec("a", "2026-11-22T12:00:00.000000Z")), Some(false));
         assert_eq!(of(spec("a", "2026-11-22T11:59:59.000000Z")), Some(true));
         assert_eq!(of(spec("", "2026-11-22T12:00:29.000000Z")), Some(true));
-        assert_eq!(of(lease(json!({"holderIdentity": "a"}))), Some(true));
+        assert_eq!(of(lease(&json!({"holderIdentity": "a"}))), Some(true));
         assert_eq!(
             judge(&spec("a", "2026-11-22T09:00:00.000000Z"), now).message,
             "STALE: the controller last renewed its lease 3 h ago; every condition below is as old"

@@ -25,7 +25,7 @@ use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::{AiSecurityPolicy, AiWorkload, names};
 use crate::cli::{CliError, FINDINGS, absent, forbidden, out};
 use crate::controller::{facts, facts_of, workload_facts};
-use crate::network::world::World;
+use crate::network::world::{ClusterNetwork, World};
 
 /// Namespaces looked at at once.
 const AT_ONCE: usize = 4;
@@ -132,7 +132,7 @@ impl Seen {
                 .map(|w| (w.key.clone(), w))
                 .collect(),
             policy: Arc::new(policy),
-            cluster: facts::gather(client, &slices).await,
+            cluster: addresses(client, &slices, notes).await?,
         };
         if !all_known {
             notes
@@ -157,6 +157,24 @@ impl Seen {
             world,
             chosen,
         })
+    }
+}
+
+/// The cluster's own addresses, by the controller's reading; a tenant may not read them all.
+async fn addresses(
+    client: &Client,
+    slices: &[Arc<EndpointSlice>],
+    notes: &mut Vec<String>,
+) -> Result<ClusterNetwork, CliError> {
+    match facts::gather(client, slices).await {
+        Ok(found) => Ok(found),
+        Err(error) if forbidden(&error) => {
+            notes.push(
+                "you may not read the cluster's own addresses: DNS and the API servers count as closed".to_owned(),
+            );
+            Ok(ClusterNetwork::default())
+        }
+        Err(error) => Err(CliError::api("read the cluster's own addresses")(error)),
     }
 }
 

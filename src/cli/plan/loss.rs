@@ -245,7 +245,7 @@ mod tests {
     use crate::api::stage::{NamespaceStage, Stage};
     use crate::network::world::{Namespace, Workload, WorkloadKey};
 
-    fn world(connect_to: serde_json::Value) -> World {
+    fn world(connect_to: &serde_json::Value) -> World {
         let policy = json!({"network": {
             "apiServer": {"cidrs": ["10.96.0.1/32"]},
             "dns": {"servers": [{"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}}]},
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_is_declared_is_not_lost_and_dns_never_is() {
-        let nothing = of(&world(json!([])), "train", &services());
+        let nothing = of(&world(&json!([])), "train", &services());
         assert_eq!(
             nothing.names(),
             [
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(entries(&nothing), BTreeSet::from(["kubernetes-api", "store"]));
         let declared = of(
             &world(
-                json!([{"service": "store"}, {"service": "kubernetes-api"}, {"cidr": "192.0.2.0/24", "ports": [{"port": 443}]}]),
+                &json!([{"service": "store"}, {"service": "kubernetes-api"}, {"cidr": "192.0.2.0/24", "ports": [{"port": 443}]}]),
             ),
             "train",
             &services(),
