@@ -120,12 +120,6 @@ impl Seen {
             .into_iter()
             .map(Arc::new)
             .collect();
-        let cluster = facts::gather(client, &slices).await.unwrap_or_else(|error| {
-            notes.push(format!(
-                "the cluster's own addresses are not readable ({error}): flows to DNS and the API server are not shown"
-            ));
-            ClusterNetwork::default()
-        });
         let mut world = World {
             namespaces: namespaces
                 .iter()
@@ -138,7 +132,7 @@ impl Seen {
                 .map(|w| (w.key.clone(), w))
                 .collect(),
             policy: Arc::new(policy),
-            cluster,
+            cluster: addresses(client, &slices, notes).await?,
         };
         if !all_known {
             notes
@@ -163,6 +157,24 @@ impl Seen {
             world,
             chosen,
         })
+    }
+}
+
+/// The cluster's own addresses, by the controller's reading; a tenant may not read them all.
+async fn addresses(
+    client: &Client,
+    slices: &[Arc<EndpointSlice>],
+    notes: &mut Vec<String>,
+) -> Result<ClusterNetwork, CliError> {
+    match facts::gather(client, slices).await {
+        Ok(found) => Ok(found),
+        Err(error) if forbidden(&error) => {
+            notes.push(
+                "you may not read the cluster's own addresses: DNS and the API servers count as closed".to_owned(),
+            );
+            Ok(ClusterNetwork::default())
+        }
+        Err(error) => Err(CliError::api("read the cluster's own addresses")(error)),
     }
 }
 
