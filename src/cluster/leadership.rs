@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use kube_lease_manager::{LeaseManagerBuilder, LeaseManagerError};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::api::names;
@@ -63,13 +67,14 @@ async fn campaign(
             .with_identity(&settings.identity)
             .with_field_manager(format!("{}-{}", names::CONTROLLER_LEASE, settings.identity))
             .with_duration(seconds)
-            .with_grace((seconds / 3).max(1))
+            .with_grace((seconds / 2).max(1))
             .build();
         let manager = tokio::select! {
             _ = stop.changed() => return,
             built = built => match built {
                 Ok(manager) => manager,
                 Err(error) => {
+                    holds.send_replace(false);
                     pause(&error).await;
                     continue;
                 }
@@ -92,16 +97,40 @@ async fn campaign(
                     }
                     Err(error) => {
                         // The manager retries in silence and would go on believing that it leads after the lease ended.
-                        // A failed renewal comes a third of the lease before its end: stopping here is in time. A new
-                        // manager learns from the API server whether the lease is still ours.
-                        holds.send_replace(false);
-                        pause(&error).await;
+                        // A failed renewal comes half a lease before its end, and one request takes at most a quarter of
+                        // it: there is time for one more try, because a connection that the API server had closed is no
+                        // lost lease, and for stopping. A new manager learns whether the lease is still ours.
+                        let renewal = tokio::time::timeout(settings.duration / 4, renewed(&client, &settings));
+                        if !*holds.borrow() || !renewal.await.unwrap_or_default() {
+                            holds.send_replace(false);
+                            pause(&error).await;
+                        }
                         break;
                     }
                 },
             }
         }
     }
+}
+
+/// Renews the lease if it is still ours.
+async fn renewed(client: &Client, settings: &LeaseSettings) -> bool {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &settings.namespace);
+    let Ok(lease) = leases.get(names::CONTROLLER_LEASE).await else {
+        return false;
+    };
+    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+    // The version makes it fail if anybody wrote in between.
+    let renewal = json!({
+        "metadata": { "resourceVersion": lease.metadata.resource_version },
+        "spec": { "renewTime": MicroTime(Timestamp::now()) },
+    });
+    let params = PatchParams::default();
+    holder == Some(settings.identity.as_str())
+        && leases
+            .patch(names::CONTROLLER_LEASE, &params, &Patch::Merge(renewal))
+            .await
+            .is_ok()
 }
 
 /// Waits until nobody holds the lease. The manager looks again only when the lease it saw last would end: one that was

@@ -89,7 +89,7 @@ pub async fn run(
         let _ = health_stopped.await;
     }));
     let mut leadership = LeaseLeadership::start(
-        client::lease_client(&config)?,
+        client::lease_client(&config, settings.lease)?,
         LeaseSettings {
             namespace: settings.namespace.clone(),
             identity: settings.identity.clone(),
