@@ -161,7 +161,6 @@ pub async fn orphan_pods(ctx: &Context, namespace: &Namespace, world: &World) {
         .pods
         .state_filter(|pod| pod.metadata.namespace.as_deref() == Some(&here));
     let mut unknown: BTreeSet<String> = BTreeSet::new();
-    let mut count = 0_usize;
     for pod in pods {
         let name = pod
             .labels()
@@ -169,19 +168,19 @@ pub async fn orphan_pods(ctx: &Context, namespace: &Namespace, world: &World) {
             .map_or(names::DEFAULT_WORKLOAD, String::as_str);
         if !world.workloads.contains_key(&WorkloadKey::new(&here, name)) {
             unknown.insert(name.to_owned());
-            count += 1;
         }
     }
-    if count == 0 {
+    if unknown.is_empty() {
         ctx.said
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&format!("{here}/UnknownWorkload"));
         return;
     }
+    // Names, not numbers: a CronJob would make another event of each of its pods.
     let list = unknown.into_iter().take(10).collect::<Vec<_>>().join(", ");
     let message = format!(
-        "WKL-02/unknown {count} running pods belong to workloads that do not exist here: {list}; create the AiWorkload, or \
+        "WKL-02/unknown running pods belong to workloads that do not exist here: {list}; create the AiWorkload, or \
          label the pods' template with {}: NAME",
         names::WORKLOAD_LABEL
     );
