@@ -267,10 +267,11 @@ async fn world(admin: &Client) {
 }
 
 fn shown(requests: &[&Request]) -> String {
-    requests
+    let lines: Vec<String> = requests
         .iter()
-        .map(|r| format!("{} {} {}\n", r.verb, r.uri, r.body))
-        .collect()
+        .map(|r| format!("{} {} {}", r.verb, r.uri, r.body))
+        .collect();
+    lines.join("\n")
 }
 
 #[tokio::test]

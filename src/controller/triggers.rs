@@ -18,6 +18,9 @@ use crate::api::{AiSecurityPolicy, AiWorkload, names};
 /// Longest that a write is awaited in the store.
 const IN_FLIGHT: Duration = Duration::from_secs(2);
 
+/// Namespace and name of a NetworkPolicy.
+type PolicyName = (String, String);
+
 /// Where triggers go.
 #[derive(Clone)]
 pub struct Triggers {
@@ -29,7 +32,7 @@ pub struct Triggers {
     /// The namespaces of the policy's services and sources.
     catalogue: Arc<Mutex<BTreeSet<String>>>,
     /// Writes that the stores do not show yet: by namespace (none for a Namespace) and name, the revision and the moment.
-    writes: Arc<Mutex<HashMap<(String, String), (u64, Instant)>>>,
+    writes: Arc<Mutex<HashMap<PolicyName, (u64, Instant)>>>,
     /// Wakes the cluster loop.
     pub cluster: Arc<Notify>,
     /// Wakes the analysis.
@@ -268,8 +271,7 @@ impl Triggers {
 
     /// The policy, or the stop button, changed.
     pub fn on_policy(&self, index: &Index, seen: &Seen<'_, AiSecurityPolicy>) {
-        let same =
-            matches!(seen, Seen::Applied { old: Some(old), new } if old.metadata.generation == new.metadata.generation);
+        let same = matches!(seen, Seen::Applied { old: Some(old), new } if old.metadata.generation == new.metadata.generation && old.uid() == new.uid());
         if !same {
             let network = &seen.object().spec.network;
             let services = network
