@@ -8,7 +8,6 @@
 
 #[path = "common/admission.rs"]
 mod common;
-#[allow(dead_code, reason = "each test file uses a part of it")]
 #[path = "common/operator.rs"]
 mod operator;
 
