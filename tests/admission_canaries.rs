@@ -35,6 +35,13 @@ fn everything() -> Value {
     })
 }
 
+/// Every control of the pod and AiWorkload policies in one mode: what is left of a list of clauses may be nothing.
+fn all(mode: &str) -> Value {
+    let ids = ["NET-01", "NET-02", "WKL-01", "WKL-02", "SUP-01"];
+    let off = ids.map(|id| json!({"id": id, "mode": mode, "reason": "migration"}));
+    json!({"controls": off, "pods": {"images": [{"prefix": "registry.example.com"}]}, "restrictedUses": []})
+}
+
 #[tokio::test]
 async fn true_only_when_every_api_server_refuses_by_this_generation() {
     let cluster = Cluster::start(vec![minor(Minor::V1_36), minor(Minor::V1_33)], spec(json!({}))).await;
@@ -126,7 +133,7 @@ async fn false_while_one_api_server_evaluates_nothing() {
 async fn the_policies_type_check_on_both_versions() {
     for version in [Minor::V1_33, Minor::V1_36] {
         let cluster = Cluster::start(vec![minor(version)], spec(json!({}))).await;
-        for round in [json!({}), everything()] {
+        for round in [json!({}), everything(), all("Audit"), all("Off")] {
             cluster.replace_policy(spec(round)).await;
             let policies = objects(&cluster.admin(), ADMISSION, "ValidatingAdmissionPolicy", None);
             for policy in &cluster.set().policies {
