@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::runtime::events::{Event, EventType};
+use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 
@@ -125,9 +125,7 @@ async fn event(ctx: &Context, workload: &AiWorkload, condition: &Condition) {
         action: condition.type_.clone(),
         secondary: None,
     };
-    if let Err(error) = ctx.recorder.publish(&event, &workload.object_ref(&())).await {
-        tracing::debug!(%error, "event not recorded");
-    }
+    publish(ctx, &event, &workload.object_ref(&())).await;
 }
 
 /// Says something about a namespace, once until it changes.
@@ -148,7 +146,13 @@ pub async fn say(ctx: &Context, namespace: &Namespace, kind: EventType, reason: 
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = ctx.recorder.publish(&event, &namespace.object_ref(&())).await {
+    publish(ctx, &event, &namespace.object_ref(&())).await;
+}
+
+/// Each event is a new one: a recorder that remembers the last of its reason only counts it up, and the new note is lost.
+async fn publish(ctx: &Context, event: &Event, about: &ObjectReference) {
+    let recorder = Recorder::new(ctx.client.clone(), ctx.reporter.clone());
+    if let Err(error) = recorder.publish(event, about).await {
         tracing::debug!(%error, "event not recorded");
     }
 }
@@ -161,7 +165,6 @@ pub async fn orphan_pods(ctx: &Context, namespace: &Namespace, world: &World) {
         .pods
         .state_filter(|pod| pod.metadata.namespace.as_deref() == Some(&here));
     let mut unknown: BTreeSet<String> = BTreeSet::new();
-    let mut count = 0_usize;
     for pod in pods {
         let name = pod
             .labels()
@@ -169,19 +172,19 @@ pub async fn orphan_pods(ctx: &Context, namespace: &Namespace, world: &World) {
             .map_or(names::DEFAULT_WORKLOAD, String::as_str);
         if !world.workloads.contains_key(&WorkloadKey::new(&here, name)) {
             unknown.insert(name.to_owned());
-            count += 1;
         }
     }
-    if count == 0 {
+    if unknown.is_empty() {
         ctx.said
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&format!("{here}/UnknownWorkload"));
         return;
     }
+    // Names, not numbers: a CronJob would make another event of each of its pods.
     let list = unknown.into_iter().take(10).collect::<Vec<_>>().join(", ");
     let message = format!(
-        "WKL-02/unknown {count} running pods belong to workloads that do not exist here: {list}; create the AiWorkload, or \
+        "WKL-02/unknown running pods belong to workloads that do not exist here: {list}; create the AiWorkload, or \
          label the pods' template with {}: NAME",
         names::WORKLOAD_LABEL
     );
