@@ -9,6 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
+use kube::runtime::reflector::ObjectRef;
 
 use super::context::{Context, key_of};
 use super::error::Error;
@@ -89,20 +90,40 @@ async fn enforce(ctx: &Context, namespace: &Namespace, world: &World, stage: Nam
         }
     }
     withdraw_services(ctx, &scope, world, &observed).await?;
-    let wanted_seal =
-        (stage != NamespaceStage::Shared).then(|| format!("{}/{stage}", namespace.uid().unwrap_or_default()));
-    let wanted_open = (stage != NamespaceStage::Shared).then(|| open_list(namespace, world, &observed));
-    let has = |key: &str| namespace.annotations().get(key);
-    if has(names::SEALED_ANNOTATION) != wanted_seal.as_ref() || has(names::OPEN_ANNOTATION) != wanted_open.as_ref() {
-        ctx.writer
-            .annotate_namespace(namespace, wanted_seal.as_deref(), wanted_open.as_deref())
-            .await?;
-    }
+    written |= annotate(ctx, namespace, world, &observed, stage).await?;
     if stage != NamespaceStage::Shared {
         report::orphan_pods(ctx, namespace, world).await;
     }
     // The watch sets this off again when it shows what was written; this is for the write that it never shows.
     Ok(Action::requeue(if written { SOON } else { AGAIN }))
+}
+
+/// Writes the seal and the list of workloads, where they are not what they should be; whether that is under way.
+async fn annotate(
+    ctx: &Context,
+    namespace: &Namespace,
+    world: &World,
+    observed: &BTreeMap<String, Arc<NetworkPolicy>>,
+    stage: NamespaceStage,
+) -> Result<bool, Error> {
+    if ctx.triggers.in_flight(namespace) {
+        return Ok(true);
+    }
+    let shown = || ctx.caches.namespaces.get(&ObjectRef::from_obj(namespace));
+    let Some(namespace) = shown() else { return Ok(false) };
+    let staged = stage != NamespaceStage::Shared;
+    let wanted_seal = staged.then(|| format!("{}/{stage}", namespace.uid().unwrap_or_default()));
+    let wanted_open = staged.then(|| open_list(&namespace, world, observed));
+    let has = |key: &str| namespace.annotations().get(key);
+    if has(names::SEALED_ANNOTATION) == wanted_seal.as_ref() && has(names::OPEN_ANNOTATION) == wanted_open.as_ref() {
+        return Ok(false);
+    }
+    let written = ctx
+        .writer
+        .annotate_namespace(&namespace, wanted_seal.as_deref(), wanted_open.as_deref())
+        .await?;
+    ctx.triggers.wrote(&written, shown().as_deref());
+    Ok(true)
 }
 
 /// The workloads that exist here, and after a colon the control that keeps a gate closed. A name leaves the list only

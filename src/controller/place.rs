@@ -6,7 +6,6 @@ use kube::ResourceExt;
 
 use super::context::Context;
 use super::error::Error;
-use super::triggers;
 use super::writer::Scope;
 use crate::api::names;
 use crate::cluster::telemetry::Kind;
@@ -27,11 +26,10 @@ pub enum Placed {
 /// Puts one policy in place. `expected`: it was in place before, so that a repair is counted as one.
 pub async fn policy(ctx: &Context, scope: &Scope, desired: &NetworkPolicy, expected: bool) -> Result<Placed, Error> {
     // The store does not show our last write yet: whatever it shows is older, and writing again would say it twice.
-    let (namespace, name) = key_of(desired);
-    if ctx.triggers.in_flight(&(namespace.clone(), name.clone())) {
+    if ctx.triggers.in_flight(desired) {
         return Ok(Placed::Now);
     }
-    let observed = ctx.policy_named(&namespace, &name);
+    let observed = ctx.policy_named(scope.namespace(), &desired.name_any());
     let observed = observed.as_deref();
     // A difference is drift only if nothing changed on our side since the last pass.
     let meant_before = ctx.placed(desired);
@@ -52,7 +50,7 @@ pub async fn policy(ctx: &Context, scope: &Scope, desired: &NetworkPolicy, expec
             repaired(ctx, scope, desired, &fields.join(", "));
             if let Some(observed) = observed {
                 let stripped = ctx.writer.strip_network_policy(scope, observed).await?;
-                wrote(ctx, &stripped);
+                wrote(ctx, scope, &stripped);
             }
             return Ok(Placed::Now);
         }
@@ -64,21 +62,14 @@ pub async fn policy(ctx: &Context, scope: &Scope, desired: &NetworkPolicy, expec
     } else {
         applied
     };
-    wrote(ctx, &last);
+    wrote(ctx, scope, &last);
     Ok(Placed::Now)
 }
 
-fn key_of(policy: &NetworkPolicy) -> (String, String) {
-    (policy.namespace().unwrap_or_default(), policy.name_any())
-}
-
 /// Remembers a write until the store shows it.
-fn wrote(ctx: &Context, written: &NetworkPolicy) {
-    let (namespace, name) = key_of(written);
-    let shown = ctx.policy_named(&namespace, &name);
-    if shown.is_none_or(|shown| triggers::revision(shown.as_ref()) < triggers::revision(written)) {
-        ctx.triggers.wrote((namespace, name), triggers::revision(written));
-    }
+fn wrote(ctx: &Context, scope: &Scope, written: &NetworkPolicy) {
+    let shown = ctx.policy_named(scope.namespace(), &written.name_any());
+    ctx.triggers.wrote(written, shown.as_deref());
 }
 
 fn repaired(ctx: &Context, scope: &Scope, desired: &NetworkPolicy, what: &str) {

@@ -28,7 +28,7 @@ pub struct Triggers {
     touched: Arc<Mutex<BTreeSet<String>>>,
     /// The namespaces of the policy's services and sources.
     catalogue: Arc<Mutex<BTreeSet<String>>>,
-    /// Writes of NetworkPolicies that the store does not show yet: by namespace and name, the revision and the moment.
+    /// Writes that the stores do not show yet: by namespace (none for a Namespace) and name, the revision and the moment.
     writes: Arc<Mutex<HashMap<(String, String), (u64, Instant)>>>,
     /// Wakes the cluster loop.
     pub cluster: Arc<Notify>,
@@ -93,17 +93,18 @@ impl Triggers {
         std::mem::take(&mut *lock(&self.touched))
     }
 
-    /// A NetworkPolicy was written.
-    pub fn wrote(&self, policy: (String, String), revision: u64) {
-        lock(&self.writes).insert(policy, (revision, Instant::now()));
+    /// A NetworkPolicy or a Namespace was written; `shown` is what the store holds of it.
+    pub fn wrote<K: ResourceExt>(&self, written: &K, shown: Option<&K>) {
+        if shown.is_none_or(|shown| revision(shown) < revision(written)) {
+            lock(&self.writes).insert(key(written), (revision(written), Instant::now()));
+        }
     }
 
-    /// Whether a write of a NetworkPolicy is not in the store yet. After a while it is taken to be: what was deleted
-    /// before the write was noted is shown by no later change.
-    pub fn in_flight(&self, policy: &(String, String)) -> bool {
-        lock(&self.writes)
-            .get(policy)
-            .is_some_and(|(_, at)| at.elapsed() < IN_FLIGHT)
+    /// Whether the last write of a NetworkPolicy or a Namespace is not in its store yet. After a while it is taken to be:
+    /// what was deleted before the write was noted is shown by no later change.
+    pub fn in_flight(&self, object: &impl ResourceExt) -> bool {
+        let writes = lock(&self.writes);
+        writes.get(&key(object)).is_some_and(|(_, at)| at.elapsed() < IN_FLIGHT)
     }
 
     /// Sets off a workload.
@@ -156,6 +157,7 @@ impl Triggers {
     pub fn on_namespace(&self, index: &Index, seen: &Seen<'_, Namespace>) {
         let namespace = seen.object();
         let name = namespace.name_any();
+        self.shown(seen);
         let old = match seen {
             Seen::Applied { old: Some(old), .. } => Some(old),
             _ => None,
@@ -254,11 +256,11 @@ impl Triggers {
     }
 
     /// Forgets a write that the store shows now, or that it never will.
-    fn shown(&self, seen: &Seen<'_, NetworkPolicy>) {
-        let policy = seen.object();
-        let key = (policy.namespace().unwrap_or_default(), policy.name_any());
+    fn shown<K: ResourceExt>(&self, seen: &Seen<'_, K>) {
+        let object = seen.object();
+        let key = key(object);
         let mut writes = lock(&self.writes);
-        let older = |(written, _): &(u64, Instant)| revision(policy) < *written;
+        let older = |(written, _): &(u64, Instant)| revision(object) < *written;
         if matches!(seen, Seen::Gone(_)) || !writes.get(&key).is_some_and(older) {
             writes.remove(&key);
         }
@@ -286,8 +288,12 @@ impl Triggers {
     }
 }
 
+fn key(object: &impl ResourceExt) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
 /// The revision of an object; zero where it has none.
-pub fn revision(object: &impl ResourceExt) -> u64 {
+fn revision(object: &impl ResourceExt) -> u64 {
     let version = object.resource_version().unwrap_or_default();
     version.parse().unwrap_or_default()
 }
