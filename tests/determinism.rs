@@ -208,14 +208,14 @@ proptest! {
                 ], order),
                 "pods": {
                     "images": shuffled(vec![
-                        json!({"prefix": "registry.example.com", "stages": shuffled(vec!["Training", "Inference"], order)}),
+                        json!({"prefix": "registry.example.com", "stages": ["Training", "Inference"]}),
                         json!({"prefix": "registry.example.com/base", "digest": "Required"}),
                         json!({"prefix": "mirror.example.com"}),
                     ], order),
                     "addCapabilities": shuffled(vec![json!({"capability": "IPC_LOCK"}), json!({"capability": "SYS_NICE"})], order),
-                    "inlineCSIDrivers": shuffled(vec!["a.csi.example.com", "b.csi.example.com"], order),
+                    "inlineCSIDrivers": ["a.csi.example.com", "b.csi.example.com"],
                 },
-                "network": {"dataplaneControllers": shuffled(vec!["eks:network-policy-controller", "system:other"], order)},
+                "network": {"dataplaneControllers": ["eks:network-policy-controller", "system:other"]},
             })).unwrap()
         };
         let operator = Operator::in_namespace(names::DEFAULT_NAMESPACE);

@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
-use network::{Change, Installation, Record, assert_deny_before_allow, has_rules, label, pod, policy_names};
+use network::{Change, Installation, Record, assert_deny_before_allow, has_rules, label, noted, pod, policy_names};
 use operator::{PATIENCE, apply, condition, namespace, network_policies, policy, sealed, workload};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -102,13 +102,19 @@ async fn audit_and_warn_write_nothing_and_say_what_enforce_would_do() {
         );
         condition(&admin, name, "road", "Ready", "True").await;
         condition(&admin, name, "road", "AdmissionEnforced", "False").await;
-        eventually(PATIENCE, "both unknown workloads are named", || async {
-            let note = operator::event(&admin, name, "UnknownWorkload").await;
-            let both = note.contains("2 running pods") && note.contains("default, ghost");
-            if both { Ok(()) } else { Err(note) }
-        })
-        .await
-        .unwrap();
+        noted(&admin, name, "UnknownWorkload", "do not exist here: default, ghost;").await;
+        // Another pod of theirs is no news; one of another workload is.
+        pod(&admin, name, "nobodys-other", json!({})).await;
+        pod(&admin, name, "of-a-spirit", json!({names::WORKLOAD_LABEL: "spirit"})).await;
+        let notes = noted(
+            &admin,
+            name,
+            "UnknownWorkload",
+            "do not exist here: default, ghost, spirit;",
+        )
+        .await;
+        let same = notes.iter().filter(|note| note.contains(": default, ghost;")).count();
+        assert_eq!(same, 1, "{notes:?}");
         assert_untouched(&admin, name).await;
     }
 }

@@ -251,7 +251,6 @@ async fn world(admin: &Client) {
         ("q-serve", "chat", "Inference", Value::Null),
         ("q-eval", "judge", "Evaluation", flows.clone()),
         ("q-warn", "road", "Training", flows),
-        ("q-train", "stray", "Inference", Value::Null),
         ("q-plain", "stray", "Training", Value::Null),
     ] {
         apply(admin, workload(place, name, stage, network)).await.unwrap();
@@ -264,9 +263,7 @@ async fn world(admin: &Client) {
     ] {
         condition(admin, place, name, "Ready", "True").await;
     }
-    for (place, name) in [("q-train", "stray"), ("q-plain", "stray")] {
-        condition(admin, place, name, "Ready", "False").await;
-    }
+    condition(admin, "q-plain", "stray", "Ready", "False").await;
 }
 
 fn shown(requests: &[&Request]) -> String {
@@ -376,7 +373,6 @@ async fn no_field_of_a_tenant_steers_a_write() {
     let workloads: BTreeSet<&str> = [
         "q-train/road",
         "q-train/default",
-        "q-train/stray",
         "q-serve/chat",
         "q-eval/judge",
         "q-warn/road",

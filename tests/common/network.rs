@@ -11,6 +11,7 @@ use cloison::api::{AiSecurityPolicy, AiWorkload};
 use cloison_testbed::{ControlPlane, Program, eventually};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -210,6 +211,33 @@ pub async fn flow(client: &Client, namespace: &str, name: &str, flow: &str, stat
         match found {
             Some(found) if found.state == state => Ok(found.message.clone()),
             _ => Err(format!("{flows:?}")),
+        }
+    })
+    .await
+    .unwrap()
+}
+
+/// Waits for an event about the object `name` whose note holds `text`; the notes of all with this reason.
+pub async fn noted(client: &Client, name: &str, reason: &str, text: &str) -> Vec<String> {
+    let api: Api<Event> = Api::all(client.clone());
+    eventually(PATIENCE, &format!("an event {reason} about {name}: {text}"), || async {
+        let events = api
+            .list(&ListParams::default())
+            .await
+            .map_err(|error| error.to_string())?;
+        let about = |event: &&Event| {
+            event.reason.as_deref() == Some(reason)
+                && event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name)
+        };
+        let notes: Vec<String> = events
+            .iter()
+            .filter(about)
+            .filter_map(|event| event.note.clone())
+            .collect();
+        if notes.iter().any(|note| note.contains(text)) {
+            Ok(notes)
+        } else {
+            Err(format!("{notes:?}"))
         }
     })
     .await
