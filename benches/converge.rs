@@ -16,10 +16,9 @@
 )]
 
 #[path = "../tests/common/operator.rs"]
-#[allow(dead_code, reason = "a part of it is used here")]
 mod operator;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -162,7 +161,7 @@ async fn with_controller(admin: &Client, workloads: usize, namespaces: usize) ->
 }
 
 async fn all_ready(admin: Client, wanted: usize) {
-    let mut ready: BTreeMap<String, ()> = BTreeMap::new();
+    let mut ready: BTreeSet<String> = BTreeSet::new();
     let mut events = std::pin::pin!(watcher::watcher(
         Api::<AiWorkload>::all(admin),
         watcher::Config::default()
@@ -173,10 +172,11 @@ async fn all_ready(admin: Client, wanted: usize) {
         };
         let conditions = workload.status.clone().unwrap_or_default().conditions;
         if cloison::api::conditions::find(&conditions, "Ready").is_some_and(|c| c.status == "True") {
-            ready.insert(
-                format!("{}/{}", workload.namespace().unwrap_or_default(), workload.name_any()),
-                (),
-            );
+            ready.insert(format!(
+                "{}/{}",
+                workload.namespace().unwrap_or_default(),
+                workload.name_any()
+            ));
         }
         if ready.len() == wanted {
             return;

@@ -2,13 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use cloison::cli::Cli;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     // Two crates may each bring a provider; rustls refuses to choose. A second installation changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
-    cloison::cli::run(cli).await
+    cloison::cli::run(cloison::cli::parse()).await
 }

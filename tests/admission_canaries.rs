@@ -1,6 +1,7 @@
 //! The proof that policies are in force, on API servers of the newest and the oldest supported version, and on one that
 //! does not evaluate them at all.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 
 #[path = "common/admission.rs"]
 mod common;
@@ -109,9 +110,10 @@ async fn false_while_one_api_server_evaluates_nothing() {
     assert_eq!(proof.truth, Truth::False);
     cloison_testbed::eventually(SOON, "only the blind one is named", async || {
         let proof = cluster.proof(&cluster.identities().await).await;
-        match proof.message.contains(&blind) && proof.reason == "PluginDisabled" {
-            true => Ok(()),
-            false => Err(proof.message),
+        if proof.message.contains(&blind) && proof.reason == "PluginDisabled" {
+            Ok(())
+        } else {
+            Err(proof.message)
         }
     })
     .await
@@ -132,9 +134,10 @@ async fn the_policies_type_check_on_both_versions() {
                 let checked = async || {
                     let policy = policies.get(name).await.map_err(|error| error.to_string())?;
                     let observed = &policy.data["status"]["observedGeneration"];
-                    match observed.as_i64() == policy.metadata.generation {
-                        true => Ok(policy),
-                        false => Err(format!("observed {observed}")),
+                    if observed.as_i64() == policy.metadata.generation {
+                        Ok(policy)
+                    } else {
+                        Err(format!("observed {observed}"))
                     }
                 };
                 let policy = eventually_ok("the policy is type-checked", checked).await;
@@ -146,4 +149,42 @@ async fn the_policies_type_check_on_both_versions() {
             }
         }
     }
+}
+
+/// The API server gives one expression a million units of cost. The longest policy and a huge pod stay below, or every
+/// such pod would be refused for its size.
+#[tokio::test]
+async fn the_worst_case_stays_within_the_budget() {
+    let images: Vec<Value> = (0..64)
+        .map(|n| json!({"prefix": format!("registry.example.com/{}{n}", "x".repeat(220)), "stages": ["Inference"]}))
+        .chain([json!({"prefix": "registry.example.com/ok"})])
+        .skip(1)
+        .collect();
+    let cluster = Cluster::start(vec![minor(Minor::V1_33)], spec(json!({"pods": {"images": images}}))).await;
+    let open: Vec<String> = (0..500).map(|n| format!("workload-with-a-name-{n}")).collect();
+    let open = format!("{} default", open.join(" "));
+    cluster
+        .stage_namespace("huge", "inference", Some("enforce"), &open)
+        .await;
+    let image = format!("registry.example.com/ok@{}", digest());
+    let env: Vec<Value> = (0..250)
+        .map(|n| json!({"name": format!("V{n}"), "value": "x"}))
+        .collect();
+    let volumes: Vec<Value> = (0..100)
+        .map(|n| json!({"name": format!("v{n}"), "emptyDir": {"medium": "Memory"}}))
+        .collect();
+    let containers: Vec<Value> = (0..40)
+        .map(|n| {
+            json!({"name": format!("c{n}"), "image": image, "env": env, "ports": [{"containerPort": 80}],
+                   "securityContext": {"capabilities": {"add": ["CHOWN", "KILL"]}, "seccompProfile": {"type": "RuntimeDefault"}},
+                   "readinessProbe": {"httpGet": {"port": 80}}, "livenessProbe": {"tcpSocket": {"port": 80}}})
+        })
+        .collect();
+    let huge = with(
+        pod("huge", "a"),
+        json!({"spec": {"containers": containers, "volumes": volumes}}),
+    );
+    try_create(&cluster.admin(), huge.clone()).await.unwrap();
+    let refused = try_create(&cluster.admin(), with(huge, json!({"spec": {"hostPID": true}}))).await;
+    cluster.refused(refused, "cloison-pod", "WKL-01/host-pid");
 }

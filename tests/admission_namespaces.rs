@@ -1,5 +1,6 @@
 //! `cloison-namespace` on a real API server: who says which stage a namespace has, and who writes its seal.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 
 #[path = "common/admission.rs"]
 mod common;

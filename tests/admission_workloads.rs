@@ -1,6 +1,7 @@
 //! `cloison-crd` and `cloison-guard` on a real API server: what an AiWorkload may declare, and what of it is the
 //! operator's.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 
 #[path = "common/admission.rs"]
 mod common;
@@ -96,9 +97,9 @@ async fn what_was_declared_in_audit_can_still_be_edited() {
     change(&engineer, "uses-old", "w", json!({"spec": {"owner": "team-roads"}}))
         .await
         .unwrap();
-    let more = uses(&["SocialScoring", "SubliminalManipulation"]);
+    let further = uses(&["SocialScoring", "SubliminalManipulation"]);
     let said = cluster.refused(
-        change(&engineer, "uses-old", "w", more).await,
+        change(&engineer, "uses-old", "w", further).await,
         "cloison-crd",
         "DAT-01/prohibited",
     );

@@ -143,7 +143,7 @@ async fn a_deleted_namespace_ends_and_stays_gone() {
         .filter(|line| line.contains("failed") && line.contains("leaving"))
         .count();
     assert!(failures <= 3, "{failures} failures:\n{said}");
-    operator::metric_is(controller, "cloison_withdrawals_waiting", &[], |waiting| waiting == 0.0).await;
+    operator::metric_is(controller, "cloison_withdrawals_waiting", &[], |waiting| waiting == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,11 +156,11 @@ async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
     let known = serde_json::to_value(definitions.get(name).await.unwrap()).unwrap();
     let known = known.pointer(path).unwrap().clone();
     let allow = |values: Value| {
-        let patch = serde_json::from_value(json!([{"op": "replace", "path": path, "value": values}])).unwrap();
+        let change = serde_json::from_value(json!([{"op": "replace", "path": path, "value": values}])).unwrap();
         let definitions = definitions.clone();
         async move {
-            let patch: Patch<Value> = Patch::Json(patch);
-            definitions.patch(name, &PatchParams::default(), &patch).await.unwrap();
+            let change: Patch<Value> = Patch::Json(change);
+            definitions.patch(name, &PatchParams::default(), &change).await.unwrap();
         }
     };
     let mut more = known.clone();
@@ -193,14 +193,14 @@ async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
         .await
         .unwrap();
     }
-    let unreadable = |count: f64| async move {
+    let unreadable = |count: i64| async move {
         let labels = ["kind=\"AiWorkload\""];
         operator::metric_is(controller, "cloison_unreadable_objects", &labels, |value| {
             value == count
         })
         .await;
     };
-    unreadable(1.0).await;
+    unreadable(1).await;
     neighbour_is_well(&admin, "after-unreadable").await;
     operator::apply(&admin, operator::workload("unread", "other", "Training", Value::Null))
         .await
@@ -220,7 +220,7 @@ async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
     })
     .await
     .unwrap();
-    unreadable(0.0).await;
+    unreadable(0).await;
     assert!(
         operator::in_place(&admin, "unread")
             .await
@@ -283,9 +283,9 @@ async fn without_the_policy_everything_holds_until_a_person_restores_it() {
     assert_eq!(reason, "PolicyMissing", "{message}");
     let (reason, _) = operator::condition(&admin, "held", "steady", "NetworkIsolated", "Unknown").await;
     assert_eq!(reason, "PolicyMissing");
-    operator::metric_is(&controller, "cloison_policy_missing", &[], |value| value == 1.0).await;
+    operator::metric_is(&controller, "cloison_policy_missing", &[], |value| value == 1).await;
     let ready = ["condition=\"Ready\"", "status=\"Unknown\""];
-    operator::metric_is(&controller, "cloison_condition", &ready, |value| value == 1.0).await;
+    operator::metric_is(&controller, "cloison_condition", &ready, |value| value == 1).await;
 
     // Nothing is written: neither for a new workload, nor against drift, nor for a deletion. That the word on `late` came
     // says that the controller was at work meanwhile.
@@ -326,5 +326,5 @@ async fn without_the_policy_everything_holds_until_a_person_restores_it() {
     let after = operator::in_place(&admin, "held").await;
     assert_eq!(after[names::DENY_POLICY], before[names::DENY_POLICY]);
     assert_eq!(after["cloison-wl-steady"]["spec"], before["cloison-wl-steady"]["spec"]);
-    operator::metric_is(&controller, "cloison_policy_missing", &[], |value| value == 0.0).await;
+    operator::metric_is(&controller, "cloison_policy_missing", &[], |value| value == 0).await;
 }

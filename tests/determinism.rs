@@ -26,11 +26,14 @@ use serde_json::{Value, json};
 const MODES: [&str; 3] = ["Audit", "Warn", "Enforce"];
 const RUNTIMES: [&str; 4] = ["Generic", "VLLM", "Ray", "Notebook"];
 
+/// Flows as indexes: a namespace and a workload, or a catalogue entry and nothing.
+type Pairs = Vec<(usize, usize)>;
+
 /// A namespace drawn by chance: its stage (4 is none) and its workloads, each with a runtime and the flows of both sides.
 #[derive(Clone, Debug)]
 struct Drawn {
     stage: usize,
-    workloads: Vec<(usize, Vec<(usize, usize)>, Vec<(usize, usize)>)>,
+    workloads: Vec<(usize, Pairs, Pairs)>,
 }
 
 fn drawn() -> impl Strategy<Value = Vec<Drawn>> {

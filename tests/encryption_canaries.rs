@@ -93,12 +93,12 @@ async fn put(client: &Client, spec: &AiSecurityPolicySpec) -> PolicySet {
     set
 }
 
-fn expect(set: &PolicySet, spec: &AiSecurityPolicySpec) -> Option<Arc<Expected>> {
-    Some(Arc::new(Expected {
+fn expect(set: &PolicySet, spec: &AiSecurityPolicySpec) -> Arc<Expected> {
+    Arc::new(Expected {
         interval: Duration::from_millis(300),
         pace: Duration::from_millis(10),
         ..Expected::new(set, spec, Timestamp::now())
-    }))
+    })
 }
 
 async fn proof(world: &World, truth: Truth, reason: &str) -> AdmissionProof {
@@ -124,7 +124,7 @@ async fn the_verdict_follows_what_every_api_server_refuses() {
 
     // The canaries are sent before the policies are there, and until they are active.
     let set = install(&client, &spec).await;
-    world.policies.send_replace(expect(&set, &spec));
+    world.policies.send_replace(Some(expect(&set, &spec)));
     let first = proof(&world, Truth::True, "CanariesRefused").await;
     assert_eq!(first.policy_hash, set.hash);
     assert!(first.message.contains("2 API server"), "{}", first.message);
@@ -139,7 +139,7 @@ async fn the_verdict_follows_what_every_api_server_refuses() {
     let changed = other(&spec);
     let set = put(&client, &changed).await;
     assert_ne!(set.hash, first.policy_hash);
-    world.policies.send_replace(expect(&set, &changed));
+    world.policies.send_replace(Some(expect(&set, &changed)));
     world
         .wait_for("the new hash", |snapshot| {
             let proof = snapshot.admission.as_ref();
@@ -191,7 +191,7 @@ async fn one_api_server_without_the_plugin_is_enough_for_false() {
     let client = world.plane.admin().unwrap();
     let spec: AiSecurityPolicySpec = serde_json::from_value(json!({})).unwrap();
     let set = install(&client, &spec).await;
-    world.policies.send_replace(expect(&set, &spec));
+    world.policies.send_replace(Some(expect(&set, &spec)));
     let proof = proof(&world, Truth::False, "PluginDisabled").await;
     let lease = world.plane.api_server(1).identity_lease().await.unwrap();
     assert!(proof.message.contains(&lease), "{}", proof.message);

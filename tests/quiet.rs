@@ -194,7 +194,7 @@ async fn observe() -> Seen {
     installation.set_policy(policy(81)).await;
     eventually(CONVERGED, "all are looked at again", || async {
         let now = (passes("AiWorkload"), passes("Namespace"));
-        if now.0 >= before.0 + 5.0 && now.1 >= before.1 + 5.0 {
+        if now.0 >= before.0 + 5 && now.1 >= before.1 + 5 {
             Ok(())
         } else {
             Err(format!("{before:?} {now:?}"))

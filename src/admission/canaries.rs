@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::modes::{Modes, overrides};
+use super::policies::pod::images::full_prefix;
 use super::policies::{crd, guard, managed, namespace, pod};
 use super::set::{BindingKind, PolicySet};
 use super::uses::PROHIBITED_USES;
@@ -201,16 +202,15 @@ fn image(spec: &AiSecurityPolicySpec) -> String {
             .as_ref()
             .is_none_or(|stages| stages.iter().any(|stage| NamespaceStage::from(*stage) == CANARY_STAGE))
     });
-    let prefix = usable.map_or("registry.invalid/cloison", |rule| {
-        rule.prefix
-            .split(['@'])
-            .next()
-            .unwrap_or_default()
-            .trim_end_matches('/')
-    });
-    // A prefix with a tag is complete but for the digest; one without a path needs one.
-    let last = prefix.rsplit('/').next().unwrap_or_default();
-    let tagged = prefix.contains('/') && last.contains(':');
+    let prefix = usable.map_or_else(
+        || "registry.invalid/cloison".to_owned(),
+        |rule| full_prefix(&rule.prefix),
+    );
+    if prefix.contains("@sha") {
+        return prefix;
+    }
+    // A prefix with a tag is complete but for the digest; behind a host a colon is a port.
+    let tagged = prefix.split_once('/').is_some_and(|(_, path)| path.contains(':'));
     let path = if tagged { "" } else { "/canary" };
     format!("{prefix}{path}@sha256:{:064}", 0)
 }

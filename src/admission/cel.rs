@@ -1,5 +1,5 @@
 //! Pieces of CEL text, in the subset that the API server (1.33 and newer) and kube-cel evaluate alike: no optional
-//! types, no list extensions, no `cel.bind`. `docs/decisions/004-offline-cel.md` has the list and the reasons.
+//! types, no list extensions, no `cel.bind`. `docs/decisions/005-offline-cel.md` has the list and the reasons.
 
 /// A string literal.
 pub(super) fn text(value: &str) -> String {

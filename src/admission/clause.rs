@@ -9,12 +9,35 @@ use crate::compliance::{Catalogue, RuleId};
 /// 900.
 const PROBLEM_LIMIT: usize = 270;
 
+/// What a clause finds.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    /// One thing: a condition, and a CEL string that is evaluated only where the condition holds. What passes costs the
+    /// API server no more than the condition.
+    When(String, String),
+    /// Any number: a CEL list of strings.
+    Each(String),
+}
+
+impl Found {
+    /// Those of a list that something is wrong with, in one sentence. `test` and `name` speak of `variable`.
+    pub(super) fn among(list: &str, variable: &str, test: &str, before: &str, name: &str) -> Self {
+        Self::When(
+            format!("{list}.exists({variable}, {test})"),
+            format!(
+                "{} + {list}.filter({variable}, {test}).map({variable}, {name}).join(', ')",
+                text(before)
+            ),
+        )
+    }
+}
+
 /// One rule in one policy.
 #[derive(Clone, Debug)]
 pub(super) struct Clause {
     rule: RuleId,
-    /// A CEL list of strings, each saying one thing that is wrong, without the rule and the fix; empty when all is well.
-    found: String,
+    /// What is wrong, without the rule and the fix.
+    found: Found,
     /// Where it is refused, and where it is only reported.
     denied: Vec<NamespaceStage>,
     observed: Vec<NamespaceStage>,
@@ -22,9 +45,9 @@ pub(super) struct Clause {
 
 impl Clause {
     /// A clause in the modes that its rule has.
-    pub(super) fn new(rule: RuleId, modes: &Modes, found: impl Into<String>) -> Self {
+    pub(super) fn new(rule: RuleId, modes: &Modes, found: Found) -> Self {
         Self {
-            found: found.into(),
+            found,
             denied: modes.stages(&rule, ControlMode::On),
             observed: modes.stages(&rule, ControlMode::Audit),
             rule,
@@ -44,30 +67,27 @@ impl Clause {
     }
 
     /// A clause about objects that have no stage: always refused.
-    pub(super) fn always(rule: RuleId, found: impl Into<String>) -> Self {
+    pub(super) fn always(rule: RuleId, condition: impl Into<String>, what: impl Into<String>) -> Self {
         Self {
             rule,
-            found: found.into(),
+            found: Found::When(condition.into(), what.into()),
             denied: STAGES.to_vec(),
             observed: Vec::new(),
         }
     }
 
-    /// The same, for several subjects in one sentence: `before + subjects joined by commas + after`. `subjects` is a
-    /// CEL list of strings.
-    pub(super) fn sentence(before: &str, subjects: &str, after: &str) -> String {
-        format!(
-            "[{subjects}].filter(l, l.size() > 0).map(l, {} + l.join(', ') + {})",
-            text(before),
-            text(after)
-        )
-    }
-
-    /// The finished texts: rule, what was found, fix and reference, as `Finding::line` prints them.
-    fn texts(&self) -> String {
+    /// The finished texts as a list: rule, what was found, fix and reference, as `Finding::line` prints them.
+    fn texts(&self, condition: Option<String>) -> String {
         let rule = text(&format!("{} ", self.rule));
-        let ending = ending(&self.rule);
-        format!("({}).map(p, {rule} + p + {})", self.found, text(&ending))
+        let ending = text(&ending(&self.rule));
+        match (&self.found, condition) {
+            (Found::When(test, what), None) => format!("({test} ? [{rule} + {what} + {ending}] : [])"),
+            (Found::When(test, what), Some(stage)) => {
+                format!("({stage} && ({test}) ? [{rule} + {what} + {ending}] : [])")
+            }
+            (Found::Each(list), None) => format!("({list}).map(p, {rule} + p + {ending})"),
+            (Found::Each(list), Some(stage)) => format!("({stage} ? ({list}).map(p, {rule} + p + {ending}) : [])"),
+        }
     }
 
     /// The texts in the given stages; `None` where the clause says nothing in any of them.
@@ -75,10 +95,10 @@ impl Clause {
         let all = STAGES.iter().all(|stage| stages.contains(stage));
         match stages {
             [] => None,
-            _ if all => Some(self.texts()),
+            _ if all => Some(self.texts(None)),
             some => {
                 let some = list(some.iter().map(|stage| stage.as_str()));
-                Some(format!("(variables.stage in {some} ? {} : [])", self.texts()))
+                Some(self.texts(Some(format!("variables.stage in {some}"))))
             }
         }
     }
@@ -122,7 +142,8 @@ pub(super) fn message(hash: &str, problems: &str) -> String {
         PROBLEM_LIMIT - 3
     );
     format!(
-        "{} + [{short}].map(s, s.size() <= 3 ? s.join('; ') : [s[0], s[1], s[2], '+' + string(s.size() - 3) + \
+        // Messages are evaluated for every request; what passes gets none.
+        "{problems}.size() == 0 ? '' : {} + [{short}].map(s, s.size() <= 3 ? s.join('; ') : [s[0], s[1], s[2], '+' + string(s.size() - 3) + \
          ' more: kubectl cloison why'].join('; '))[0]",
         text(&prefix(hash))
     )

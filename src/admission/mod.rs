@@ -5,7 +5,7 @@
 //! refused by them and [`judge`] what the answers prove, and [`Offline`] evaluates the same expressions without an API
 //! server, so that the command line and the door agree.
 //!
-//! The traps behind the shape of the policies: `docs/decisions/004-offline-cel.md` and `policies/`.
+//! The traps behind the shape of the policies: `docs/decisions/005-offline-cel.md` and `policies/`.
 
 mod canaries;
 mod cel;
@@ -28,4 +28,6 @@ pub use operator::Operator;
 pub use policies::{crd, guard, managed, namespace, pod};
 pub use set::{BindingKind, PolicySet, generate};
 pub use uses::{PROHIBITED_USES, RESTRICTED_USES};
-pub use verdict::{NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, judge_pod, not_evaluated};
+pub use verdict::{
+    NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, as_if_enforced, judge_pod, not_evaluated,
+};

@@ -39,7 +39,7 @@ impl Draft {
     pub(super) fn policy(self, hash: &str) -> ValidatingAdmissionPolicy {
         let audit = self.observed.map(|observed| AuditAnnotation {
             key: "observed".to_owned(),
-            value_expression: format!("{observed}.size() == 0 ? '' : {}", message(hash, &observed)),
+            value_expression: message(hash, &observed),
         });
         ValidatingAdmissionPolicy {
             metadata: metadata(self.name, hash),

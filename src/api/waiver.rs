@@ -1,10 +1,5 @@
 //! `Waiver`: the only way round a control, for one workload and a limited time.
 
-#![allow(
-    clippy::duplicated_attributes,
-    reason = "the lint takes the arguments of two columns for one attribute"
-)]
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;

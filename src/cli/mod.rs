@@ -2,13 +2,28 @@
 //!
 //! Exit codes: 0 nothing to say against it, 1 findings, 2 wrong usage or an input or output that failed.
 
+mod catalogue;
+mod completions;
 mod controller;
+mod controls;
 mod crds;
+mod lease;
+mod manifests;
+mod off;
+mod on;
+mod out;
+mod plan;
+mod status;
+mod why;
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use kube::Client;
+
+use crate::cluster::client::{self, ConnectError};
 
 /// Keeps AI training and AI inference apart in a Kubernetes cluster, and proves it.
 #[derive(Debug, Parser)]
@@ -30,20 +45,70 @@ pub struct Connection {
     pub context: Option<String>,
 }
 
+impl Connection {
+    /// A client with the caller's own rights, and the namespace of the context.
+    async fn client(&self) -> Result<(Client, String), ConnectError> {
+        let config = client::configuration(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        Ok((client::client(&config)?, config.default_namespace))
+    }
+}
+
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show what would be written, cut and refused: for manifests (-f), or for what runs (-n, -A).
+    Plan(plan::Arguments),
+    /// Say why pods of an object do not come, or what of an AiWorkload is not True.
+    Why(why::Arguments),
+    /// Show every workload with what is proven about it, and how old the proofs are.
+    Status(status::Arguments),
+    /// List the services that workloads may name in connectTo.
+    Catalogue(catalogue::Arguments),
+    /// List the controls, or show one in full.
+    Controls(controls::Arguments),
+    /// Stop button: stop refusing, and with --scope all stop isolating. Works with the controller dead.
+    Off(off::Arguments),
+    /// Undo `off`: the controller puts everything back, the denies first.
+    On(on::Arguments),
     /// Run the controller.
     Controller(controller::Arguments),
     /// Print the CustomResourceDefinitions.
     Crds,
+    /// Print the completion script of a shell.
+    Completions(completions::Arguments),
+}
+
+/// Reads the command line; wrong usage ends the process with exit code 2.
+pub fn parse() -> Cli {
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// The command, under the name it was called by: a program `kubectl-cloison` is a plugin of kubectl.
+fn command() -> clap::Command {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let plugin = Path::new(&called).file_stem() == Some(OsStr::new("kubectl-cloison"));
+    let command = Cli::command();
+    if plugin {
+        command.bin_name("kubectl cloison")
+    } else {
+        command
+    }
 }
 
 /// Runs one subcommand.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
+        Command::Plan(arguments) => plan::run(arguments).await,
+        Command::Why(arguments) => why::run(arguments).await,
+        Command::Status(arguments) => status::run(arguments).await,
+        Command::Catalogue(arguments) => catalogue::run(arguments).await,
+        Command::Controls(arguments) => controls::run(&arguments),
+        Command::Off(arguments) => off::run(arguments).await,
+        Command::On(arguments) => on::run(arguments).await,
         Command::Controller(arguments) => controller::run(arguments).await,
         Command::Crds => crds::run(),
+        Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {
         Ok(code) => code,
@@ -54,16 +119,54 @@ pub async fn run(cli: Cli) -> ExitCode {
     }
 }
 
+/// There is something to say against it.
+const FINDINGS: u8 = 1;
+/// Something could not be read.
+const UNREADABLE: u8 = 2;
+
 /// What makes a verb fail with exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// No connection to a cluster.
     #[error(transparent)]
-    Connect(#[from] crate::cluster::client::ConnectError),
+    Connect(#[from] ConnectError),
     /// The controller could not run.
     #[error(transparent)]
     Run(#[from] crate::controller::RunError),
-    /// Output failed, for instance a closed pipe.
+    /// A request failed. `what` names the verb and the object.
+    #[error("{what}: {source}")]
+    Api {
+        /// For instance `list namespaces`.
+        what: String,
+        /// What the API server answered.
+        #[source]
+        source: kube::Error,
+    },
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The generated policies cannot be evaluated here.
+    #[error(transparent)]
+    Offline(#[from] crate::admission::OfflineError),
+    /// Output failed.
     #[error("output: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl CliError {
+    /// Names the request that failed.
+    fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Api { what, source }
+    }
+}
+
+/// Whether the caller may not do it. What may not be read is said to be unknown, and the rest goes on.
+fn forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+/// Whether there is no such object, or no such kind.
+fn absent(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }

@@ -9,8 +9,8 @@ use kube::{Api, Client, Config};
 
 /// No request, a watch apart, may take longer: a hanging API server must not look like a quiet one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The Lease is renewed a third of its life before it ends; an attempt must fail well before that. No whole number of
-/// seconds: the timeout also closes an idle connection, and a renewal at that very moment would fail and cost the lease.
+/// A request about the Lease takes a quarter of its life at most, and never longer than this. No whole number of seconds:
+/// the timeout also closes an idle connection, and a renewal at that very moment would fail and cost the lease.
 const LEASE_TIMEOUT: Duration = Duration::from_millis(3_500);
 
 /// Why no connection could be made.
@@ -51,10 +51,12 @@ pub fn client(config: &Config) -> Result<Client, ConnectError> {
 }
 
 /// A client for the Lease alone: short timeouts and no hidden retries, so that a lost lease is noticed in time.
-pub fn lease_client(config: &Config) -> Result<Client, ConnectError> {
+/// `lease` is how long a crashed holder blocks the others.
+pub fn lease_client(config: &Config, lease: Duration) -> Result<Client, ConnectError> {
     let mut config = config.clone();
-    config.read_timeout = Some(LEASE_TIMEOUT);
-    config.connect_timeout = Some(LEASE_TIMEOUT);
+    let timeout = (lease / 4).min(LEASE_TIMEOUT);
+    config.read_timeout = Some(timeout);
+    config.connect_timeout = Some(timeout);
     config.default_retry = false;
     Ok(Client::try_from(config)?)
 }

@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
 use kube_lease_manager::{LeaseManagerBuilder, LeaseManagerError};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::api::names;
+
+/// How often a standby looks whether the lease was given back.
+const STANDBY_LOOKS: Duration = Duration::from_secs(2);
 
 /// Tells whether this process may write. A trait, because the library behind it has one maintainer.
 pub trait Leadership: Send {
@@ -59,13 +67,14 @@ async fn campaign(
             .with_identity(&settings.identity)
             .with_field_manager(format!("{}-{}", names::CONTROLLER_LEASE, settings.identity))
             .with_duration(seconds)
-            .with_grace((seconds / 3).max(1))
+            .with_grace((seconds / 2).max(1))
             .build();
         let manager = tokio::select! {
             _ = stop.changed() => return,
             built = built => match built {
                 Ok(manager) => manager,
                 Err(error) => {
+                    holds.send_replace(false);
                     pause(&error).await;
                     continue;
                 }
@@ -80,6 +89,7 @@ async fn campaign(
                     holds.send_replace(false);
                     return;
                 }
+                () = freed(&client, &settings), if !*holds.borrow() => break,
                 state = manager.changed() => match state {
                     Ok(holder) => {
                         tracing::info!(holder, identity = %settings.identity, "lease");
@@ -87,13 +97,52 @@ async fn campaign(
                     }
                     Err(error) => {
                         // The manager retries in silence and would go on believing that it leads after the lease ended.
-                        // A failed renewal comes a third of the lease before its end: stopping here is in time. A new
-                        // manager learns from the API server whether the lease is still ours.
-                        holds.send_replace(false);
-                        pause(&error).await;
+                        // A failed renewal comes half a lease before its end, and one request takes at most a quarter of
+                        // it: there is time for one more try, because a connection that the API server had closed is no
+                        // lost lease, and for stopping. A new manager learns whether the lease is still ours.
+                        let renewal = tokio::time::timeout(settings.duration / 4, renewed(&client, &settings));
+                        if !*holds.borrow() || !renewal.await.unwrap_or_default() {
+                            holds.send_replace(false);
+                            pause(&error).await;
+                        }
                         break;
                     }
                 },
+            }
+        }
+    }
+}
+
+/// Renews the lease if it is still ours.
+async fn renewed(client: &Client, settings: &LeaseSettings) -> bool {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &settings.namespace);
+    let Ok(lease) = leases.get(names::CONTROLLER_LEASE).await else {
+        return false;
+    };
+    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+    // The version makes it fail if anybody wrote in between.
+    let renewal = json!({
+        "metadata": { "resourceVersion": lease.metadata.resource_version },
+        "spec": { "renewTime": MicroTime(Timestamp::now()) },
+    });
+    let params = PatchParams::default();
+    holder == Some(settings.identity.as_str())
+        && leases
+            .patch(names::CONTROLLER_LEASE, &params, &Patch::Merge(renewal))
+            .await
+            .is_ok()
+}
+
+/// Waits until nobody holds the lease. The manager looks again only when the lease it saw last would end: one that was
+/// given back would stay unused until then.
+async fn freed(client: &Client, settings: &LeaseSettings) {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &settings.namespace);
+    loop {
+        tokio::time::sleep(STANDBY_LOOKS).await;
+        if let Ok(lease) = leases.get_opt(names::CONTROLLER_LEASE).await {
+            let holder = lease.and_then(|lease| lease.spec?.holder_identity);
+            if holder.is_none_or(|holder| holder.is_empty()) {
+                return;
             }
         }
     }

@@ -215,7 +215,7 @@ impl Context {
         let withdrawals = self.withdrawals.lock().unwrap_or_else(PoisonError::into_inner);
         // What vanished counts until its flows are withdrawn; what is there wins over what was.
         let vanished = withdrawals.vanished().filter_map(vanished_of);
-        let workloads = vanished.chain(present.iter().filter_map(|w| workload_of(w)));
+        let workloads = vanished.chain(present.iter().filter_map(|w| workload_facts(w)));
         World {
             namespaces: namespaces.collect(),
             workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
@@ -265,8 +265,8 @@ pub fn key_of(workload: &AiWorkload) -> Option<WorkloadKey> {
     Some(WorkloadKey::new(workload.namespace()?, workload.name_any()))
 }
 
-/// What the network leg needs of a workload.
-fn workload_of(workload: &AiWorkload) -> Option<world::Workload> {
+/// What the network leg needs of an `AiWorkload`; `None` without a namespace.
+pub fn workload_facts(workload: &AiWorkload) -> Option<world::Workload> {
     Some(world::Workload {
         key: key_of(workload)?,
         stage: workload.spec.stage,
@@ -278,7 +278,7 @@ fn workload_of(workload: &AiWorkload) -> Option<world::Workload> {
 
 /// The same of one that is gone and whose flows are not.
 fn vanished_of(workload: &AiWorkload) -> Option<world::Workload> {
-    workload_of(workload).map(|workload| world::Workload {
+    workload_facts(workload).map(|workload| world::Workload {
         terminating: true,
         ..workload
     })

@@ -11,7 +11,7 @@ mod cluster;
 mod context;
 mod error;
 pub mod evidence;
-mod facts;
+pub mod facts;
 pub mod judge;
 mod namespace;
 mod patience;
@@ -27,6 +27,8 @@ mod withdraw;
 mod withdrawals;
 mod workload;
 mod writer;
+
+pub use context::{facts_of, workload_facts};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -87,7 +89,7 @@ pub async fn run(
         let _ = health_stopped.await;
     }));
     let mut leadership = LeaseLeadership::start(
-        client::lease_client(&config)?,
+        client::lease_client(&config, settings.lease)?,
         LeaseSettings {
             namespace: settings.namespace.clone(),
             identity: settings.identity.clone(),

@@ -137,6 +137,28 @@ impl<'w> Resolver<'w> {
         collected.finish()
     }
 
+    /// Only what is open, egress and ingress, as in [`Self::resolve`]: enough to render, and much cheaper.
+    pub fn openings(&self, workload: &Workload) -> [Vec<Opening>; 2] {
+        let mut open = [Vec::new(), Vec::new()];
+        if !validate::accepts(self.world, workload) {
+            return open;
+        }
+        let declared = declared::flows(workload);
+        let automatic = self.automatic(workload);
+        let automatic = automatic
+            .iter()
+            .filter(|flow| !declared.iter().any(|known| known.same_as(flow)));
+        for flow in declared.iter().chain(automatic) {
+            if let Ok(outcome) = self.one(workload, flow) {
+                open[usize::from(flow.direction == FlowDirection::Ingress)].extend(outcome.openings);
+            }
+        }
+        for side in &mut open {
+            side.sort();
+        }
+        open
+    }
+
     /// The catalogue services in shared namespaces that are open to a workload, without duplicates.
     pub fn shared_services(&self, workload: &Workload) -> Vec<&'w CatalogueService> {
         if !validate::accepts(self.world, workload) {

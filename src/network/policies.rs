@@ -111,13 +111,13 @@ fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Optio
         return None;
     }
     let WorkloadKey { namespace, name } = &workload.key;
-    let flows = resolver.resolve(workload);
+    let [out, into] = resolver.openings(workload);
 
     let mut ingress = vec![NetworkPolicyIngressRule {
         from: Some(vec![object::own_pods(name)]),
         ports: Some(Vec::new()),
     }];
-    ingress.extend(flows.ingress.iter().map(|opening| NetworkPolicyIngressRule {
+    ingress.extend(into.iter().map(|opening| NetworkPolicyIngressRule {
         from: Some(peers(opening)),
         ports: Some(ports(&opening.ports)),
     }));
@@ -127,7 +127,7 @@ fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Optio
         ports: Some(Vec::new()),
     }];
     egress.extend(dns_rules(dns));
-    egress.extend(flows.egress.iter().map(|opening| NetworkPolicyEgressRule {
+    egress.extend(out.iter().map(|opening| NetworkPolicyEgressRule {
         to: Some(peers(opening)),
         ports: Some(ports(&opening.ports)),
     }));

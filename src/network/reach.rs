@@ -120,9 +120,20 @@ pub enum Provenance {
 /// Judges every stage namespace. `policies` are all NetworkPolicies of the cluster: those stored, and in audit mode
 /// also those that would be written. Their order is of no account.
 pub fn analyse(world: &World, policies: &[NetworkPolicy], unmodelled: &[UnmodelledPolicy]) -> Analysis {
-    let (desired, dns) = (policies::all(world), world.dns());
-    let book = Book::read(policies, unmodelled, &desired);
-    let permits = Permits::new(world, &book, &desired, &dns);
+    analyse_rendered(world, &policies::all(world), policies, unmodelled)
+}
+
+/// As [`analyse`], for who has rendered the world already: `desired` is [`policies::all`] of the same world, and what
+/// it opens is permitted. Rendering takes longer than judging.
+pub fn analyse_rendered(
+    world: &World,
+    desired: &[NetworkPolicy],
+    policies: &[NetworkPolicy],
+    unmodelled: &[UnmodelledPolicy],
+) -> Analysis {
+    let dns = world.dns();
+    let book = Book::read(policies, unmodelled, desired);
+    let permits = Permits::new(world, &book, desired, &dns);
     let map = Map::new(world, &book, permits);
     let mut analysis = Analysis::default();
     let staged = map.sites.iter();

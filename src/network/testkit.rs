@@ -172,37 +172,34 @@ impl<'a> Packets<'a> {
         };
         let mut isolated = false;
         for policy in self.policies {
-            let spec = policy.spec.clone().unwrap_or_default();
+            let Some(spec) = &policy.spec else { continue };
             let here = policy.metadata.namespace.as_ref() == Some(namespace);
             if !here || !matches(spec.pod_selector.as_ref(), labels) {
                 continue;
             }
-            let default = if spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()) {
-                vec!["Ingress".to_owned(), "Egress".to_owned()]
-            } else {
-                vec!["Ingress".to_owned()]
+            let listed = match &spec.policy_types {
+                Some(types) if !types.is_empty() => types.iter().any(|name| name == direction),
+                _ => direction == "Ingress" || spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
             };
-            let types = spec.policy_types.filter(|types| !types.is_empty()).unwrap_or(default);
-            if !types.iter().any(|name| name == direction) {
+            if !listed {
                 continue;
             }
             isolated = true;
-            let rules: Vec<(Vec<NetworkPolicyPeer>, Vec<NetworkPolicyPort>)> = if direction == "Egress" {
-                let rules = spec.egress.unwrap_or_default().into_iter();
-                rules
-                    .map(|rule| (rule.to.unwrap_or_default(), rule.ports.unwrap_or_default()))
-                    .collect()
-            } else {
-                let rules = spec.ingress.unwrap_or_default().into_iter();
-                rules
-                    .map(|rule| (rule.from.unwrap_or_default(), rule.ports.unwrap_or_default()))
-                    .collect()
+            let permits = |peers: &Option<Vec<NetworkPolicyPeer>>, ports: &Option<Vec<NetworkPolicyPort>>| {
+                let peers = peers.as_deref().unwrap_or_default();
+                let ports = ports.as_deref().unwrap_or_default();
+                (ports.is_empty() || ports.iter().any(|written| is_port(written, protocol, port)))
+                    && (peers.is_empty() || peers.iter().any(|peer| self.is_peer(peer, namespace, other)))
             };
-            let permits = rules.iter().any(|(peers, ports)| {
-                (peers.is_empty() || peers.iter().any(|peer| self.is_peer(peer, namespace, other)))
-                    && (ports.is_empty() || ports.iter().any(|written| is_port(written, protocol, port)))
-            });
-            if permits {
+            let permitted = if direction == "Egress" {
+                spec.egress.iter().flatten().any(|rule| permits(&rule.to, &rule.ports))
+            } else {
+                spec.ingress
+                    .iter()
+                    .flatten()
+                    .any(|rule| permits(&rule.from, &rule.ports))
+            };
+            if permitted {
                 return true;
             }
         }

@@ -210,19 +210,19 @@ pub fn ask(controller: &Program, path: &str) -> Option<(u16, String)> {
 }
 
 /// The sum of a metric's samples whose text holds all of `labels`, such as `kind="AiWorkload"`; zero without a sample.
-pub fn metric(controller: &Program, name: &str, labels: &[&str]) -> f64 {
+pub fn metric(controller: &Program, name: &str, labels: &[&str]) -> i64 {
     let (_, text) = ask(controller, "/metrics").unwrap_or_default();
     let samples = text.lines().filter(|line| {
         let rest = line.strip_prefix(name).unwrap_or("-");
         rest.starts_with([' ', '{']) && labels.iter().all(|label| line.contains(label))
     });
     samples
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok())
         .sum()
 }
 
 /// Waits until a metric has a value.
-pub async fn metric_is(controller: &Program, name: &str, labels: &[&str], wanted: impl Fn(f64) -> bool) {
+pub async fn metric_is(controller: &Program, name: &str, labels: &[&str], wanted: impl Fn(i64) -> bool) {
     eventually(PATIENCE, &format!("{name} {labels:?}"), || async {
         let value = metric(controller, name, labels);
         if wanted(value) {
@@ -292,4 +292,68 @@ pub async fn healthy(client: &Client, name: &str, stage: &str) {
         .await
         .expect("workload");
     condition(client, name, "steady", "Ready", "True").await;
+}
+
+/// Watches that something stays true for a while: there is nothing to wait for when nothing may happen.
+pub async fn stays<F>(how_long: Duration, mut check: impl FnMut() -> F)
+where
+    F: Future<Output = ()>,
+{
+    let end = std::time::Instant::now() + how_long;
+    while std::time::Instant::now() < end {
+        check().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Sets the policy to one with a catalogue service `registry` in the namespace `common`, which is made too.
+pub async fn catalogue(client: &Client) {
+    namespace(client, "common", "shared", Some("enforce")).await;
+    let registry = json!({"name": "registry", "to": {"namespace": "common", "podLabels": {"app": "registry"}}, "ports": [{"port": 5000}]});
+    let policy = json!({
+        "apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": {"name": names::SINGLETON},
+        "spec": {"network": {"services": [registry]}},
+    });
+    apply(client, policy).await.expect("policy");
+}
+
+/// An `AiWorkload` that uses the service of [`catalogue`].
+pub fn user(namespace: &str, name: &str, stage: &str) -> Value {
+    workload(namespace, name, stage, json!({"connectTo": [{"service": "registry"}]}))
+}
+
+/// Runs kubectl as an admin.
+pub fn kubectl(plane: &ControlPlane, arguments: &str) {
+    let output = Command::new(find(Tool::Kubectl).expect("kubectl"))
+        .env("KUBECONFIG", plane.admin_kubeconfig().expect("kubeconfig"))
+        .args(arguments.split(' '))
+        .output()
+        .expect("kubectl runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {arguments}: {errors}");
+}
+
+/// As [`controller`], with a lease of so many seconds.
+pub async fn controller_with_lease(plane: &ControlPlane, identity: &str, seconds: u16) -> Program {
+    controller_with(plane, identity, seconds, "info,cloison=debug").await
+}
+
+/// As [`controller`], with a lease of so many seconds and another filter of the log.
+pub async fn controller_with(plane: &ControlPlane, identity: &str, seconds: u16, filter: &str) -> Program {
+    let kubeconfig = plane
+        .service_account_kubeconfig(names::DEFAULT_NAMESPACE, names::CONTROLLER_ACCOUNT)
+        .await
+        .expect("the chart's account");
+    let arguments = format!(
+        "controller --kubeconfig {} --identity {identity} --health-address 127.0.0.1:0 --lease-seconds {seconds} --log \
+         {filter}",
+        kubeconfig.display()
+    );
+    let log = plane.logs_dir().join(format!("{identity}.log"));
+    Program::new(
+        identity,
+        env!("CARGO_BIN_EXE_cloison"),
+        arguments.split_whitespace(),
+        log,
+    )
 }

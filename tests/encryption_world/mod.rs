@@ -154,7 +154,7 @@ impl World {
         let mut changes = self.evidence.subscribe();
         match tokio::time::timeout(DEADLINE, changes.wait_for(|snapshot| seen(snapshot))).await {
             Ok(found) => found.unwrap().clone(),
-            Err(_) => panic!("no {what}; last {:?}", self.evidence.snapshot()),
+            Err(late) => panic!("no {what} ({late}); last {:?}", self.evidence.snapshot()),
         }
     }
 }

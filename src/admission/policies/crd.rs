@@ -2,7 +2,7 @@
 
 use super::Written;
 use crate::admission::cel::{entry, field, list};
-use crate::admission::clause::{Clause, denied, observed};
+use crate::admission::clause::{Clause, Found, denied, observed};
 use crate::admission::modes::Modes;
 use crate::admission::objects::{Draft, moded, resources};
 use crate::admission::uses::{INTIMATE_IMAGERY, PROHIBITED_USES, RESTRICTED_USES, Use};
@@ -71,23 +71,22 @@ fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
         .partition(|name| INTIMATE_IMAGERY.contains(&name.as_str()));
     let restricted = listed(spec.restricted_uses.as_ref(), RESTRICTED_USES);
     let uses = |names: &[String], before: &str| {
-        let found = format!("variables.newUses.filter(u, u in {})", list(names));
-        Clause::sentence(before, &found, "")
+        let listed = format!("u in {}", list(names));
+        Found::among("variables.newUses", "u", &listed, before, "string(u)")
     };
     vec![
         Clause::new(
             NET_02.rule("stage-mismatch"),
             modes,
-            "variables.creates && variables.namespaceStage != '' && variables.namespaceStage != variables.declared ? \
-             ['spec.stage is ' + dyn(object).spec.stage + ' and the namespace has stage ' + \
-             variables.namespaceStage] : []",
+            Found::When(
+                "variables.creates && variables.namespaceStage != '' && variables.namespaceStage != variables.declared"
+                    .to_owned(),
+                "'spec.stage is ' + dyn(object).spec.stage + ' and the namespace has stage ' + variables.namespaceStage"
+                    .to_owned(),
+            ),
         ),
         Clause::new(DAT_01.rule("prohibited"), modes, uses(&prohibited, "prohibited use: ")),
-        Clause::new(
-            DAT_01.rule("intimate-imagery"),
-            modes,
-            uses(&imagery, "prohibited use: "),
-        ),
+        Clause::new(DAT_01.rule("intimate-imagery"), modes, uses(&imagery, "prohibited use: ")),
         // The gate is the open list: pods wait for the assessment, the declaration itself is welcome.
         Clause::new(DAT_01.rule("restricted"), modes, uses(&restricted, "restricted use: ")).reported(),
     ]

@@ -97,21 +97,25 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
                 Clause::always(
                     CLU_04.rule("status"),
                     format!(
-                        "!variables.operator && has(request.subResource) && request.subResource == 'status' && {} != \
-                         {} ? ['the status of ' + request.resource.resource + ' is the operator\\'s'] : []",
+                        "!variables.operator && has(request.subResource) && request.subResource == 'status' && {} != {}",
                         status("object"),
                         status("oldObject")
                     ),
+                    "'the status of ' + request.resource.resource + ' is the operator\\'s'",
                 ),
-                Clause::always(CLU_04.rule("managed-object"), foreign_policy()),
+                Clause::always(
+                    CLU_04.rule("managed-object"),
+                    foreign_policy(),
+                    "'networkpolicies \"' + variables.subject.metadata.name + '\" is not the operator\\'s to write'",
+                ),
             ]),
         ),
         (
             "finalizers",
             denied(&[Clause::always(
                 CLU_04.rule("finalizer"),
-                "!variables.operator && !variables.policy && variables.ours != variables.oursWere ? ['the finalizers \
-                 of ' + request.resource.resource + ' that begin with cloison.dev/ are the operator\\'s'] : []",
+                "!variables.operator && !variables.policy && variables.ours != variables.oursWere",
+                "'the finalizers of ' + request.resource.resource + ' that begin with cloison.dev/ are the operator\\'s'",
             )]),
         ),
         (
@@ -120,10 +124,10 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
                 OPS_01.rule("release"),
                 format!(
                     "!variables.policy && variables.quarantineWas.size() > 0 && variables.quarantine != \
-                     variables.quarantineWas && !({}) ? ['AiWorkload \"' + variables.subject.metadata.name + '\" is in \
-                     quarantine'] : []",
+                     variables.quarantineWas && !({})",
                     collected_or_emptied()
                 ),
+                "'AiWorkload \"' + variables.subject.metadata.name + '\" is in quarantine'",
             )]),
         ),
     ]
@@ -142,8 +146,7 @@ fn foreign_policy() -> String {
     format!(
         "variables.policy && !(variables.subject.metadata.name.startsWith('{NAME_PREFIX}') && (variables.deletes || \
          {}) && (request.operation == 'CREATE' || {} || \
-         dyn(oldObject).metadata.?managedFields.orValue([]).exists(f, f.?manager.orValue('') == '{}'))) ? ['networkpolicies \"' + variables.subject.metadata.name + \
-         '\" is not the operator\\'s to write'] : []",
+         dyn(oldObject).metadata.?managedFields.orValue([]).exists(f, f.?manager.orValue('') == '{}')))",
         label("object"),
         label("oldObject"),
         names::FIELD_MANAGER

@@ -109,22 +109,24 @@ fn clauses() -> Vec<Clause> {
     let old = entries("oldObject", "metadata.labels", names::MANAGED_BY_LABEL);
     let ours = format!("{old} == ['{}']", names::CLOISON);
     let webhook = "request.resource.resource == 'validatingwebhookconfigurations'";
-    let what = "request.resource.resource + ' \"' + variables.subject.metadata.name + '\"'";
+    let what = |said: &str| {
+        format!(
+            "request.resource.resource + ' \"' + variables.subject.metadata.name + {}",
+            text(&format!("\" {said}"))
+        )
+    };
+    let is_ours = || what("is the operator's");
     vec![
         Clause::always(
             CLU_04.rule("managed-label"),
-            format!(
-                "!({ours}) && {new} == ['{}'] ? [{what} + ' is not the operator\\'s'] : []",
-                names::CLOISON
-            ),
+            format!("!({ours}) && {new} == ['{}']", names::CLOISON),
+            what("is not the operator's"),
         ),
         Clause::always(
             CLU_04.rule("managed-object"),
-            format!("{ours} && !({webhook}) ? [{what} + ' is the operator\\'s'] : []"),
+            format!("{ours} && !({webhook})"),
+            is_ours(),
         ),
-        Clause::always(
-            CLU_04.rule("webhook"),
-            format!("{ours} && {webhook} ? [{what} + ' is the operator\\'s'] : []"),
-        ),
+        Clause::always(CLU_04.rule("webhook"), format!("{ours} && {webhook}"), is_ours()),
     ]
 }

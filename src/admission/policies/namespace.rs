@@ -61,21 +61,26 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
 
 /// What a holder of `assign stages` may do.
 fn claims() -> Vec<Clause> {
-    let changed = |key: &str, is: &str| {
-        format!("variables.{is} != variables.{is}Was ? ['you may not set, change or remove the label {key}'] : []")
+    let changed = |rule: &'static str, is: &str, key: &str| {
+        Clause::always(
+            NET_02.rule(rule),
+            format!("variables.{is} != variables.{is}Was"),
+            text(&format!("you may not set, change or remove the label {key}")),
+        )
     };
-    let removed = |key: &str, is: &str| {
-        format!(
-            "!variables.operator && variables.{is}Was.size() > 0 && variables.{is}.size() == 0 ? ['you may not remove \
-             the annotation {key}'] : []"
+    // Without its seal a namespace lets no new pod in, so taking it off loosens nothing.
+    let removed = |is: &str, key: &str| {
+        Clause::always(
+            CLU_04.rule("annotation"),
+            format!("!variables.operator && variables.{is}Was.size() > 0 && variables.{is}.size() == 0"),
+            text(&format!("you may not remove the annotation {key}")),
         )
     };
     vec![
-        Clause::always(NET_02.rule("stage-label"), changed(names::STAGE_LABEL, "stage")),
-        Clause::always(NET_02.rule("mode-label"), changed(names::MODE_LABEL, "mode")),
-        // Without its seal a namespace lets no new pod in, so taking it off loosens nothing.
-        Clause::always(CLU_04.rule("annotation"), removed(names::SEALED_ANNOTATION, "sealed")),
-        Clause::always(CLU_04.rule("annotation"), removed(names::OPEN_ANNOTATION, "open")),
+        changed("stage-label", "stage", names::STAGE_LABEL),
+        changed("mode-label", "mode", names::MODE_LABEL),
+        removed("sealed", names::SEALED_ANNOTATION),
+        removed("open", names::OPEN_ANNOTATION),
     ]
 }
 
@@ -84,52 +89,55 @@ fn never(operator: &Operator) -> Vec<Clause> {
     let stages = list(NamespaceStage::ALL.map(NamespaceStage::as_str));
     let modes = list(Mode::ALL.map(Mode::label));
     let reserved = list(operator.reserved_namespaces());
-    let written = |key: &str, is: &str| {
-        format!(
-            "!variables.operator && variables.{is}.size() > 0 && variables.{is} != variables.{is}Was ? ['the \
-             annotation {key} is the operator\\'s'] : []"
+    let unknown = |rule: &'static str, is: &str, known: &str, key: &str| {
+        Clause::always(
+            NET_02.rule(rule),
+            format!("variables.{is} != variables.{is}Was && variables.{is}.exists(v, !(v in {known}))"),
+            format!("{} + variables.{is}[0] + '\"'", text(&format!("label {key} is \""))),
         )
     };
-    let unknown = |is: &str, known: &str, key: &str| {
-        format!(
-            "variables.{is} != variables.{is}Was ? variables.{is}.filter(v, !(v in {known})).map(v, 'label {key} is \
-             \"' + v + '\"') : []"
+    let written = |is: &str, key: &str| {
+        Clause::always(
+            CLU_04.rule("annotation"),
+            format!("!variables.operator && variables.{is}.size() > 0 && variables.{is} != variables.{is}Was"),
+            text(&format!("the annotation {key} is the operator's")),
         )
     };
     // An annotation written while the namespace had no stage, and so no guard, or left over from an earlier life: with
     // the stage it would open the gate before the deny is there.
     let planted = |is: &str, key: &str| {
-        format!(
-            "!variables.operator && variables.joins && variables.{is}.size() > 0 && variables.{is} == \
-             variables.{is}Was ? ['the annotation {key} is older than the stage; remove it in the same request'] : []"
-        )
-    };
-    vec![
-        Clause::always(
-            NET_02.rule("unknown-stage"),
-            unknown("stage", &stages, names::STAGE_LABEL),
-        ),
-        Clause::always(
-            NET_02.rule("stage-label"),
-            format!(
-                "variables.joins && object.metadata.name in {reserved} ? ['the namespace ' + object.metadata.name + ' \
-                 cannot have a stage'] : []"
-            ),
-        ),
-        Clause::always(NET_02.rule("mode-label"), unknown("mode", &modes, names::MODE_LABEL)),
-        Clause::always(CLU_04.rule("annotation"), written(names::SEALED_ANNOTATION, "sealed")),
-        Clause::always(CLU_04.rule("annotation"), written(names::OPEN_ANNOTATION, "open")),
-        Clause::always(CLU_04.rule("annotation"), planted("sealed", names::SEALED_ANNOTATION)),
-        Clause::always(CLU_04.rule("annotation"), planted("open", names::OPEN_ANNOTATION)),
         Clause::always(
             CLU_04.rule("annotation"),
             format!(
-                "!variables.operator && variables.stageWas.size() > 0 && variables.stage.size() > 0 && variables.stage \
-                 != variables.stageWas && variables.sealed.exists(s, s == dyn(object).metadata.uid + '/' + \
-                 variables.stage[0]) ? ['the annotation {} already claims this stage; remove it in the same \
-                 request'] : []",
-                names::SEALED_ANNOTATION
+                "!variables.operator && variables.joins && variables.{is}.size() > 0 && variables.{is} == \
+                 variables.{is}Was"
             ),
+            text(&format!(
+                "the annotation {key} is older than the stage; remove it in the same request"
+            )),
+        )
+    };
+    vec![
+        unknown("unknown-stage", "stage", &stages, names::STAGE_LABEL),
+        unknown("mode-label", "mode", &modes, names::MODE_LABEL),
+        Clause::always(
+            NET_02.rule("stage-label"),
+            format!("variables.joins && object.metadata.name in {reserved}"),
+            "'the namespace ' + object.metadata.name + ' cannot have a stage'",
+        ),
+        written("sealed", names::SEALED_ANNOTATION),
+        written("open", names::OPEN_ANNOTATION),
+        planted("sealed", names::SEALED_ANNOTATION),
+        planted("open", names::OPEN_ANNOTATION),
+        Clause::always(
+            CLU_04.rule("annotation"),
+            "!variables.operator && variables.stageWas.size() > 0 && variables.stage.size() > 0 && variables.stage != \
+             variables.stageWas && variables.sealed.exists(s, s == dyn(object).metadata.uid + '/' + \
+             variables.stage[0])",
+            text(&format!(
+                "the annotation {} already claims this stage; remove it in the same request",
+                names::SEALED_ANNOTATION
+            )),
         ),
     ]
 }

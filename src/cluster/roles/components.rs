@@ -11,7 +11,8 @@ use crate::network::foreign::FOREIGN_KINDS;
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const LEASES: &str = "coordination.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
-const READ: [&str; 3] = ["get", "list", "watch"];
+/// What a cache needs; nothing is read one by one.
+const FOLLOW: [&str; 2] = ["list", "watch"];
 
 /// Every component, in the order of the files made of them.
 pub fn components() -> Vec<Component> {
@@ -45,7 +46,7 @@ fn controller() -> Component {
                     Rule::new(
                         LEASES,
                         &["leases"],
-                        &READ,
+                        &["list"],
                         "one identity lease per API server: how many must have answered before anything is proven",
                     ),
                 ],
@@ -56,7 +57,7 @@ fn controller() -> Component {
                 rules: vec![Rule::new(
                     "discovery.k8s.io",
                     &["endpointslices"],
-                    &READ,
+                    &FOLLOW,
                     "the address of every API server, for the built-in service kubernetes-api and for the proofs",
                 )],
             },
@@ -67,7 +68,7 @@ fn controller() -> Component {
 fn controller_reads() -> Vec<Rule> {
     let foreign = "a kind of policy that the analysis does not model: where there is one, nothing is claimed";
     let mut rules = vec![
-        Rule::new("", &["pods"], &READ, "who runs where: the analysis of real pods"),
+        Rule::new("", &["pods"], &FOLLOW, "who runs where: the analysis of real pods"),
         Rule::new(
             "",
             &["nodes"],
@@ -90,16 +91,17 @@ fn controller_reads() -> Vec<Rule> {
         .named(["dns-default", "kube-dns", "kubernetes"]),
         Rule::new(
             GROUP,
-            &["aisecuritypolicies", "aiworkloads", "secretencryptions", "waivers"],
-            &READ,
+            &["aisecuritypolicies", "aiworkloads", "secretencryptions"],
+            &FOLLOW,
             "what people ask for",
         ),
         Rule::new(
             "apiextensions.k8s.io",
             &["customresourcedefinitions"],
-            &READ,
+            &["get"],
             "a deleted definition must not look like deleted workloads",
-        ),
+        )
+        .named([format!("aiworkloads.{GROUP}")]),
         Rule::new(
             "rbac.authorization.k8s.io",
             &["clusterroles"],
@@ -120,19 +122,19 @@ fn controller_writes() -> Vec<Rule> {
         Rule::new(
             "",
             &["namespaces"],
-            &["get", "list", "watch", "patch"],
+            &["list", "watch", "patch"],
             "reads stage and mode; writes the two annotations of the seal and the open list, never a label",
         ),
         Rule::new(
             NETWORKING,
             &["networkpolicies"],
-            &["get", "list", "watch", "create", "patch", "delete"],
+            &["list", "watch", "create", "patch", "delete"],
             "reads all, for the analysis; writes its own, whose names are not known beforehand",
         ),
         Rule::new(
             ADMISSION,
             &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
-            &READ,
+            &FOLLOW,
             "sees drift and repairs it",
         ),
         Rule::new(
@@ -161,7 +163,6 @@ fn controller_writes() -> Vec<Rule> {
                 "aisecuritypolicies/status",
                 "aiworkloads/status",
                 "secretencryptions/status",
-                "waivers/status",
             ],
             &["patch"],
             "what was found",
@@ -184,7 +185,7 @@ fn controller_own_namespace() -> Vec<Rule> {
             "its Lease, which is posted and so cannot be limited by name",
         ),
         Rule::new(LEASES, &["leases"], &["get", "patch"], "one leader at a time").named([CONTROLLER_LEASE]),
-        Rule::new("", &["configmaps"], &READ, "the stop button").named([OFF_CONFIGMAP]),
+        Rule::new("", &["configmaps"], &FOLLOW, "the stop button").named([OFF_CONFIGMAP]),
         Rule::new(
             "",
             &["serviceaccounts/token"],

@@ -82,17 +82,19 @@ fn a_missing_object_is_missing() {
     assert_eq!(compare(&wanted(), None), Drift::Missing);
 }
 
+type Change = fn(&mut NetworkPolicySpec);
+
 #[test]
 fn every_changed_field_is_named() {
     let spec = |observed: &mut NetworkPolicy| observed.spec.clone().unwrap();
-    let cases: [(Drift, fn(&mut k8s_openapi::api::networking::v1::NetworkPolicySpec)); 9] = [
+    let cases: [(Drift, Change); 9] = [
         (differs(&["spec.podSelector"]), |spec| spec.pod_selector = None),
         (differs(&["spec.policyTypes"]), |spec| {
-            spec.policy_types = Some(vec!["Ingress".to_owned()])
+            spec.policy_types = Some(vec!["Ingress".to_owned()]);
         }),
         (differs(&["spec.ingress"]), |spec| spec.ingress = None),
         (differs(&["spec.ingress[0].from"]), |spec| {
-            spec.ingress.as_mut().unwrap()[0].from = None
+            spec.ingress.as_mut().unwrap()[0].from = None;
         }),
         (differs(&["spec.egress[1].to[0]"]), |spec| {
             spec.egress.as_mut().unwrap()[1].to.as_mut().unwrap()[0].pod_selector = None;

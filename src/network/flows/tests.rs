@@ -117,7 +117,7 @@ fn a_service_of_another_stage_or_of_the_same_one_is_refused() {
     let flows = resolve(&world, world.get("vision-infer", "x"));
     assert_eq!(state(&flows, "service feature-store").0, FlowState::Refused);
     assert_eq!(state(&flows, "service licences").0, FlowState::Refused);
-    assert_eq!(rules_of(&flows), ["NET-03/cross-stage", "NET-04/service-stage"]);
+    assert_eq!(rules_of(&flows), ["NET-03/cross-stage", "NET-04/stage"]);
 }
 
 #[test]
@@ -208,9 +208,9 @@ fn networks_are_judged_one_by_one() {
             "NET-04/cidr-in-cluster",
             "NET-04/cidr-width",
             "NET-04/port",
-            "NET-05/api-server-address",
-            "NET-05/infrastructure-address",
-            "NET-06/no-metrics-port",
+            "NET-05/api-server",
+            "NET-05/metadata",
+            "NET-06/metrics-port",
         ]
     );
     assert_eq!(flows.egress.len(), 1);
@@ -296,7 +296,7 @@ fn a_flow_without_any_port_is_not_every_port() {
         .workload("vision-train", "b", PyTorch, "acceptFrom: [{workload: {name: a}}]");
     let flows = resolve(&world, world.get("vision-train", "a"));
     assert_eq!(state(&flows, "workload vision-train/b").0, FlowState::Unresolved);
-    assert!(rules_of(&flows).contains(&"NET-04/no-port".to_owned()));
+    assert!(rules_of(&flows).contains(&"NET-04/no-ports".to_owned()));
     assert!(flows.egress.is_empty());
 }
 
@@ -387,7 +387,7 @@ fn sources_come_in_on_the_ports_of_their_kind() {
 #[test]
 fn a_scraper_without_a_metrics_port_reaches_none_and_says_so() {
     let (mut world, flows) = training("connectTo: []");
-    assert_eq!(rules_of(&flows), ["NET-06/no-metrics-port"]);
+    assert_eq!(rules_of(&flows), ["NET-06/metrics-port"]);
     assert!(flows.ingress.is_empty(), "not every port");
     assert_eq!(state(&flows, "source prometheus").0, FlowState::Unresolved);
     world.workload("vision-train", "w", Generic, "metricsPorts: [9100]");
@@ -513,7 +513,7 @@ fn a_refused_workload_opens_nothing_and_names_every_flow() {
 fn a_workload_belongs_into_a_namespace_of_its_stage() {
     let mut world = cluster();
     for (namespace, rule) in [
-        ("mlops", "NET-02/shared-namespace"),
+        ("mlops", "NET-02/stage-mismatch"),
         ("minio", "NET-02/no-stage"),
         ("nowhere", "NET-02/no-stage"),
         ("vision-infer", "NET-02/stage-mismatch"),

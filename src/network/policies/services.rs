@@ -1,6 +1,6 @@
 //! The far side of catalogue services: what may come into a shared namespace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule};
 
@@ -17,10 +17,10 @@ const PEERS: usize = 400;
 /// The policies of all shared namespaces, from one pass over the workloads.
 pub(super) fn by_namespace<'w>(resolver: &Resolver<'w>) -> BTreeMap<&'w str, Vec<NetworkPolicy>> {
     let world = resolver.world();
-    let mut users: BTreeMap<&str, BTreeSet<&WorkloadKey>> = BTreeMap::new();
+    let mut users: BTreeMap<&str, Vec<&WorkloadKey>> = BTreeMap::new();
     for (key, workload) in &world.workloads {
         for entry in resolver.shared_services(workload) {
-            users.entry(&entry.name).or_default().insert(key);
+            users.entry(&entry.name).or_default().push(key);
         }
     }
     let mut policies: BTreeMap<&str, Vec<NetworkPolicy>> = BTreeMap::new();
@@ -28,7 +28,6 @@ pub(super) fn by_namespace<'w>(resolver: &Resolver<'w>) -> BTreeMap<&'w str, Vec
         let (Some(users), Some(namespace)) = (users.remove(&*entry.name), entry.to.namespace.as_deref()) else {
             continue;
         };
-        let users: Vec<&WorkloadKey> = users.into_iter().collect();
         policies.entry(namespace).or_default().extend(
             users
                 .chunks(PEERS)

@@ -51,7 +51,10 @@ impl<'p> Map<'p> {
         let mut doubt = None;
         for far in [Far::OtherStages, Far::Elsewhere] {
             for direction in Direction::BOTH {
-                for half in near.halves[direction as usize].iter().filter(|half| !half.is_outside()) {
+                for half in &near.halves[direction as usize] {
+                    if half.is_outside() || (far == Far::Elsewhere && self.permits.cover_everywhere(half)) {
+                        continue;
+                    }
                     let own = Side {
                         half,
                         site: Some(near),
@@ -106,8 +109,8 @@ impl<'p> Map<'p> {
             }
         }
         if wanted == Far::Elsewhere
-            && let Some(labels) = self.later(half)
             && !self.permits.cover(near, half, None)
+            && let Some(labels) = self.later(half)
         {
             let (half, site) = (&Half::Open, None);
             let theirs = Side { half, site, direction };
@@ -119,20 +122,18 @@ impl<'p> Map<'p> {
     }
 
     /// The namespaces worth asking: those named, where a rule names them, or else all.
-    fn candidates(&self, half: &Half<'_>) -> Box<dyn Iterator<Item = &Site<'p>> + '_> {
-        let named = half
+    fn candidates<'m>(&'m self, half: &'m Half<'_>) -> impl Iterator<Item = &'m Site<'p>> {
+        let name = half
             .namespaces()
             .and_then(|selector| selector.constraint(names::NAMESPACE_NAME_LABEL));
-        match named {
-            Some(Constraint::In(values)) => {
-                let found: Vec<usize> = values
-                    .iter()
-                    .filter_map(|name| self.by_name.get(name).copied())
-                    .collect();
-                Box::new(found.into_iter().filter_map(|index| self.sites.get(index)))
-            }
-            _ => Box::new(self.sites.iter()),
-        }
+        let (listed, all) = match name {
+            Some(Constraint::In(listed)) => (listed.as_slice(), [].as_slice()),
+            _ => ([].as_slice(), self.sites.as_slice()),
+        };
+        let found = listed
+            .iter()
+            .filter_map(|name| self.sites.get(*self.by_name.get(name)?));
+        found.chain(all)
     }
 
     /// Labels of a namespace that does not exist, that nobody gave a stage, and that the half meets.
@@ -227,16 +228,18 @@ impl<'p> Map<'p> {
             if self.permits.cover(near, half, None) {
                 continue;
             }
-            let (id, what) = match rule.direction {
-                Direction::Egress => (rules::UNDECLARED_EGRESS, "egress to"),
-                Direction::Ingress => (rules::UNDECLARED_INGRESS, "ingress from"),
+            let what = match rule.direction {
+                Direction::Egress => "egress to",
+                Direction::Ingress => "ingress from",
             };
             let message = format!(
                 "opens {what} addresses outside the cluster that nothing declares, on {}",
                 rule.ports
             );
             let subject = Subject::namespaced("NetworkPolicy", policy.namespace, policy.name);
-            findings.push(Finding::new(id, subject, message).at(Location::field(format!("spec.{}", rule.field()))));
+            findings.push(
+                Finding::new(rules::WIDENING, subject, message).at(Location::field(format!("spec.{}", rule.field()))),
+            );
         }
         findings.sort();
         findings

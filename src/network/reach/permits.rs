@@ -74,6 +74,20 @@ impl<'p> Permits<'p> {
         block.is_within(&self.infrastructure)
     }
 
+    /// Whether a half is one of ours, so that the policy permits it wherever it leads outside of the stages.
+    pub(super) fn cover_everywhere(&self, half: &Half<'_>) -> bool {
+        matches!(half, Half::Rule { rule, reach, standing: Standing::Ours, .. } if self.vouch_for(&rule.peer, *reach))
+    }
+
+    /// Addresses that may be pods are permitted when the admin named them, and not when an author did while nobody
+    /// knew the cluster's ranges.
+    fn vouch_for(&self, peer: &Peer<'_>, reach: Reach) -> bool {
+        match (reach, peer) {
+            (Reach::MaybePods, Peer::Addresses(block)) => block.is_within(&self.named),
+            _ => true,
+        }
+    }
+
     /// Whether the policy permits everything that a half lets through between its namespace and another, which is of
     /// no stage or shared. `None`: a namespace created later.
     pub(super) fn cover(&self, near: &Site<'_>, half: &Half<'_>, far: Option<&Site<'_>>) -> bool {
@@ -86,24 +100,22 @@ impl<'p> Permits<'p> {
         else {
             return false;
         };
-        if let (Reach::MaybePods, Peer::Addresses(block)) = (reach, &rule.peer)
-            && !block.is_within(&self.named)
-        {
-            // An author's network, while nobody knows the cluster's ranges.
-            return false;
-        }
-        *standing == Standing::Ours
-            || rule.direction == Direction::Egress && self.is_dns(&rule.peer, &rule.ports, far)
-            || self.desired.get(near.name).into_iter().flatten().any(|ours| {
-                let mut rules = ours
-                    .rules
-                    .iter()
-                    .filter(|permitted| permitted.direction == rule.direction);
-                policy.subject.implies(&ours.subject)
-                    && rules.any(|permitted| {
+        let permitted = || {
+            let rendered = self.desired.get(near.name).into_iter().flatten();
+            rendered
+                .filter(|ours| policy.subject.implies(&ours.subject))
+                .any(|ours| {
+                    let mut rules = ours
+                        .rules
+                        .iter()
+                        .filter(|permitted| permitted.direction == rule.direction);
+                    rules.any(|permitted| {
                         rule.ports.is_within(&permitted.ports) && within(&rule.peer, &permitted.peer, far)
                     })
-            })
+                })
+        };
+        let dns = || rule.direction == Direction::Egress && self.is_dns(&rule.peer, &rule.ports, far);
+        self.vouch_for(&rule.peer, *reach) && (*standing == Standing::Ours || dns() || permitted())
     }
 
     fn is_dns(&self, peer: &Peer<'_>, ports: &PortSet, far: Option<&Site<'_>>) -> bool {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use crate::admission::cel::{list, text};
-use crate::admission::clause::Clause;
+use crate::admission::clause::{Clause, Found};
 use crate::admission::modes::Modes;
 use crate::api::policy::{DigestRule, ImageRule, PolicyPods};
 use crate::api::stage::NamespaceStage;
@@ -38,7 +38,7 @@ fn full_name() -> &'static str {
 
 /// The same for a prefix that an admin wrote. A word alone is an image of Docker Hub, as it would be in a pod; a host
 /// alone stays a host.
-fn full_prefix(prefix: &str) -> String {
+pub(in crate::admission) fn full_prefix(prefix: &str) -> String {
     let prefix = prefix.trim_end_matches('/');
     let is_host = |word: &str| word.contains(['.', ':']) || word == "localhost";
     match prefix.split_once('/') {
@@ -64,8 +64,15 @@ fn matches(prefix: &str) -> String {
     let prefix = full_prefix(prefix);
     let starts = |end: &str| format!("i.name.startsWith({})", text(&format!("{prefix}{end}")));
     if prefix.contains('/') {
-        let whole = format!("i.name == {}", text(&prefix));
-        format!("({whole} || {} || {} || {})", starts("/"), starts(":"), starts("@"))
+        let whole = text(&prefix);
+        // The first half alone keeps the cost of a long list of prefixes within the API server's budget.
+        format!(
+            "{} && (i.name == {whole} || {} || {} || {})",
+            starts(""),
+            starts("/"),
+            starts(":"),
+            starts("@")
+        )
     } else {
         starts("/")
     }
@@ -99,30 +106,38 @@ fn rules(pods: &PolicyPods) -> &[ImageRule] {
 }
 
 pub(super) fn variables(pods: &PolicyPods) -> Vec<(&'static str, String)> {
-    vec![
-        ("formerImages", images("variables.before")),
-        // An update may change the image of a container; only such a change is judged.
+    let readable = format!("variables.newImages.filter(i, {READABLE})");
+    let (named, graded) = if rules(pods).is_empty() {
+        // Nothing to compare with, so no name to complete.
         (
-            "newImages",
-            format!(
-                "({}).filter(i, !(i in variables.formerImages))",
-                images("variables.spec")
-            ),
-        ),
+            readable,
+            "variables.namedImages.map(i, {'at': i.at, 'ref': i.ref, 'digest': 'Control'})".to_owned(),
+        )
+    } else {
+        let name = full_name();
         (
-            "namedImages",
-            format!(
-                "variables.newImages.filter(i, {READABLE}).map(i, {{'at': i.at, 'ref': i.ref, 'name': {}}})",
-                full_name()
-            ),
-        ),
-        (
-            "images",
+            format!("{readable}.map(i, {{'at': i.at, 'ref': i.ref, 'name': {name}}})"),
             format!(
                 "variables.namedImages.map(i, {{'at': i.at, 'ref': i.ref, 'digest': {}}})",
                 graded(rules(pods))
             ),
+        )
+    };
+    vec![
+        (
+            "formerImages",
+            format!("variables.creates ? [] : {}", images("variables.before")),
         ),
+        // An update may change the image of a container; only such a change is judged.
+        (
+            "newImages",
+            format!(
+                "variables.creates ? {all} : ({all}).filter(i, !(i in variables.formerImages))",
+                all = images("variables.spec")
+            ),
+        ),
+        ("namedImages", named),
+        ("images", graded),
     ]
 }
 
@@ -131,29 +146,32 @@ const READABLE: &str = r"i.ref.matches('^[a-zA-Z0-9\\[][a-zA-Z0-9._:/@\\[\\]+-]*
 const PINNED: &str = "i.ref.matches('@sha(256:[a-f0-9]{64}|512:[a-f0-9]{128})$')";
 
 pub(super) fn clauses(modes: &Modes, pods: &PolicyPods) -> Vec<Clause> {
-    let uses = |filter: &str| format!("variables.images.filter(i, {filter}).map(i, i.at + ' uses \"' + i.ref + '\"')");
-    let digest = SUP_01.rule("digest");
-    let unpinned = |word: &str| {
-        let subjects = uses(&format!("i.digest == '{word}' && !{PINNED}"));
-        Clause::sentence("no digest: ", &subjects, "")
+    let uses = |test: &str, before: &str| {
+        Found::among(
+            "variables.images",
+            "i",
+            test,
+            before,
+            "i.at + ' uses \"' + i.ref + '\"'",
+        )
     };
+    let digest = SUP_01.rule("digest");
+    let unpinned = |word: &str| uses(&format!("i.digest == '{word}' && !{PINNED}"), "no digest: ");
+    let unreadable = Found::among(
+        "variables.newImages",
+        "i",
+        &format!("!{READABLE}"),
+        "the image name cannot be read: ",
+        "i.at",
+    );
     let mut clauses = vec![
-        Clause::new(
-            SUP_01.rule("unreadable"),
-            modes,
-            Clause::sentence(
-                "the image name cannot be read: ",
-                &format!("variables.newImages.filter(i, !{READABLE}).map(i, i.at)"),
-                "",
-            ),
-        ),
+        Clause::new(SUP_01.rule("unreadable"), modes, unreadable),
         Clause::new(digest.clone(), modes, unpinned("Control")),
     ];
     if !rules(pods).is_empty() {
         clauses.push(Clause::new(digest, modes, unpinned("Required")).asked_for());
-        let subjects = uses("i.digest == ''");
-        let sentence = Clause::sentence("not from a listed registry: ", &subjects, "");
-        clauses.push(Clause::new(SUP_01.rule("registry"), modes, sentence));
+        let foreign = uses("i.digest == ''", "not from a listed registry: ");
+        clauses.push(Clause::new(SUP_01.rule("registry"), modes, foreign));
     }
     clauses
 }

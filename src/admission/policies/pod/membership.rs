@@ -4,7 +4,7 @@
 //! controller has written the open list.
 
 use crate::admission::cel::{entry, text};
-use crate::admission::clause::Clause;
+use crate::admission::clause::{Clause, Found};
 use crate::admission::modes::Modes;
 use crate::api::names;
 use crate::compliance::id::{NET_01, WKL_02};
@@ -49,35 +49,43 @@ pub(super) fn variables() -> Vec<(&'static str, String)> {
 
 pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
     let exists = "variables.open.exists(e, e == w || e.startsWith(w + ':'))";
+    let when = |condition: &str, what: String| Found::When(condition.to_owned(), what);
     vec![
         Clause::new(
             NET_01.rule("seal"),
             modes,
-            "variables.creates && variables.enforces && !variables.sealed ? ['namespace ' + request.namespace + ' is \
-             being sealed'] : []",
+            when(
+                "variables.creates && variables.enforces && !variables.sealed",
+                "'namespace ' + request.namespace + ' is being sealed'".to_owned(),
+            ),
         ),
         Clause::new(
             WKL_02.rule("unknown"),
             modes,
-            format!(
-                "variables.joins.filter(w, w == '' || !{exists}).map(w, 'no AiWorkload \"' + w + '\" in ' + \
+            Found::Each(format!(
+                "variables.joins.filter(w, !{exists}).map(w, 'no AiWorkload \"' + w + '\" in ' + \
                  request.namespace)"
-            ),
+            )),
         ),
         Clause::new(
             WKL_02.rule("gated"),
             modes,
-            "variables.joins.filter(w, w != '' && !(w in variables.open)).map(w, variables.open.filter(e, \
-             e.startsWith(w + ':')).map(e, 'AiWorkload \"' + w + '\" waits for ' + e.split(':')[1])).filter(l, \
-             l.size() > 0).map(l, l[0])",
+            Found::Each(
+                "variables.joins.filter(w, !(w in variables.open)).map(w, variables.open.filter(e, \
+                 e.startsWith(w + ':')).map(e, 'AiWorkload \"' + w + '\" waits for ' + e.split(':')[1])).filter(l, \
+                 l.size() > 0).map(l, l[0])"
+                    .to_owned(),
+            ),
         ),
         Clause::new(
             WKL_02.rule("frozen"),
             modes,
-            format!(
-                "variables.was.size() > 0 && variables.is != variables.was ? ['label {} is \"' + variables.was[0] + \
-                 '\" and cannot change']  : []",
-                names::WORKLOAD_LABEL
+            when(
+                "variables.was.size() > 0 && variables.is != variables.was",
+                format!(
+                    "'label {} is \"' + variables.was[0] + '\" and cannot change'",
+                    names::WORKLOAD_LABEL
+                ),
             ),
         ),
     ]

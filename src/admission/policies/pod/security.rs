@@ -2,7 +2,7 @@
 //! leads out of the namespace.
 
 use crate::admission::cel::{field, list, present};
-use crate::admission::clause::Clause;
+use crate::admission::clause::{Clause, Found};
 use crate::admission::modes::{Modes, STAGES};
 use crate::api::policy::PolicyPods;
 use crate::api::stage::NamespaceStage;
@@ -80,22 +80,34 @@ pub(super) fn variables(pods: &PolicyPods) -> Vec<(&'static str, String)> {
     vec![
         (
             "formerNames",
-            format!("({}).map(c, c.name)", containers("variables.before")),
+            format!(
+                "variables.creates ? [] : ({}).map(c, c.name)",
+                containers("variables.before")
+            ),
         ),
         // A container's settings never change, so on an update only a container that was added is judged.
         (
             "containers",
             format!(
-                "({}).filter(c, !(c.name in variables.formerNames))",
-                containers("variables.spec")
+                "variables.creates ? {all} : ({all}).filter(c, !(c.name in variables.formerNames))",
+                all = containers("variables.spec")
             ),
         ),
         // What stands in the pod itself never changes either.
         ("pods", "variables.creates ? [variables.spec] : []".to_owned()),
+        // Every security context with the place it stands in: most clauses look at nothing else.
+        (
+            "contexts",
+            "variables.pods.filter(c, has(c.securityContext)).map(c, {'at': dyn('the pod'), 'of': c.securityContext}) + \
+             variables.containers.filter(c, has(c.securityContext)).map(c, {'at': dyn('container \"' + c.name + '\"'), \
+             'of': c.securityContext})"
+                .to_owned(),
+        ),
         (
             "volumes",
             format!("variables.creates ? {} : []", field("variables.spec", "volumes", "[]")),
         ),
+        ("annotated", annotated()),
         ("capabilities", capabilities(pods)),
     ]
 }
@@ -118,130 +130,127 @@ fn capabilities(pods: &PolicyPods) -> String {
     format!("variables.stage == 'training' ? {training} : variables.stage == 'evaluation' ? {evaluation} : {inference}")
 }
 
-/// One clause about settings that a pod has as a whole and each container by itself.
-fn either(pod: &str, container: &str) -> String {
-    format!(
-        "variables.pods.filter(c, {pod}).map(c, 'the pod') + variables.containers.filter(c, {container}).map(c, \
-         'container \"' + c.name + '\"')"
-    )
-}
-
 pub(super) fn clauses(modes: &Modes, pods: &PolicyPods) -> Vec<Clause> {
-    let clause = |rule: &'static str, before: &str, subjects: &str, after: &str| {
-        Clause::new(WKL_01.rule(rule), modes, Clause::sentence(before, subjects, after))
-    };
-    let containers =
-        |condition: &str| format!("variables.containers.filter(c, {condition}).map(c, '\"' + c.name + '\"')");
-    let volumes = |condition: &str| format!("variables.volumes.filter(v, {condition}).map(v, '\"' + v.name + '\"')");
-    let pod = |name: &str| {
-        format!(
-            "variables.pods.filter(p, {}).map(p, '{name}')",
-            field("p", name, "false")
+    let clause = |rule: &'static str, found: Found| Clause::new(WKL_01.rule(rule), modes, found);
+    let pod = |rule: &'static str, name: &str| {
+        let set = field("p", name, "false");
+        clause(
+            rule,
+            Found::among("variables.pods", "p", &set, "the pod sets ", &format!("'{name}'")),
         )
     };
-    let both = |path: &str, test: &str| {
-        let of = field("c", &format!("securityContext.{path}"), "''");
-        let condition = format!("{of} {test}");
-        either(&condition, &condition)
+    let context = |rule: &'static str, before: &str, test: &str| {
+        clause(rule, Found::among("variables.contexts", "c", test, before, "c.at"))
     };
-    let host_process = field("c", "securityContext.windowsOptions.hostProcess", "false");
-    let capability = field("c", "securityContext.capabilities.add", "[]");
-    let refused = format!("{capability}.filter(a, !(a in variables.capabilities))");
+    let container = |rule: &'static str, before: &str, test: &str| {
+        let name = "'container \"' + c.name + '\"'";
+        clause(rule, Found::among("variables.containers", "c", test, before, name))
+    };
+    let volume = |rule: &'static str, before: &str, test: &str, name: &str| {
+        clause(rule, Found::among("variables.volumes", "v", test, before, name))
+    };
+    let volume_name = "'volume \"' + v.name + '\"'";
     vec![
-        clause("host-network", "the pod sets ", &pod("hostNetwork"), ""),
-        clause("host-pid", "the pod sets ", &pod("hostPID"), ""),
-        clause("host-ipc", "the pod sets ", &pod("hostIPC"), ""),
-        clause(
-            "privileged",
-            "privileged: container ",
-            &containers(&field("c", "securityContext.privileged", "false")),
-            "",
-        ),
-        clause(
-            "capabilities",
-            "capabilities beyond the allowed ones: ",
-            &format!(
-                "variables.containers.filter(c, {capability}.exists(a, !(a in variables.capabilities))).map(c, \
-                 'container \"' + c.name + '\" adds ' + {refused}.join(' '))"
-            ),
-            "",
-        ),
-        clause("host-path", "hostPath: volume ", &volumes("has(v.hostPath)"), ""),
-        clause("host-port", "hostPort: container ", &containers(&host_port()), ""),
-        clause(
+        pod("host-network", "hostNetwork"),
+        pod("host-pid", "hostPID"),
+        pod("host-ipc", "hostIPC"),
+        context("privileged", "privileged: ", &field("c", "of.privileged", "false")),
+        capabilities_clause(modes),
+        volume("host-path", "hostPath: ", "has(v.hostPath)", volume_name),
+        container("host-port", "hostPort: ", &host_port()),
+        context(
             "proc-mount",
-            "procMount other than Default: container ",
-            &containers(&format!(
-                "!({} in ['', 'Default'])",
-                field("c", "securityContext.procMount", "''")
-            )),
-            "",
+            "procMount other than Default: ",
+            "has(c.of.procMount) && !(c.of.procMount in ['', 'Default'])",
         ),
-        clause(
+        context(
             "seccomp-unconfined",
             "seccomp Unconfined: ",
-            &both("seccompProfile.type", "== 'Unconfined'"),
-            "",
+            &format!("{} == 'Unconfined'", field("c", "of.seccompProfile.type", "''")),
         ),
+        clause("apparmor", apparmor()),
+        context("selinux", "SELinux options: ", &selinux()),
         clause(
-            "apparmor",
-            "AppArmor switched off: ",
-            &apparmor(&both("appArmorProfile.type", "== 'Unconfined'")),
-            "",
+            "sysctls",
+            Found::among(
+                "variables.contexts",
+                "c",
+                &sysctl_test(),
+                "unsafe sysctls: ",
+                &sysctl_names(),
+            ),
         ),
-        clause("selinux", "SELinux options: ", &either(&selinux(), &selinux()), ""),
-        clause("sysctls", "unsafe sysctls: ", &sysctls(), ""),
-        clause(
+        context(
             "windows-host-process",
             "Windows HostProcess: ",
-            &either(&host_process, &host_process),
-            "",
+            &field("c", "of.windowsOptions.hostProcess", "false"),
         ),
-        clause(
-            "probe-host",
-            "a probe or hook names a host: container ",
-            &containers(&probe_host()),
-            "",
-        ),
-        clause(
+        container("probe-host", "a probe or hook names a host: ", &probe_host()),
+        volume(
             "volume-type",
-            "a volume of a type that leads out: ",
-            &volumes(&foreign_volume()),
-            "",
+            "a type that leads out of the namespace: ",
+            &foreign_volume(),
+            volume_name,
         ),
-        clause(
+        volume(
             "inline-csi",
             "an inline CSI driver that is not listed: ",
-            &inline_csi(pods),
-            "",
+            &foreign_driver(pods),
+            "'volume \"' + v.name + '\" (' + v.csi.driver + ')'",
         ),
     ]
 }
 
+fn capabilities_clause(modes: &Modes) -> Clause {
+    let added = field("c", "of.capabilities.add", "[]");
+    let foreign = format!("{added}.filter(a, !(a in variables.capabilities))");
+    let found = Found::among(
+        "variables.contexts",
+        "c",
+        &format!("{added}.exists(a, !(a in variables.capabilities))"),
+        "capabilities beyond the allowed ones: ",
+        &format!("c.at + ' adds ' + {foreign}.join(' ')"),
+    );
+    Clause::new(WKL_01.rule("capabilities"), modes, found)
+}
+
 fn host_port() -> String {
+    "has(c.ports) && c.ports.exists(p, has(p.hostPort) && p.hostPort != 0)".to_owned()
+}
+
+/// Containers whose annotation, which AppArmor was chosen by before it had a field, switches it off. The API server
+/// copies the annotation of a new container into its field; kubelets still read one that comes later.
+fn annotated() -> String {
+    let of = |root: &str| field(root, "metadata.annotations", "{}");
+    let (new, former) = (of("dyn(object)"), of("dyn(oldObject)"));
     format!(
-        "{}.exists(p, {} != 0)",
-        field("c", "ports", "[]"),
-        field("p", "hostPort", "0")
+        "{new}.filter(k, k.startsWith('{APPARMOR_ANNOTATION}') && !({new}[k] in ['', 'runtime/default']) && \
+         !{new}[k].startsWith('localhost/') && (variables.creates || !(k in {former} && {former}[k] == {new}[k])))\
+         .map(k, k.split('/')[1])"
     )
 }
 
-/// The field of the pod and of containers, and the old annotations that this request brings.
-fn apparmor(fields: &str) -> String {
-    let of = |root: &str| field(root, "metadata.annotations", "{}");
-    let former = format!("(oldObject == null ? {{}} : {})", of("dyn(oldObject)"));
-    let annotations = of("dyn(object)");
-    format!(
-        "{fields} + {annotations}.filter(k, k.startsWith('{APPARMOR_ANNOTATION}') && !({annotations}[k] in ['', \
-         'runtime/default']) && !{annotations}[k].startsWith('localhost/') && !(k in {former} && {former}[k] == \
-         {annotations}[k])).map(k, 'annotation of container \"' + k.split('/')[1] + '\"')"
+/// The pod's field, a container's field, or its annotation where it has no field: in the order of the containers, so
+/// that it reads the same before the API server has copied the annotation and after.
+fn apparmor() -> Found {
+    let by_field = format!("{} == 'Unconfined'", field("c", "of.appArmorProfile.type", "''"));
+    let in_field = field("c", "securityContext.appArmorProfile.type", "''");
+    let container = format!("{in_field} == 'Unconfined' || ({in_field} == '' && c.name in variables.annotated)");
+    let all = "(variables.containers + (variables.creates ? [] : variables.spec.containers.filter(c, c.name in \
+               variables.formerNames)))";
+    Found::When(
+        format!("variables.annotated.size() > 0 || variables.contexts.exists(c, {by_field})"),
+        format!(
+            "'AppArmor switched off: ' + (variables.contexts.filter(c, c.at == 'the pod' && {by_field}).map(c, \
+             string(c.at)) + {all}.filter(c, {container}).map(c, 'container \"' + c.name + '\"')).join(', ')"
+        ),
     )
 }
 
 fn selinux() -> String {
-    let of = |name: &str| field("c", &format!("securityContext.seLinuxOptions.{name}"), "''");
+    let of = |name: &str| field("c", &format!("of.seLinuxOptions.{name}"), "''");
     format!(
-        "{} != '' || {} != '' || !({} in {})",
+        "has(c.of.seLinuxOptions) && ({} != '' || {} != '' || !({} in {}))",
         of("user"),
         of("role"),
         of("type"),
@@ -249,39 +258,39 @@ fn selinux() -> String {
     )
 }
 
-fn sysctls() -> String {
+fn sysctl_test() -> String {
     format!(
-        "variables.pods.map(p, {}.filter(s, !(s.name in {})).map(s, s.name).join(' ')).filter(s, s != '')",
-        field("p", "securityContext.sysctls", "[]"),
+        "has(c.of.sysctls) && c.of.sysctls.exists(s, !(s.name in {}))",
+        list(SAFE_SYSCTLS)
+    )
+}
+
+fn sysctl_names() -> String {
+    format!(
+        "c.of.sysctls.filter(s, !(s.name in {})).map(s, string(s.name)).join(' ')",
         list(SAFE_SYSCTLS)
     )
 }
 
 /// The kubelet sends probes from the node, past every NetworkPolicy.
 fn probe_host() -> String {
-    let places = [
-        "livenessProbe",
-        "readinessProbe",
-        "startupProbe",
-        "lifecycle.postStart",
-        "lifecycle.preStop",
-    ];
-    let hosts = places.iter().flat_map(|place| {
-        ["httpGet", "tcpSocket"].map(|how| format!("{} != ''", field("c", &format!("{place}.{how}.host"), "''")))
-    });
-    hosts.collect::<Vec<_>>().join(" || ")
+    let probes = ["livenessProbe", "readinessProbe", "startupProbe"];
+    let hooks = ["lifecycle.postStart", "lifecycle.preStop"];
+    let names_host = |place: &str| {
+        let by = |how: &str| format!("{} != ''", field("c", &format!("{place}.{how}.host"), "''"));
+        format!("{} || {}", by("httpGet"), by("tcpSocket"))
+    };
+    let probes = probes.map(|probe| format!("has(c.{probe}) && ({})", names_host(probe)));
+    let hooks = hooks.map(names_host).join(" || ");
+    format!("{} || has(c.lifecycle) && ({hooks})", probes.join(" || "))
 }
 
 /// A volume without any type is an `emptyDir`; one of a type that is not known here is refused.
 fn foreign_volume() -> String {
-    format!("v.exists(k, !(k in {} || k == 'name'))", list(VOLUME_TYPES))
+    format!("v.exists(k, k != 'name' && !(k in {}))", list(VOLUME_TYPES))
 }
 
-fn inline_csi(pods: &PolicyPods) -> String {
+fn foreign_driver(pods: &PolicyPods) -> String {
     let listed = list(pods.inline_csi_drivers.iter().flatten().map(|name| name.0.as_str()));
-    format!(
-        "variables.volumes.filter(v, {} && !(v.csi.driver in {listed})).map(v, '\"' + v.name + '\" (' + v.csi.driver + \
-         ')')",
-        present("v", "csi.driver")
-    )
+    format!("{} && !(v.csi.driver in {listed})", present("v", "csi.driver"))
 }

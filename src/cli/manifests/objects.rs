@@ -1,0 +1,135 @@
+//! The kinds that the network and admission legs look at, out of everything that was read.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::{Document, Manifests, Problem};
+use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
+
+/// An object and the document it was read from.
+#[derive(Debug)]
+pub(in crate::cli) struct Sourced<T> {
+    /// The object.
+    pub object: T,
+    /// Where.
+    pub document: Document,
+}
+
+/// By namespace and name.
+type Named<T> = BTreeMap<(String, String), Sourced<T>>;
+
+/// Everything that a verdict depends on.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Objects {
+    /// Namespaces.
+    pub namespaces: Named<Namespace>,
+    /// Workloads.
+    pub workloads: Named<AiWorkload>,
+    /// The policy; at most one.
+    pub policies: Named<AiSecurityPolicy>,
+    /// NetworkPolicies that people wrote.
+    pub network_policies: Named<NetworkPolicy>,
+    /// What could not be read, by file and line.
+    pub problems: Vec<Problem>,
+    /// Documents of other kinds.
+    pub passed_over: usize,
+}
+
+impl Objects {
+    /// Sorts the documents by kind. `home` is the namespace of objects that name none.
+    pub(in crate::cli) fn of(manifests: Manifests, home: &str) -> Self {
+        let mut objects = Self {
+            problems: manifests.problems,
+            ..Self::default()
+        };
+        for document in manifests.documents {
+            if let Err(problem) = objects.add(document, home) {
+                objects.problems.push(problem);
+            }
+        }
+        objects.problems.sort_by(|a, b| a.at.cmp(&b.at));
+        objects
+    }
+
+    fn add(&mut self, mut document: Document, home: &str) -> Result<(), Problem> {
+        let ours = format!("{}/{}", names::GROUP, names::VERSION);
+        let (version, kind) = document.kind();
+        match (version, kind) {
+            ("v1", "Namespace") => keep(&mut self.namespaces, document, None),
+            ("networking.k8s.io/v1", "NetworkPolicy") => keep(&mut self.network_policies, document, Some(home)),
+            (version, "AiWorkload") if version == ours => keep(&mut self.workloads, document, Some(home)),
+            (version, "AiSecurityPolicy") if version == ours => {
+                // An empty policy is the policy of an installation that nobody configured.
+                document.root.or_empty("spec");
+                let named = document.root.get("metadata").and_then(|metadata| metadata.text("name"));
+                if named != Some(names::SINGLETON) {
+                    let message = "there is one AiSecurityPolicy and its name is `default`".to_owned();
+                    return Err(Problem {
+                        at: document.locate("metadata.name"),
+                        message,
+                    });
+                }
+                keep(&mut self.policies, document, None)
+            }
+            (version, "SecretEncryption") if version == ours => {
+                document.root.or_empty("spec");
+                document.read::<SecretEncryption>().map(drop)
+            }
+            (version, "Waiver") if version == ours => document.read::<Waiver>().map(drop),
+            (version, kind) if version == names::GROUP || version.starts_with(&format!("{}/", names::GROUP)) => {
+                let message = format!("{version} {kind} is no kind of this version");
+                Err(Problem {
+                    at: document.locate("kind"),
+                    message,
+                })
+            }
+            _ => {
+                self.passed_over += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// The policy, where there is one.
+    pub(in crate::cli) fn policy(&self) -> Option<&Sourced<AiSecurityPolicy>> {
+        self.policies.values().next()
+    }
+}
+
+/// Two documents of one object contradict each other: the first counts, and the second is a problem.
+fn keep<T>(into: &mut Named<T>, document: Document, home: Option<&str>) -> Result<(), Problem>
+where
+    T: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let mut object: T = document.read()?;
+    let name = object.name_any();
+    if name.is_empty() {
+        let message = "metadata.name is missing".to_owned();
+        return Err(Problem {
+            at: document.locate("metadata"),
+            message,
+        });
+    }
+    if let Some(home) = home {
+        object.meta_mut().namespace.get_or_insert_with(|| home.to_owned());
+    }
+    let key = (object.namespace().unwrap_or_default(), name);
+    if let Some(first) = into.get(&key) {
+        let message = format!(
+            "{} {} was already read from {}",
+            T::kind(&()),
+            key.1,
+            first.document.locate("")
+        );
+        return Err(Problem {
+            at: document.locate("metadata.name"),
+            message,
+        });
+    }
+    into.insert(key, Sourced { object, document });
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! `off --scope all`: takes the NetworkPolicies away. In every namespace the deny goes first and the allows follow once
+//! it is gone: in the reverse order every pod would meet a deny with nothing beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client, ResourceExt};
+
+use super::{LOOKS, PAUSE};
+use crate::api::names;
+use crate::cli::{CliError, absent, out};
+
+/// Deletions under way at once.
+const AT_ONCE: usize = 16;
+
+/// By namespace: the names of our policies.
+type Found = BTreeMap<String, BTreeSet<String>>;
+
+/// Deletes ours, in all namespaces or in some. Returns what to say, and how many are left.
+pub(super) async fn open(client: &Client, only: &[String], patience: Duration) -> Result<(String, usize), CliError> {
+    let end = Instant::now() + patience;
+    let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut gone = 0;
+    loop {
+        let found = list(client, only).await?;
+        seen.extend(
+            found
+                .iter()
+                .flat_map(|(ns, names)| names.iter().map(|name| (ns.clone(), name.clone()))),
+        );
+        let left: usize = found.values().map(BTreeSet::len).sum();
+        gone = if left == 0 { gone + 1 } else { 0 };
+        if gone == LOOKS || (left > 0 && Instant::now() > end) {
+            let many = out::count(seen.len(), "NetworkPolicy object");
+            return Ok((format!("{left} of {many} left, denies deleted first"), left));
+        }
+        delete(client, next(&found)).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What may go now: the deny where there is one, all the rest where there is none. A dataplane's finalizer can keep a
+/// deny for a while; the allows wait for it.
+fn next(found: &Found) -> Vec<(String, String)> {
+    let mut next = Vec::new();
+    for (namespace, names) in found {
+        let now = |name: &&String| !names.contains(names::DENY_POLICY) || *name == names::DENY_POLICY;
+        next.extend(names.iter().filter(now).map(|name| (namespace.clone(), name.clone())));
+    }
+    next
+}
+
+async fn list(client: &Client, only: &[String]) -> Result<Found, CliError> {
+    let ours = ListParams::default().labels(&format!(
+        "{}={value},{}={value}",
+        names::PART_OF_LABEL,
+        names::MANAGED_BY_LABEL,
+        value = names::CLOISON
+    ));
+    let apis: Vec<Api<NetworkPolicy>> = if only.is_empty() {
+        vec![Api::all(client.clone())]
+    } else {
+        only.iter()
+            .map(|namespace| Api::namespaced(client.clone(), namespace))
+            .collect()
+    };
+    let mut found = Found::new();
+    for api in apis {
+        let listed = api
+            .list_metadata(&ours)
+            .await
+            .map_err(CliError::api("list NetworkPolicies"))?;
+        for policy in listed {
+            found
+                .entry(policy.namespace().unwrap_or_default())
+                .or_default()
+                .insert(policy.name_any());
+        }
+    }
+    Ok(found)
+}
+
+async fn delete(client: &Client, policies: Vec<(String, String)>) -> Result<(), CliError> {
+    futures::stream::iter(policies)
+        .map(|(namespace, name)| async move {
+            let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), &namespace);
+            match api.delete(&name, &DeleteParams::default()).await {
+                Ok(_) => Ok(()),
+                Err(error) if absent(&error) => Ok(()),
+                Err(error) => Err(CliError::api(format!("delete NetworkPolicy {namespace}/{name}"))(error)),
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allows_wait_until_the_deny_of_their_namespace_is_gone() {
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let found = Found::from([
+            (
+                "a".to_owned(),
+                names(&["cloison-ns-deny", "cloison-wl-a", "cloison-wl-z"]),
+            ),
+            ("b".to_owned(), names(&["cloison-svc-x", "cloison-wl-b"])),
+        ]);
+        let next: Vec<String> = next(&found)
+            .into_iter()
+            .map(|(ns, name)| format!("{ns}/{name}"))
+            .collect();
+        assert_eq!(next, ["a/cloison-ns-deny", "b/cloison-svc-x", "b/cloison-wl-b"]);
+    }
+}

@@ -1,0 +1,298 @@
+//! `plan -n` and `plan -A`: what runs, judged as if it were enforced. Reads with the caller's own rights; what may not be
+//! read is said to be unknown.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::core::DynamicObject;
+use kube::discovery::ApiResource;
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::loss::{self, Loss};
+use super::pods::{self, Refused};
+use super::{Arguments, survey, world};
+use crate::admission::{Offline, Operator, generate, not_evaluated};
+use crate::api::policy::AiSecurityPolicySpec;
+use crate::api::stage::{Mode, NamespaceStage};
+use crate::api::{AiSecurityPolicy, AiWorkload, names};
+use crate::cli::{CliError, FINDINGS, absent, forbidden, out};
+use crate::controller::{facts, facts_of, workload_facts};
+use crate::network::world::{ClusterNetwork, World};
+
+/// Namespaces looked at at once.
+const AT_ONCE: usize = 4;
+
+/// What is known about one namespace.
+pub(super) struct Survey {
+    /// Its name.
+    pub name: String,
+    /// The stage its label names.
+    pub stage: Option<NamespaceStage>,
+    /// What it looks like, where no label says.
+    pub guess: Option<NamespaceStage>,
+    /// Its mode.
+    pub mode: Mode,
+    /// Pods that run or will.
+    pub pods: Vec<Value>,
+    /// What the door would say to them; `None` in a shared namespace, which is judged by no rule for pods.
+    pub refused: Option<Refused>,
+    /// What it would lose; `None` where that is not known, or nothing can be lost any more.
+    pub loss: Option<Loss>,
+    /// Policies of its own limit what it reaches.
+    pub limited: bool,
+    /// Names of its workloads.
+    pub workloads: BTreeSet<String>,
+}
+
+/// Surveys and prints.
+pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
+    let (client, _) = arguments.connection.client().await?;
+    let mut notes = Vec::new();
+    let seen = Seen::gather(&client, arguments, &mut notes).await?;
+    let set = generate(
+        &seen.world.policy,
+        &Operator::in_namespace(&arguments.operator_namespace),
+        Timestamp::now(),
+    );
+    let offline = Offline::new(&set)?;
+    let surveys = futures::stream::iter(&seen.chosen)
+        .map(|namespace| survey_one(&client, &seen, &offline, namespace))
+        .buffered(AT_ONCE)
+        .try_collect::<Vec<Survey>>()
+        .await?;
+    let detailed = arguments.namespace.is_some();
+    // With -A, what neither has a stage nor looks as if it should is none of our business.
+    let surveys: Vec<Survey> = surveys
+        .into_iter()
+        .filter(|survey| detailed || survey.stage.or(survey.guess).is_some())
+        .collect();
+    for clause in not_evaluated(&set) {
+        notes.push(format!("not judged here: {}, because it {}", clause.policy, clause.why));
+    }
+    out::print(&survey::text(&surveys, detailed, &seen.world, &notes))?;
+    let refused = surveys.iter().filter_map(|survey| survey.refused.as_ref());
+    Ok(if refused.map(|refused| refused.pods).sum::<usize>() > 0 {
+        ExitCode::from(FINDINGS)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// What is read once for all namespaces.
+struct Seen {
+    world: World,
+    chosen: Vec<Namespace>,
+    /// `None`: they may not be listed.
+    services: Option<Vec<Service>>,
+}
+
+impl Seen {
+    async fn gather(client: &Client, arguments: &Arguments, notes: &mut Vec<String>) -> Result<Self, CliError> {
+        let policy = policy(client, notes).await?;
+        let listed = Api::<Namespace>::all(client.clone()).list(&ListParams::default()).await;
+        let (namespaces, all_known) = match (listed, &arguments.namespace) {
+            (Ok(list), _) => (list.items, true),
+            (Err(error), Some(name)) if forbidden(&error) => {
+                let found = Api::<Namespace>::all(client.clone()).get(name).await;
+                (
+                    vec![found.map_err(CliError::api(format!("get Namespace {name}")))?],
+                    false,
+                )
+            }
+            (Err(error), _) => return Err(CliError::api("list Namespaces")(error)),
+        };
+        let workloads = workloads(client, arguments, notes).await?;
+        let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default");
+        let slices = slices
+            .list(&ListParams::default().labels("kubernetes.io/service-name=kubernetes"))
+            .await;
+        let slices: Vec<Arc<EndpointSlice>> = slices
+            .map(|list| list.items)
+            .unwrap_or_default()
+            .into_iter()
+            .map(Arc::new)
+            .collect();
+        let mut world = World {
+            namespaces: namespaces
+                .iter()
+                .map(|ns| facts_of(ns, &policy))
+                .map(|facts| (facts.name.clone(), facts))
+                .collect(),
+            workloads: workloads
+                .iter()
+                .filter_map(workload_facts)
+                .map(|w| (w.key.clone(), w))
+                .collect(),
+            policy: Arc::new(policy),
+            cluster: addresses(client, &slices, notes).await?,
+        };
+        if !all_known {
+            notes
+                .push("you may not list Namespaces: what the catalogue and peers name is taken for granted".to_owned());
+            world::others(&mut world, &mut Vec::new());
+        }
+        let chosen = match &arguments.namespace {
+            Some(name) => {
+                let found: Vec<Namespace> = namespaces.into_iter().filter(|ns| ns.name_any() == *name).collect();
+                if found.is_empty() {
+                    return Err(CliError::Usage(format!("there is no namespace {name:?}")));
+                }
+                found
+            }
+            None => namespaces
+                .into_iter()
+                .filter(|ns| !is_reserved(&ns.name_any(), &arguments.operator_namespace))
+                .collect(),
+        };
+        Ok(Self {
+            services: services(client, notes).await?,
+            world,
+            chosen,
+        })
+    }
+}
+
+/// The cluster's own addresses, by the controller's reading; a tenant may not read them all.
+async fn addresses(
+    client: &Client,
+    slices: &[Arc<EndpointSlice>],
+    notes: &mut Vec<String>,
+) -> Result<ClusterNetwork, CliError> {
+    match facts::gather(client, slices).await {
+        Ok(found) => Ok(found),
+        Err(error) if forbidden(&error) => {
+            notes.push(
+                "you may not read the cluster's own addresses: DNS and the API servers count as closed".to_owned(),
+            );
+            Ok(ClusterNetwork::default())
+        }
+        Err(error) => Err(CliError::api("read the cluster's own addresses")(error)),
+    }
+}
+
+/// No stage can hold these.
+fn is_reserved(name: &str, operator: &str) -> bool {
+    name.starts_with("kube-") || name == operator || name == names::CANARY_NAMESPACE
+}
+
+async fn policy(client: &Client, notes: &mut Vec<String>) -> Result<AiSecurityPolicySpec, CliError> {
+    let found = Api::<AiSecurityPolicy>::all(client.clone()).get(names::SINGLETON).await;
+    let why = match found {
+        Ok(policy) => return Ok(policy.spec),
+        Err(error) if absent(&error) => "there is no AiSecurityPolicy",
+        Err(error) if forbidden(&error) => "you may not read the AiSecurityPolicy",
+        Err(error) => return Err(CliError::api("get AiSecurityPolicy default")(error)),
+    };
+    notes.push(format!("{why}: judged by the defaults"));
+    Ok(serde_json::from_value(json!({})).map_err(std::io::Error::other)?)
+}
+
+async fn workloads(
+    client: &Client,
+    arguments: &Arguments,
+    notes: &mut Vec<String>,
+) -> Result<Vec<AiWorkload>, CliError> {
+    let all = Api::<AiWorkload>::all(client.clone())
+        .list(&ListParams::default())
+        .await;
+    match (all, &arguments.namespace) {
+        (Ok(list), _) => Ok(list.items),
+        (Err(error), _) if absent(&error) => Ok(Vec::new()),
+        (Err(error), Some(namespace)) if forbidden(&error) => {
+            let here = Api::<AiWorkload>::namespaced(client.clone(), namespace);
+            match here.list(&ListParams::default()).await {
+                Ok(list) => {
+                    notes.push(
+                        "you may not list AiWorkloads elsewhere: flows to other namespaces count as closed".to_owned(),
+                    );
+                    Ok(list.items)
+                }
+                Err(error) => Err(CliError::api(format!("list AiWorkloads in {namespace}"))(error)),
+            }
+        }
+        (Err(error), _) => Err(CliError::api("list AiWorkloads")(error)),
+    }
+}
+
+async fn services(client: &Client, notes: &mut Vec<String>) -> Result<Option<Vec<Service>>, CliError> {
+    match Api::<Service>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(list) => Ok(Some(list.items)),
+        Err(error) if forbidden(&error) => {
+            notes.push("what would be lost is not known: you may not list Services of the cluster".to_owned());
+            Ok(None)
+        }
+        Err(error) => Err(CliError::api("list Services")(error)),
+    }
+}
+
+async fn survey_one(
+    client: &Client,
+    seen: &Seen,
+    offline: &Offline,
+    namespace: &Namespace,
+) -> Result<Survey, CliError> {
+    let name = namespace.name_any();
+    let facts = facts_of(namespace, &seen.world.policy);
+    let pods: Api<DynamicObject> = Api::namespaced_with(client.clone(), &name, &ApiResource::erase::<Pod>(&()));
+    let listed = pods.list(&ListParams::default()).await;
+    let listed = listed.map_err(CliError::api(format!("list Pods in {name}")))?;
+    let pods = listed.items.iter().filter_map(|pod| serde_json::to_value(pod).ok());
+    let pods: Vec<Value> = pods.filter(pods::is_alive).collect();
+    let guess = if facts.stage.is_none() {
+        pods::looks_like(&pods)
+    } else {
+        None
+    };
+    let stage = facts.stage.or(guess).unwrap_or(NamespaceStage::Training);
+    let workloads: BTreeSet<String> = seen.world.workloads_in(&name).map(|w| w.key.name.clone()).collect();
+    let shared = stage == NamespaceStage::Shared;
+    let refused = if shared {
+        None
+    } else {
+        let as_enforced = pods::as_enforced(&name, &facts.uid, stage, &workloads);
+        Some(pods::judge(offline, &pods, &as_enforced)?)
+    };
+    let (denied, limited) = own_policies(client, &name).await?;
+    // Behind the deny only what is declared is open; a shared namespace keeps its way out.
+    let closed = shared || (denied && facts.mode == Mode::Enforce);
+    let loss = seen
+        .services
+        .as_ref()
+        .filter(|_| !closed)
+        .map(|services| loss::of(&seen.world, &name, services));
+    Ok(Survey {
+        stage: facts.stage,
+        mode: facts.mode,
+        name,
+        guess,
+        pods,
+        refused,
+        loss,
+        limited: limited && !denied,
+        workloads,
+    })
+}
+
+/// Whether our deny is in place, and whether anything limits what pods reach.
+async fn own_policies(client: &Client, namespace: &str) -> Result<(bool, bool), CliError> {
+    let policies = Api::<NetworkPolicy>::namespaced(client.clone(), namespace);
+    let listed = match policies.list(&ListParams::default()).await {
+        Ok(listed) => listed.items,
+        Err(error) if forbidden(&error) => return Ok((false, false)),
+        Err(error) => return Err(CliError::api(format!("list NetworkPolicies in {namespace}"))(error)),
+    };
+    let limits = |policy: &NetworkPolicy| {
+        let types = policy.spec.as_ref().and_then(|spec| spec.policy_types.as_ref());
+        types.into_iter().flatten().any(|kind| kind == "Egress")
+    };
+    let denied = listed.iter().any(|policy| policy.name_any() == names::DENY_POLICY);
+    Ok((denied, listed.iter().any(limits)))
+}

@@ -1,0 +1,66 @@
+//! `cloison plan`: what would be written, cut and refused; for manifests, or for what runs.
+
+mod live;
+mod loss;
+mod offline;
+mod pods;
+mod print;
+mod survey;
+mod world;
+
+pub(super) use self::print::state;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Args, ValueEnum};
+
+use super::{CliError, Connection};
+use crate::api::names;
+
+/// Flags of `plan`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true).args(["files", "namespace", "all"]))]
+pub struct Arguments {
+    /// Manifests: files, folders with everything below them, `-` for standard input. No cluster is asked.
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", conflicts_with = "all")]
+    files: Vec<PathBuf>,
+    /// A live namespace, with or without a stage. With -f: the namespace of objects that name none.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Every live namespace that has a stage, or looks as if it should have one.
+    #[arg(short = 'A', long = "all-namespaces", conflicts_with = "namespace")]
+    all: bool,
+    /// Print the objects that would be applied as YAML; what there is to say goes to standard error.
+    #[arg(short, long, requires = "files")]
+    output: Option<Output>,
+    /// The AiSecurityPolicy to judge by, in place of the one in the manifests.
+    #[arg(long, value_name = "FILE", requires = "files")]
+    policy: Option<PathBuf>,
+    /// Add the generated admission policies and their bindings.
+    #[arg(long, requires = "files")]
+    admission: bool,
+    /// Take every namespace with a stage as one in mode Enforce.
+    #[arg(long, requires = "files")]
+    as_enforced: bool,
+    /// The namespace the operator is installed in.
+    #[arg(long, value_name = "NAMESPACE", default_value = names::DEFAULT_NAMESPACE)]
+    operator_namespace: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// How objects are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Yaml,
+}
+
+/// Plans.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
+    if arguments.files.is_empty() {
+        live::run(&arguments).await
+    } else {
+        offline::run(&arguments)
+    }
+}

@@ -1,0 +1,221 @@
+//! `cloison status`: every workload, what is proven about it, and how old the proofs are.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use serde::Serialize;
+
+use super::lease::{Pulse, pulse};
+use super::{CliError, Connection, FINDINGS, absent, forbidden, out};
+use crate::api::conditions::{find, types};
+use crate::api::{AiSecurityPolicy, AiWorkload, names};
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// One namespace; otherwise that of the context.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Every namespace.
+    #[arg(short = 'A', long = "all-namespaces", conflicts_with = "namespace")]
+    all: bool,
+    /// How to print.
+    #[arg(short, long)]
+    output: Option<Output>,
+    /// The namespace the operator is installed in.
+    #[arg(long, value_name = "NAMESPACE", default_value = names::DEFAULT_NAMESPACE)]
+    operator_namespace: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// For programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Json,
+}
+
+/// Everything there is to say.
+#[derive(Debug, Serialize)]
+struct Status {
+    controller: Pulse,
+    /// The stop button, in one line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    off: Option<String>,
+    /// Conditions of the cluster; `None` where they may not be read.
+    cluster: Option<Vec<Condition>>,
+    workloads: Vec<Row>,
+}
+
+/// One workload.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    namespace: String,
+    name: String,
+    stage: String,
+    mode: String,
+    ready: String,
+    isolated: String,
+    encrypted: String,
+    admitted: String,
+    /// Why it is not ready.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    why: String,
+}
+
+/// Reads and prints.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
+    let (client, home) = arguments.connection.client().await?;
+    let namespace = arguments.namespace.unwrap_or(home);
+    let workloads: Api<AiWorkload> = if arguments.all {
+        Api::all(client.clone())
+    } else {
+        Api::namespaced(client.clone(), &namespace)
+    };
+    let listed = workloads.list(&ListParams::default()).await;
+    let mut rows: Vec<Row> = listed
+        .map_err(CliError::api("list AiWorkloads"))?
+        .iter()
+        .map(row)
+        .collect();
+    rows.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let status = Status {
+        controller: pulse(&client, &arguments.operator_namespace, Timestamp::now()).await?,
+        off: off(&client, &arguments.operator_namespace).await?,
+        cluster: cluster(&client).await?,
+        workloads: rows,
+    };
+    out::print(&match arguments.output {
+        Some(Output::Json) => out::json(&status)?,
+        None => text(&status),
+    })?;
+    let ready = status.workloads.iter().all(|row| row.ready == "True");
+    Ok(if ready && status.controller.stale != Some(true) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FINDINGS)
+    })
+}
+
+/// The stop button, where it is pressed.
+async fn off(client: &Client, namespace: &str) -> Result<Option<String>, CliError> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    match maps.get_opt(names::OFF_CONFIGMAP).await {
+        Ok(None) => Ok(None),
+        Ok(Some(map)) => {
+            let data = map.data.unwrap_or_default();
+            let entry = |key: &str| data.get(key).map_or("", String::as_str);
+            let place = match entry("namespaces") {
+                "" => "everywhere".to_owned(),
+                some => format!("in {some}"),
+            };
+            Ok(Some(format!(
+                "OFF {place}: scope {}, reason {}; `cloison on` resumes",
+                entry("scope"),
+                entry("reason")
+            )))
+        }
+        Err(error) if forbidden(&error) => Ok(None),
+        Err(error) => Err(CliError::api(format!(
+            "get ConfigMap {namespace}/{}",
+            names::OFF_CONFIGMAP
+        ))(error)),
+    }
+}
+
+/// The conditions of the cluster; `None` where they may not be read.
+async fn cluster(client: &Client) -> Result<Option<Vec<Condition>>, CliError> {
+    let policies: Api<AiSecurityPolicy> = Api::all(client.clone());
+    match policies.get(names::SINGLETON).await {
+        Ok(policy) => Ok(Some(policy.status.unwrap_or_default().conditions)),
+        Err(error) if absent(&error) => Ok(Some(Vec::new())),
+        Err(error) if forbidden(&error) => Ok(None),
+        Err(error) => Err(CliError::api("get AiSecurityPolicy default")(error)),
+    }
+}
+
+fn row(workload: &AiWorkload) -> Row {
+    let status = workload.status.clone().unwrap_or_default();
+    // A status about an older generation says nothing about what was applied since.
+    let current = status.observed_generation == workload.metadata.generation;
+    let word = |kind: &str| match find(&status.conditions, kind) {
+        Some(condition) if current => condition.status.clone(),
+        _ => "Unknown".to_owned(),
+    };
+    let why = match find(&status.conditions, types::READY) {
+        None => "the controller has not looked at it yet".to_owned(),
+        Some(_) if !current => "the controller has not looked at the last change yet".to_owned(),
+        Some(ready) if ready.status == "True" => String::new(),
+        Some(ready) => format!("{}: {}", ready.reason, ready.message),
+    };
+    Row {
+        namespace: workload.namespace().unwrap_or_default(),
+        name: workload.name_any(),
+        stage: workload.spec.stage.to_string(),
+        mode: status.mode.map(|mode| mode.to_string()).unwrap_or_default(),
+        ready: word(types::READY),
+        isolated: word(types::NETWORK_ISOLATED),
+        encrypted: word(types::SECRETS_ENCRYPTED),
+        admitted: word(types::ADMISSION_ENFORCED),
+        why,
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = format!("{}\n", status.controller.message);
+    if let Some(off) = &status.off {
+        let _ = writeln!(text, "{}", out::clean(off));
+    }
+    let rows = status.workloads.iter().map(|row| {
+        let Row {
+            namespace,
+            name,
+            stage,
+            mode,
+            ready,
+            isolated,
+            encrypted,
+            admitted,
+            why,
+        } = row;
+        let cells = [namespace, name, stage, mode, ready, isolated, encrypted, admitted, why];
+        cells.map(Clone::clone).to_vec()
+    });
+    let header = [
+        "NAMESPACE",
+        "WORKLOAD",
+        "STAGE",
+        "MODE",
+        "READY",
+        "ISOLATED",
+        "ENCRYPTED",
+        "ADMITTED",
+        "WHY NOT READY",
+    ];
+    let table = out::table(&header, rows.collect());
+    let _ = if table.is_empty() {
+        writeln!(text, "\nno AiWorkload here")
+    } else {
+        write!(text, "\n{table}")
+    };
+    let conditions = match &status.cluster {
+        None => "the cluster's conditions cannot be told: you may not read AiSecurityPolicy default\n".to_owned(),
+        Some(conditions) if conditions.is_empty() => "the cluster has no conditions yet\n".to_owned(),
+        Some(conditions) => {
+            let row = |c: &Condition| [&c.type_, &c.status, &c.reason, &c.message].map(Clone::clone).to_vec();
+            out::table(
+                &["CLUSTER", "STATUS", "REASON", "MESSAGE"],
+                conditions.iter().map(row).collect(),
+            )
+        }
+    };
+    let _ = write!(text, "\n{conditions}");
+    text
+}

@@ -1,0 +1,302 @@
+//! The command line and the door say the same: some hundreds of generated pods, changes of pods and AiWorkloads, judged
+//! offline and by a real API server. Same verdict, same words.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
+
+#[path = "common/admission.rs"]
+mod common;
+#[path = "common/random_pods.rs"]
+mod random_pods;
+
+use std::collections::BTreeMap;
+
+use cloison::admission::{Offline, Operation, Request, Verdict};
+use cloison_testbed::{ApiServerOptions, Minor};
+use common::*;
+use kube::api::{Patch, PatchParams};
+use kube::{Client, Error};
+use random_pods::{Dice, container, images, random_pod};
+use serde_json::{Value, json};
+
+/// What the API server said.
+enum Door {
+    Passed,
+    /// In these words.
+    Refused(String),
+    /// By its own validation, which runs before ours.
+    Invalid,
+}
+
+fn door<T>(answer: Result<T, Error>, policy: &str, hash: &str) -> Door {
+    match answer {
+        Ok(_) => Door::Passed,
+        Err(Error::Api(status)) if status.code == 403 => {
+            let ours = format!(
+                "ValidatingAdmissionPolicy '{policy}' with binding '{policy}-deny' denied request: [cloison {hash}] "
+            );
+            let said = status
+                .message
+                .split_once(&ours)
+                .unwrap_or_else(|| panic!("{}", status.message));
+            Door::Refused(said.1.to_owned())
+        }
+        Err(Error::Api(status)) if status.code == 422 => Door::Invalid,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// The same words from an offline verdict.
+fn said(verdict: &Verdict) -> Option<String> {
+    let lines = verdict.problems.iter().map(|finding| {
+        let line = finding.line();
+        if line.chars().count() > 270 {
+            line.chars().take(267).chain("...".chars()).collect()
+        } else {
+            line
+        }
+    });
+    let mut lines: Vec<String> = lines.collect();
+    if lines.len() > 3 {
+        let more = format!("+{} more: kubectl cloison why", lines.len() - 3);
+        lines.truncate(3);
+        lines.push(more);
+    }
+    verdict.refused.then(|| lines.join("; "))
+}
+
+#[derive(Default, Debug)]
+struct Mix {
+    refused: usize,
+    passed: usize,
+    invalid: usize,
+    rules: BTreeMap<String, usize>,
+}
+
+impl Mix {
+    #[track_caller]
+    fn compare(&mut self, what: &Value, verdict: &Verdict, door: Door) {
+        let words = match door {
+            Door::Invalid => {
+                self.invalid += 1;
+                return;
+            }
+            Door::Passed => None,
+            Door::Refused(words) => Some(words),
+        };
+        assert_eq!(
+            said(verdict),
+            words,
+            "offline (left) and the API server differ on {what:#}"
+        );
+        if words.is_some() {
+            self.refused += 1;
+        } else {
+            self.passed += 1;
+        }
+        for finding in verdict.problems.iter().chain(&verdict.observed) {
+            *self.rules.entry(finding.rule.to_string()).or_default() += 1;
+        }
+    }
+
+    /// A test that only ever passes, or only ever refuses, compares nothing.
+    fn print_and_bound(&self, what: &str, least: usize) {
+        eprintln!("{what}: {self:?}");
+        let judged = self.refused + self.passed;
+        assert!(judged >= least && self.invalid * 4 <= judged, "{what}: {self:?}");
+        assert!(
+            self.refused * 5 >= judged && self.passed * 10 >= judged,
+            "{what}: {self:?}"
+        );
+    }
+}
+
+async fn live_namespace(client: &Client, name: &str) -> Value {
+    let found = objects(client, "v1", "Namespace", None).get(name).await.unwrap();
+    serde_json::to_value(found).unwrap()
+}
+
+#[tokio::test]
+async fn offline_and_the_api_server_agree() {
+    let policy = spec(json!({"pods": {
+        "images": [{"prefix": "registry.example.com/train"}, {"prefix": "docker.io/library"}, {"prefix": "localhost:5000"},
+                   {"prefix": "ghcr.io", "digest": "Optional"}, {"prefix": "ghcr.io/pinned", "digest": "Required"},
+                   {"prefix": "bitnami/redis", "stages": ["Training"]}],
+        "addCapabilities": [{"capability": "IPC_LOCK", "stages": ["Training", "Evaluation"]}],
+        "inlineCSIDrivers": ["secrets-store.csi.k8s.io"],
+    }}));
+    for version in [Minor::V1_36, Minor::V1_33] {
+        let options = ApiServerOptions {
+            minor: version,
+            ..ApiServerOptions::default()
+        };
+        let cluster = Cluster::start(vec![options], policy.clone()).await;
+        let open = "default road-train face-id:EVD-02";
+        for (name, stage, mode) in [
+            ("t", "training", Some("enforce")),
+            ("e", "evaluation", Some("enforce")),
+            ("i", "inference", Some("enforce")),
+            ("w", "inference", Some("warn")),
+            ("d", "training", None),
+        ] {
+            cluster.stage_namespace(name, stage, mode, open).await;
+        }
+        // Sealed for another stage than it has.
+        cluster.stage_namespace("u", "training", Some("enforce"), open).await;
+        cluster.seal("u", "inference", open).await;
+        let admin = cluster.admin();
+        let hash = cluster.set().hash;
+        eventually_refused(&cluster, "NET-01/seal", async || {
+            try_create(&admin, pod("u", "a")).await
+        })
+        .await;
+        pods(&cluster, &admin, &hash).await;
+        updates(&cluster, &admin, &hash).await;
+        workloads(&cluster, &admin, &hash).await;
+    }
+}
+
+async fn pods(cluster: &Cluster, admin: &Client, hash: &str) {
+    let offline = Offline::new(&cluster.set()).unwrap();
+    let images = images();
+    let mut dice = Dice(0x5EED);
+    let mut mix = Mix::default();
+    let mut namespaces = BTreeMap::new();
+    for name in ["t", "e", "i", "w", "d", "u", "default"] {
+        namespaces.insert(name, live_namespace(admin, name).await);
+    }
+    for _ in 0..400 {
+        let name = *dice.pick(&["t", "t", "e", "i", "i", "w", "d", "u", "default"]);
+        let pod = if dice.once_in(5) {
+            pod(name, "fine")
+        } else {
+            random_pod(&mut dice, &images, name)
+        };
+        let verdict = offline.judge_pod(&pod, &namespaces[name], &Request::default()).unwrap();
+        mix.compare(
+            &pod,
+            &verdict,
+            door(try_create(admin, pod.clone()).await, "cloison-pod", hash),
+        );
+    }
+    mix.print_and_bound("pods", 300);
+    assert!(mix.rules.len() >= 20, "{} rules: {mix:?}", mix.rules.len());
+}
+
+async fn updates(cluster: &Cluster, admin: &Client, hash: &str) {
+    let offline = Offline::new(&cluster.set()).unwrap();
+    let images = images();
+    let mut dice = Dice(0xD1CE);
+    let mut mix = Mix::default();
+    let namespace = live_namespace(admin, "i").await;
+    create(admin, pod("i", "plain")).await.unwrap();
+    create(
+        admin,
+        with(
+            pod("i", "member"),
+            json!({"metadata": {"labels": {"cloison.dev/workload": "road-train"}}}),
+        ),
+    )
+    .await
+    .unwrap();
+    let pods = objects(admin, "v1", "Pod", Some("i"));
+    for _ in 0..120 {
+        let name = *dice.pick(&["plain", "member"]);
+        let old = serde_json::to_value(pods.get(name).await.unwrap()).unwrap();
+        let label = dice
+            .pick(&["default", "road-train", "nobody", "face-id", ""])
+            .to_owned();
+        let mut new = old.clone();
+        let mut debug = json!({});
+        let sub_resource = match dice.roll(5) {
+            0 => {
+                new["metadata"]["labels"] = json!({"cloison.dev/workload": label});
+                None
+            }
+            1 => {
+                new["metadata"]["labels"] = json!(null);
+                None
+            }
+            2 => {
+                new["spec"]["containers"][0]["image"] = json!(dice.pick(&images));
+                None
+            }
+            3 => {
+                new["metadata"]["labels"] = json!({"cloison.dev/workload": label});
+                Some("status")
+            }
+            _ => {
+                debug = container(&mut dice, &images, "debug");
+                for forbidden in ["ports", "readinessProbe", "lifecycle"] {
+                    debug.as_object_mut().unwrap().remove(forbidden);
+                }
+                new["spec"]["ephemeralContainers"] = json!([debug]);
+                Some("ephemeralcontainers")
+            }
+        };
+        let change = json!({"metadata": {"labels": with(json!({"cloison.dev/workload": null}), new["metadata"]["labels"].clone())},
+                            "spec": {"containers": [{"name": "main", "image": new["spec"]["containers"][0]["image"]}]}});
+        let params = PatchParams {
+            dry_run: true,
+            ..PatchParams::default()
+        };
+        let answer = match sub_resource {
+            None => pods.patch(name, &params, &Patch::Strategic(change)).await,
+            Some("status") => {
+                pods.patch_subresource("status", name, &params, &Patch::Strategic(change))
+                    .await
+            }
+            Some(other) => {
+                let change = json!({"spec": {"ephemeralContainers": [debug]}});
+                pods.patch_subresource(other, name, &params, &Patch::Strategic(change))
+                    .await
+            }
+        };
+        let request = Request {
+            operation: Operation::Update,
+            sub_resource: sub_resource.map(str::to_owned),
+            old_object: Some(old),
+            groups: vec!["system:masters".to_owned()],
+        };
+        let verdict = offline.judge_pod(&new, &namespace, &request).unwrap();
+        mix.compare(&new, &verdict, door(answer, "cloison-pod", hash));
+    }
+    mix.print_and_bound("updates", 90);
+}
+
+async fn workloads(cluster: &Cluster, admin: &Client, hash: &str) {
+    let offline = Offline::new(&cluster.set()).unwrap();
+    let mut dice = Dice(0xA1);
+    let mut mix = Mix::default();
+    for _ in 0..80 {
+        let name = *dice.pick(&["t", "e", "i", "w", "d", "default"]);
+        let uses: Vec<&str> = (0..dice.roll(3))
+            .map(|_| {
+                *dice.pick(&[
+                    "SocialScoring",
+                    "Translation",
+                    "BiometricIdentification",
+                    "ChildSexualAbuseMaterial",
+                    "FacialImageScraping",
+                ])
+            })
+            .collect();
+        let mut uses = uses;
+        uses.sort_unstable();
+        uses.dedup();
+        let stage = dice.pick(&["Training", "Training", "Evaluation", "Inference"]);
+        let workload = json!({
+            "apiVersion": "cloison.dev/v1alpha1", "kind": "AiWorkload", "metadata": {"name": "w", "namespace": name},
+            "spec": {"stage": stage, "owner": "team", "purpose": "Detect road defects", "uses": uses},
+        });
+        let namespace = live_namespace(admin, name).await;
+        let verdict = offline
+            .judge_workload(&workload, &namespace, &Request::default())
+            .unwrap();
+        mix.compare(
+            &workload,
+            &verdict,
+            door(try_create(admin, workload.clone()).await, "cloison-crd", hash),
+        );
+    }
+    mix.print_and_bound("workloads", 80);
+}

@@ -1,0 +1,324 @@
+//! What every generated policy keeps to, whatever the AiSecurityPolicy says. No cluster needed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+#![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
+
+use std::collections::BTreeMap;
+
+use cloison::admission::{
+    Canary, Offline, Operator, PolicySet, Request, as_if_enforced, canaries, canary_annotations, canary_labels,
+    generate, not_evaluated, overrides,
+};
+use cloison::api::policy::AiSecurityPolicySpec;
+use cloison::compliance::Catalogue;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+fn spec(value: Value) -> AiSecurityPolicySpec {
+    serde_json::from_value(value).unwrap()
+}
+
+fn set(value: Value) -> PolicySet {
+    generate(
+        &spec(value),
+        &Operator::in_namespace("cloison-system"),
+        Timestamp::UNIX_EPOCH,
+    )
+}
+
+/// From nothing configured to everything, and to names that try to leave their quotes.
+fn specs() -> Vec<Value> {
+    let images: Vec<Value> = (0..64)
+        .map(|n| json!({"prefix": format!("registry-{n}.example.com/{}", "x".repeat(200))}))
+        .collect();
+    vec![
+        json!({}),
+        json!({"mode": "Enforce", "pods": {"images": images, "inlineCSIDrivers": ["a'b\\"], "addCapabilities": [{"capability": "IPC_LOCK"}]},
+               "network": {"dataplaneControllers": ["x'] || true || ['"]}, "prohibitedUses": [], "restrictedUses": []}),
+        json!({"controls": [{"id": "WKL-01", "mode": "Off", "reason": "r"}, {"id": "SUP-01", "mode": "On"}]}),
+    ]
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    for spec in specs() {
+        let (one, two) = (set(spec.clone()), set(spec));
+        assert_eq!(
+            serde_json::to_string(&one).unwrap(),
+            serde_json::to_string(&two).unwrap()
+        );
+    }
+}
+
+#[test]
+fn the_hash_names_the_content() {
+    let hash = |value: Value| set(value).hash;
+    assert_eq!(hash(json!({})).len(), 8);
+    assert!(hash(json!({})).bytes().all(|b| b.is_ascii_hexdigit()));
+    for other in [
+        json!({"mode": "Enforce"}),
+        json!({"prohibitedUses": ["X"]}),
+        json!({"network": {"dataplaneControllers": []}}),
+        json!({"controls": [{"id": "SUP-01", "mode": "On"}]}),
+    ] {
+        assert_ne!(hash(json!({})), hash(other.clone()), "{other}");
+    }
+    // What admission does not look at does not make a new generation.
+    assert_eq!(hash(json!({})), hash(json!({"minScore": 90})));
+    let elsewhere = generate(
+        &spec(json!({})),
+        &Operator::in_namespace("elsewhere"),
+        Timestamp::UNIX_EPOCH,
+    );
+    assert_ne!(hash(json!({})), elsewhere.hash);
+    for policy in set(json!({})).policies {
+        let text = serde_json::to_string(&policy).unwrap();
+        assert!(text.contains(&hash(json!({}))) && !text.contains("00000000"), "{text}");
+    }
+}
+
+#[test]
+fn every_policy_has_the_shape_that_cannot_lock_a_cluster_out() {
+    for spec in specs() {
+        let set = set(spec);
+        let names: Vec<&str> = set
+            .policies
+            .iter()
+            .map(|p| p.metadata.name.as_deref().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "cloison-crd",
+                "cloison-guard",
+                "cloison-managed",
+                "cloison-namespace",
+                "cloison-pod"
+            ]
+        );
+        for policy in &set.policies {
+            let spec = policy.spec.as_ref().unwrap();
+            assert!(spec.param_kind.is_none());
+            assert_eq!(spec.failure_policy.as_deref(), Some("Fail"));
+            let constraints = spec.match_constraints.as_ref().unwrap();
+            for rule in constraints.resource_rules.iter().flatten() {
+                let words = [&rule.api_groups, &rule.api_versions, &rule.resources, &rule.operations];
+                assert!(
+                    words.into_iter().flatten().flatten().all(|word| !word.contains('*')),
+                    "{rule:?}"
+                );
+                for resource in rule.resources.iter().flatten() {
+                    assert!(
+                        !["leases", "nodes", "events", "endpointslices", "configmaps"].contains(&resource.as_str())
+                    );
+                }
+            }
+            let validations = spec.validations.as_ref().unwrap();
+            assert_eq!(validations.len(), 1);
+            assert_eq!(validations[0].reason.as_deref(), Some("Forbidden"));
+            let prefix = format!("[cloison {}] ", set.hash);
+            assert!(validations[0].message.as_ref().unwrap().starts_with(&prefix));
+            // Messages have no authorizer: one that asks it would fail, and the plain message be shown.
+            let message = validations[0].message_expression.as_ref().unwrap();
+            assert!(!message.contains("authorizer"));
+            let variables: Vec<&String> = spec.variables.iter().flatten().map(|v| &v.expression).collect();
+            assert!(variables.iter().all(|expression| !expression.contains("authorizer")));
+            for condition in spec.match_conditions.iter().flatten() {
+                assert!(!condition.expression.contains("namespaceObject"), "it is null there");
+            }
+            let size = serde_json::to_string(policy).unwrap().len();
+            assert!(size < 200_000, "{size} bytes");
+        }
+    }
+}
+
+#[test]
+fn at_most_two_policies_match_one_request() {
+    let set = set(json!({}));
+    let mut matches: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for policy in &set.policies {
+        let constraints = policy.spec.as_ref().unwrap().match_constraints.as_ref().unwrap();
+        for rule in constraints.resource_rules.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                for operation in rule.operations.iter().flatten() {
+                    *matches.entry((resource.clone(), operation.clone())).or_default() += 1;
+                }
+            }
+        }
+    }
+    assert!(matches.values().all(|count| *count <= 2), "{matches:?}");
+    assert_eq!(matches[&("pods".to_owned(), "CREATE".to_owned())], 1);
+}
+
+/// Whatever the label of a namespace says, exactly one binding of a moded policy takes it.
+#[test]
+fn every_namespace_selects_exactly_one_binding() {
+    for default in ["Audit", "Warn", "Enforce"] {
+        let set = set(json!({"mode": default}));
+        for policy in ["cloison-pod", "cloison-crd"] {
+            for label in [
+                None,
+                Some("audit"),
+                Some("warn"),
+                Some("enforce"),
+                Some("Enforce"),
+                Some(""),
+            ] {
+                let selected: Vec<&str> = set
+                    .bindings
+                    .iter()
+                    .filter(|b| b.spec.as_ref().unwrap().policy_name.as_deref() == Some(policy))
+                    .filter(|b| {
+                        let resources = b.spec.as_ref().unwrap().match_resources.as_ref().unwrap();
+                        let expressions = resources
+                            .namespace_selector
+                            .as_ref()
+                            .unwrap()
+                            .match_expressions
+                            .as_ref()
+                            .unwrap();
+                        expressions.iter().all(|e| {
+                            let listed =
+                                label.is_some_and(|label| e.values.as_ref().unwrap().iter().any(|v| v == label));
+                            listed == (e.operator == "In")
+                        })
+                    })
+                    .map(|b| b.metadata.name.as_deref().unwrap())
+                    .collect();
+                let mode = label
+                    .filter(|l| ["audit", "warn", "enforce"].contains(l))
+                    .map_or(default.to_lowercase(), str::to_owned);
+                let kind = if mode == "enforce" { "deny" } else { &mode };
+                assert_eq!(selected, [format!("{policy}-{kind}")], "{label:?} under {default}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_rule_is_in_the_catalogue() {
+    let text = serde_json::to_string(&set(specs().remove(1))).unwrap();
+    let mut seen = 0;
+    for word in text.split(['\'', ' ', '"', '(']) {
+        if let Ok(rule) = word.parse::<cloison::compliance::RuleId>()
+            && rule.name().is_some()
+        {
+            assert!(Catalogue::builtin().contains(&rule), "{rule}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
+#[test]
+fn a_policy_without_a_reason_or_before_its_time_weakens_nothing() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let modes = |value: Value, now: &str| overrides(&spec(json!({"controls": [value]})), at(now)).len();
+    assert_eq!(
+        modes(json!({"id": "WKL-01", "mode": "Audit"}), "2026-01-01T00:00:00Z"),
+        0
+    );
+    assert_eq!(
+        modes(
+            json!({"id": "WKL-01", "mode": "Audit", "reason": "r"}),
+            "2026-01-01T00:00:00Z"
+        ),
+        1
+    );
+    assert_eq!(modes(json!({"id": "SUP-01", "mode": "On"}), "2026-01-01T00:00:00Z"), 1);
+    let later = json!({"id": "SUP-01", "perStage": {"training": "On"}, "effectiveTime": "2026-06-01T00:00:00Z"});
+    let hash = |now: &str| {
+        generate(
+            &spec(json!({"controls": [later.clone()]})),
+            &Operator::in_namespace("o"),
+            at(now),
+        )
+        .hash
+    };
+    assert_ne!(hash("2026-05-31T23:59:59Z"), hash("2026-06-01T00:00:01Z"));
+    let built_in = generate(
+        &spec(json!({})),
+        &Operator::in_namespace("o"),
+        at("2026-01-01T00:00:00Z"),
+    )
+    .hash;
+    assert_eq!(hash("2026-05-31T23:59:59Z"), built_in);
+}
+
+#[test]
+fn clauses_that_ask_for_rights_are_named_as_not_evaluated() {
+    let named: Vec<String> = not_evaluated(&set(json!({})))
+        .into_iter()
+        .map(|clause| clause.policy)
+        .collect();
+    assert_eq!(named, ["cloison-guard", "cloison-managed", "cloison-namespace"]);
+}
+
+#[test]
+fn each_canary_is_refused_by_its_policy_and_its_control_passes() {
+    for value in [
+        json!({}),
+        json!({"pods": {"images": [{"prefix": "r.example/x:1"}]}}),
+        json!({"pods": {"images": [{"prefix": "nginx"}]}}),
+        json!({"pods": {"images": [{"prefix": "nginx:1.27"}]}}),
+        json!({"pods": {"images": [{"prefix": "registry.example.com:5000"}]}}),
+        json!({"pods": {"images": [{"prefix": "docker.io"}]}}),
+        json!({"pods": {"images": [{"prefix": "bitnami/"}]}}),
+        json!({"controls": [{"id": "WKL-02", "mode": "Off", "reason": "r"}]}),
+        json!({"pods": {"images": [{"prefix": "infer.example", "stages": ["Inference"]}, {"prefix": "train.example", "digest": "Required"}]}}),
+    ] {
+        let spec = spec(value);
+        let set = generate(&spec, &Operator::in_namespace("cloison-system"), Timestamp::UNIX_EPOCH);
+        let canaries = canaries(&set, &spec, Timestamp::UNIX_EPOCH);
+        assert_eq!(canaries.len(), 5);
+        let offline = Offline::new(&set).unwrap();
+        let mut labels = json!(canary_labels());
+        labels["kubernetes.io/metadata.name"] = json!("cloison-canary");
+        let namespace = json!({"metadata": {"name": "cloison-canary", "uid": "u", "labels": labels, "annotations": canary_annotations("u")}});
+        let judged = |canary: &Canary, body: &Value| match canary.id {
+            "cloison-pod" => offline.judge_pod(body, &namespace, &Request::default()).unwrap(),
+            _ => offline.judge_workload(body, &namespace, &Request::default()).unwrap(),
+        };
+        for canary in canaries
+            .iter()
+            .filter(|canary| ["cloison-pod", "cloison-crd"].contains(&canary.id))
+        {
+            let negative = judged(canary, &canary.negative.body);
+            assert!(
+                negative.refused && negative.problems.iter().any(|finding| finding.rule == canary.rule),
+                "{canary:?}: {negative:?}"
+            );
+            let positive = judged(canary, &canary.positive.body);
+            assert!(!positive.refused, "{canary:?}: {positive:?}");
+        }
+    }
+}
+
+/// What a plan shows for a namespace in audit is what would be refused once it is enforced, and nothing about the seal
+/// that is not there yet.
+#[test]
+fn a_plan_is_judged_as_if_enforced() {
+    let offline = Offline::new(&set(json!({}))).unwrap();
+    let audit = json!({"metadata": {"name": "n", "uid": "u", "labels": {"cloison.dev/stage": "training", "cloison.dev/mode": "audit"}}});
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"hostIPC": true, "containers": [{"name": "c", "image": "x"}]}});
+    let today = offline.judge_pod(&pod, &audit, &Request::default()).unwrap();
+    assert!(!today.refused && today.problems.len() == 1);
+    let rules = |namespace: &Value| -> Vec<String> {
+        let verdict = offline.judge_pod(&pod, namespace, &Request::default()).unwrap();
+        assert!(verdict.refused);
+        verdict
+            .problems
+            .iter()
+            .map(|finding| finding.rule.to_string())
+            .collect()
+    };
+    assert_eq!(
+        rules(&as_if_enforced(&audit, &["default"]).unwrap()),
+        ["WKL-01/host-ipc"]
+    );
+    assert_eq!(
+        rules(&as_if_enforced(&audit, &["other"]).unwrap()),
+        ["WKL-02/unknown", "WKL-01/host-ipc"]
+    );
+    assert!(as_if_enforced(&json!({"metadata": {"name": "n", "uid": "u"}}), &[]).is_none());
+}

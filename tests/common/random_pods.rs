@@ -1,0 +1,160 @@
+//! Pods that come at random, the same in every run.
+
+use serde_json::{Value, json};
+
+use crate::common::{digest, with};
+
+/// A small generator of pseudo-random choices (xorshift), seeded so that every run asks the same questions.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % u64::try_from(sides).unwrap()).unwrap()
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.roll(from.len())]
+    }
+
+    /// One time in `n`.
+    pub fn once_in(&mut self, n: usize) -> bool {
+        self.roll(n) == 0
+    }
+}
+
+pub fn images() -> Vec<String> {
+    let digest = digest();
+    let names = [
+        "nginx",
+        "nginx:1.27",
+        "library/redis",
+        "docker.io/nginx",
+        "index.docker.io/library/nginx",
+        "bitnami/redis:7",
+        "registry.example.com/train/app",
+        "registry.example.com/train/app:v1",
+        "registry.example.com/trainer",
+        "registry.example.com:5000/train/app",
+        "localhost/a",
+        "localhost:5000/a",
+        "ghcr.io/kserve/init:latest",
+        "ghcr.io/pinned/a:v1",
+        "host.example/a/b/c",
+        "a.b/c",
+        "REGISTRY.example.com/train/app",
+        "x/y/z",
+    ];
+    let both = names
+        .iter()
+        .flat_map(|name| [(*name).to_owned(), format!("{name}@{digest}")]);
+    both.chain([
+        "registry.example.com/train/é".to_owned(),
+        "registry.example.com/train/a@sha256:00".to_owned(),
+    ])
+    .collect()
+}
+
+pub fn container(dice: &mut Dice, images: &[String], name: &str) -> Value {
+    let mut container = json!({"name": name, "image": dice.pick(images)});
+    if dice.once_in(2) {
+        let mut context = json!({});
+        let parts = [
+            json!({"privileged": true}),
+            json!({"privileged": false}),
+            json!({"capabilities": {"add": ["NET_ADMIN", "CHOWN"]}}),
+            json!({"capabilities": {"add": ["IPC_LOCK"]}}),
+            json!({"capabilities": {"drop": ["ALL"]}}),
+            json!({"procMount": "Default"}),
+            json!({"seccompProfile": {"type": "Unconfined"}}),
+            json!({"seccompProfile": {"type": "RuntimeDefault"}}),
+            json!({"appArmorProfile": {"type": "Unconfined"}}),
+            json!({"seLinuxOptions": {"type": "spc_t"}}),
+            json!({"seLinuxOptions": {"type": "container_t"}}),
+            json!({"seLinuxOptions": {"user": "u"}}),
+            json!({"runAsUser": 0}),
+        ];
+        for _ in 0..=dice.roll(2) {
+            context = with(context, dice.pick(&parts).clone());
+        }
+        container["securityContext"] = context;
+    }
+    if dice.once_in(6) {
+        container["ports"] = dice
+            .pick(&[
+                json!([{"containerPort": 80}]),
+                json!([{"containerPort": 80, "hostPort": 80}]),
+                json!([]),
+                json!(null),
+            ])
+            .clone();
+    }
+    if dice.once_in(8) {
+        let probes = [
+            json!({"readinessProbe": {"httpGet": {"port": 80, "host": "10.0.0.9"}}}),
+            json!({"readinessProbe": {"tcpSocket": {"port": 80}}}),
+            json!({"lifecycle": {"postStart": {"httpGet": {"port": 80, "host": "x"}}}}),
+        ];
+        container = with(container, dice.pick(&probes).clone());
+    }
+    container
+}
+
+pub fn random_pod(dice: &mut Dice, images: &[String], namespace: &str) -> Value {
+    let count = 1 + dice.roll(3);
+    let containers: Vec<Value> = (0..count).map(|n| container(dice, images, &format!("c{n}"))).collect();
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{}", dice.roll(1000)), "namespace": namespace},
+        "spec": {"containers": containers},
+    });
+    let labels = [
+        json!(null),
+        json!({}),
+        json!({"cloison.dev/workload": "road-train"}),
+        json!({"cloison.dev/workload": "nobody"}),
+        json!({"cloison.dev/workload": "face-id"}),
+        json!({"cloison.dev/workload": ""}),
+        json!({"cloison.dev/workload": "default"}),
+    ];
+    pod["metadata"]["labels"] = dice.pick(&labels).clone();
+    if dice.once_in(3) {
+        let image = dice.pick(images).clone();
+        let sources = [
+            json!({"emptyDir": {"medium": "Memory"}}),
+            json!({}),
+            json!({"hostPath": {"path": "/"}}),
+            json!({"secret": {"secretName": "s"}}),
+            json!({"nfs": {"server": "s", "path": "/"}}),
+            json!({"csi": {"driver": "secrets-store.csi.k8s.io"}}),
+            json!({"csi": {"driver": "other.example.com"}}),
+            json!({"image": {"reference": image}}),
+            json!({"persistentVolumeClaim": {"claimName": "c"}}),
+            json!({"glusterfs": {"endpoints": "e", "path": "p"}}),
+        ];
+        let volumes: Vec<Value> = (0..=dice.roll(2))
+            .map(|n| with(json!({"name": format!("v{n}")}), dice.pick(&sources).clone()))
+            .collect();
+        pod["spec"]["volumes"] = json!(volumes);
+    }
+    if dice.once_in(5) {
+        pod["spec"]["initContainers"] = json!([with(json!({"name": "init"}), json!({"image": dice.pick(images)}))]);
+    }
+    let extras = [
+        json!({"spec": {"hostPID": true}}),
+        json!({"spec": {"hostIPC": true}}),
+        json!({"spec": {"hostNetwork": true}}),
+        json!({"spec": {"hostPID": false}}),
+        json!({"spec": {"securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}}}),
+        json!({"spec": {"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}], "seccompProfile": null}}}),
+        json!({"spec": {"securityContext": {"seccompProfile": {"type": "Unconfined"}, "seLinuxOptions": {"role": "r"}}}}),
+        json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c0": "unconfined"}}}),
+        json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c0": "runtime/default"}}}),
+        json!({"metadata": {"annotations": null}}),
+    ];
+    if dice.once_in(2) {
+        pod = with(pod, dice.pick(&extras).clone());
+    }
+    pod
+}

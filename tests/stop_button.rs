@@ -1,0 +1,270 @@
+//! The stop button: Cloison stops when it is told to, also by kubectl alone, stays off, and seals again deny first.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "common/operator.rs"]
+mod operator;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cloison::api::{AiSecurityPolicy, AiWorkload, conditions, names};
+use cloison_testbed::{ControlPlane, Options, Program, eventually};
+use futures::TryStreamExt;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, ListParams, WatchEvent, WatchParams};
+use kube::{Api, Client, ResourceExt};
+use operator::PATIENCE;
+use serde_json::{Value, json};
+
+const OURS: &str = "app.kubernetes.io/managed-by=cloison";
+/// Much longer than a repair takes, which is tens of milliseconds.
+const A_WHILE: Duration = Duration::from_secs(4);
+
+async fn installed() -> (ControlPlane, Program, Client) {
+    let options = Options {
+        controller_manager: true,
+        ..Options::default()
+    };
+    let plane = ControlPlane::start(options).await.unwrap();
+    let controller = operator::start(&plane).await;
+    let admin = plane.admin().unwrap();
+    (plane, controller, admin)
+}
+
+async fn press(admin: &Client, data: Value) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": data,
+        "metadata": {"name": names::OFF_CONFIGMAP, "namespace": names::DEFAULT_NAMESPACE},
+    });
+    operator::apply(admin, object).await.unwrap();
+}
+
+async fn release(admin: &Client) {
+    let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), names::DEFAULT_NAMESPACE);
+    maps.delete(names::OFF_CONFIGMAP, &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+async fn delete_allow(admin: &Client, namespace: &str) {
+    operator::network_policies(admin, namespace)
+        .delete("cloison-wl-steady", &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+/// Every condition of a workload is Unknown/Off and gives the reason.
+async fn says_off(admin: &Client, namespace: &str, name: &str, why: &str) {
+    let (reason, message) = operator::condition(admin, namespace, name, "Ready", "Unknown").await;
+    assert_eq!(reason, "Off");
+    assert!(message.contains(why), "{message}");
+    let api: Api<AiWorkload> = Api::namespaced(admin.clone(), namespace);
+    let status = api.get(name).await.unwrap().status.unwrap();
+    for condition in &status.conditions {
+        assert_eq!(
+            (&*condition.status, &*condition.reason),
+            ("Unknown", "Off"),
+            "{}",
+            condition.type_
+        );
+    }
+    assert!(status.conditions.len() >= 9, "{:?}", status.conditions);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pressed_it_writes_nothing_and_says_so_everywhere() {
+    let (_plane, controller, admin) = installed().await;
+    operator::healthy(&admin, "train", "Training").await;
+    operator::apply(&admin, operator::workload("train", "leaves", "Training", Value::Null))
+        .await
+        .unwrap();
+    operator::condition(&admin, "train", "leaves", "Ready", "True").await;
+    let before = operator::in_place(&admin, "train").await;
+    press(&admin, json!({"scope": "all", "reason": "incident 4711"})).await;
+    says_off(&admin, "train", "steady", "incident 4711").await;
+    operator::metric_is(&controller, "cloison_off", &[], |off| off == 1).await;
+    let policies: Api<AiSecurityPolicy> = Api::all(admin.clone());
+    eventually(PATIENCE, "the policy says off", || async {
+        let policy = policies
+            .get(names::SINGLETON)
+            .await
+            .map_err(|error| error.to_string())?;
+        let list = policy.status.unwrap_or_default().conditions;
+        let ready = conditions::find(&list, "Ready").ok_or("no Ready")?;
+        match (&*ready.status, &*ready.reason) {
+            ("Unknown", "Off") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+
+    // Drift stays, a new workload gets nothing, a deleted one loses nothing.
+    delete_allow(&admin, "train").await;
+    operator::apply(&admin, operator::workload("train", "late", "Training", Value::Null))
+        .await
+        .unwrap();
+    let workloads: Api<AiWorkload> = Api::namespaced(admin.clone(), "train");
+    workloads.delete("leaves", &DeleteParams::default()).await.unwrap();
+    says_off(&admin, "train", "late", "incident 4711").await;
+    operator::stays(A_WHILE * 2, || async {
+        let now = operator::in_place(&admin, "train").await;
+        assert_eq!(
+            now.keys().collect::<Vec<_>>(),
+            [names::DENY_POLICY, "cloison-wl-leaves"]
+        );
+    })
+    .await;
+
+    release(&admin).await;
+    for name in ["steady", "late"] {
+        operator::condition(&admin, "train", name, "Ready", "True").await;
+    }
+    operator::metric_is(&controller, "cloison_off", &[], |off| off == 0).await;
+    let after = operator::in_place(&admin, "train").await;
+    assert_eq!(after[names::DENY_POLICY], before[names::DENY_POLICY]);
+    eventually(PATIENCE, "the withdrawal that waited", || async {
+        let now = operator::in_place(&admin, "train").await;
+        if now.contains_key("cloison-wl-leaves") {
+            Err("its allow is there")
+        } else {
+            Ok(())
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_some_namespaces_it_holds_only_these() {
+    let (_plane, controller, admin) = installed().await;
+    operator::healthy(&admin, "held", "Training").await;
+    operator::healthy(&admin, "held-too", "Training").await;
+    operator::healthy(&admin, "works", "Training").await;
+    // As a person in a hurry writes it.
+    press(
+        &admin,
+        json!({"scope": "all", "reason": "try out", "namespaces": "held, held-too"}),
+    )
+    .await;
+    says_off(&admin, "held", "steady", "try out").await;
+    says_off(&admin, "held-too", "steady", "try out").await;
+    operator::metric_is(&controller, "cloison_off", &[], |off| off == 1).await;
+    delete_allow(&admin, "held").await;
+    delete_allow(&admin, "works").await;
+    operator::policy(&admin, "works", "cloison-wl-steady").await;
+    operator::condition(&admin, "works", "steady", "Ready", "True").await;
+    operator::stays(A_WHILE, || async {
+        let now = operator::in_place(&admin, "held").await;
+        assert_eq!(now.keys().collect::<Vec<_>>(), [names::DENY_POLICY]);
+    })
+    .await;
+}
+
+/// Follows the NetworkPolicies of ours and notes each moment at which a namespace has an allow and no deny.
+async fn follow(admin: &Client) -> Arc<Mutex<Vec<String>>> {
+    let api: Api<NetworkPolicy> = Api::all(admin.clone());
+    let listed = api.list(&ListParams::default().labels(OURS)).await.unwrap();
+    assert!(listed.items.is_empty(), "nothing of ours is there");
+    let version = listed.metadata.resource_version.unwrap();
+    let bare = Arc::new(Mutex::new(vec!["nothing was seen".to_owned()]));
+    let noted = bare.clone();
+    tokio::spawn(async move {
+        let params = WatchParams::default().labels(OURS);
+        let mut events = std::pin::pin!(api.watch(&params, &version).await.unwrap());
+        let mut there: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        while let Ok(Some(event)) = events.try_next().await {
+            let mut noted = noted.lock().unwrap();
+            noted.retain(|note| note != "nothing was seen");
+            match event {
+                WatchEvent::Added(policy) | WatchEvent::Modified(policy) => {
+                    let here = there.entry(policy.namespace().unwrap()).or_default();
+                    here.insert(policy.name_any());
+                    if !here.contains(names::DENY_POLICY) {
+                        noted.push(format!("{here:?} without the deny"));
+                    }
+                }
+                WatchEvent::Deleted(policy) => {
+                    there
+                        .entry(policy.namespace().unwrap())
+                        .or_default()
+                        .remove(&policy.name_any());
+                }
+                other => noted.push(format!("{other:?}")),
+            }
+        }
+    });
+    bare
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_lines_of_kubectl_stop_it_for_good_and_it_seals_again_deny_first() {
+    let (plane, controller, admin) = installed().await;
+    let namespaces = ["train-a", "train-b", "train-c"];
+    for namespace in namespaces {
+        operator::healthy(&admin, namespace, "Training").await;
+    }
+    controller.kill();
+    let create = format!(
+        "-n {} create configmap {}",
+        names::DEFAULT_NAMESPACE,
+        names::OFF_CONFIGMAP
+    );
+    operator::kubectl(
+        &plane,
+        &format!("{create} --from-literal=scope=all --from-literal=reason=incident"),
+    );
+    let bindings = "validatingadmissionpolicybindings,validatingwebhookconfigurations";
+    operator::kubectl(&plane, &format!("delete {bindings} -l {OURS}"));
+    operator::kubectl(&plane, &format!("delete networkpolicies -A -l {OURS}"));
+
+    controller.start().unwrap();
+    operator::apply(&admin, operator::workload("train-a", "late", "Training", Value::Null))
+        .await
+        .unwrap();
+    says_off(&admin, "train-a", "late", "incident").await;
+    for namespace in namespaces {
+        says_off(&admin, namespace, "steady", "incident").await;
+    }
+    let placed: Api<ValidatingAdmissionPolicyBinding> = Api::all(admin.clone());
+    let params = ListParams::default().labels(OURS);
+    operator::stays(A_WHILE, || async {
+        assert!(
+            placed.list(&params).await.unwrap().items.is_empty(),
+            "bindings came back"
+        );
+        for namespace in namespaces {
+            assert!(
+                operator::in_place(&admin, namespace).await.is_empty(),
+                "policies came back"
+            );
+        }
+    })
+    .await;
+
+    let bare = follow(&admin).await;
+    release(&admin).await;
+    for namespace in namespaces {
+        operator::condition(&admin, namespace, "steady", "Ready", "True").await;
+        operator::policy(&admin, namespace, names::DENY_POLICY).await;
+    }
+    operator::condition(&admin, "train-a", "late", "Ready", "True").await;
+    assert_eq!(*bare.lock().unwrap(), [""; 0]);
+    eventually(PATIENCE, "the bindings are back", || async {
+        match placed.list(&params).await {
+            Ok(list) if list.items.is_empty() => Err("none yet".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await
+    .unwrap();
+}
