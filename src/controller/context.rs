@@ -11,7 +11,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::PartialObjectMeta;
-use kube::runtime::events::Recorder;
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
@@ -70,8 +70,8 @@ pub struct Context {
     pub analysed: watch::Receiver<Arc<Analysed>>,
     /// How reconciles are set off.
     pub triggers: Triggers,
-    /// Events.
-    pub recorder: Recorder,
+    /// Who we are in events.
+    pub reporter: Reporter,
     /// Counters.
     pub metrics: Metrics,
     /// Who we are, by the API server's word.
@@ -113,7 +113,7 @@ pub struct Parts {
     /// See [`Context`].
     pub triggers: Triggers,
     /// See [`Context`].
-    pub recorder: Recorder,
+    pub reporter: Reporter,
     /// See [`Context`].
     pub metrics: Metrics,
     /// See [`Context`].
@@ -140,7 +140,7 @@ impl Context {
             evidence: parts.evidence,
             analysed: parts.analysed,
             triggers: parts.triggers,
-            recorder: parts.recorder,
+            reporter: parts.reporter,
             metrics: parts.metrics,
             user: parts.user,
             namespace: parts.namespace,

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::runtime::events::{Event, EventType};
+use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 
@@ -125,9 +125,7 @@ async fn event(ctx: &Context, workload: &AiWorkload, condition: &Condition) {
         action: condition.type_.clone(),
         secondary: None,
     };
-    if let Err(error) = ctx.recorder.publish(&event, &workload.object_ref(&())).await {
-        tracing::debug!(%error, "event not recorded");
-    }
+    publish(ctx, &event, &workload.object_ref(&())).await;
 }
 
 /// Says something about a namespace, once until it changes.
@@ -148,7 +146,13 @@ pub async fn say(ctx: &Context, namespace: &Namespace, kind: EventType, reason: 
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = ctx.recorder.publish(&event, &namespace.object_ref(&())).await {
+    publish(ctx, &event, &namespace.object_ref(&())).await;
+}
+
+/// Each event is a new one: a recorder that remembers the last of its reason only counts it up, and the new note is lost.
+async fn publish(ctx: &Context, event: &Event, about: &ObjectReference) {
+    let recorder = Recorder::new(ctx.client.clone(), ctx.reporter.clone());
+    if let Err(error) = recorder.publish(event, about).await {
         tracing::debug!(%error, "event not recorded");
     }
 }

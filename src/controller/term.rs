@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use kube::runtime::controller::{Action, Config as ControllerConfig, Error as ControllerError};
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Client, Config, ResourceExt};
@@ -98,13 +98,10 @@ pub async fn run(term: Term<'_>) {
         evidence: evidence.clone(),
         analysed: analysed_rx,
         triggers: triggers.clone(),
-        recorder: Recorder::new(
-            client.clone(),
-            Reporter {
-                controller: names::CONTROLLER_ACCOUNT.to_owned(),
-                instance: Some(settings.identity.clone()),
-            },
-        ),
+        reporter: Reporter {
+            controller: names::CONTROLLER_ACCOUNT.to_owned(),
+            instance: Some(settings.identity.clone()),
+        },
         metrics,
         user,
         namespace: settings.namespace.clone(),

@@ -18,8 +18,8 @@ use crate::api::{AiSecurityPolicy, AiWorkload, names};
 /// Longest that a write is awaited in the store.
 const IN_FLIGHT: Duration = Duration::from_secs(2);
 
-/// Namespace and name of a NetworkPolicy.
-type PolicyName = (String, String);
+/// Namespace, empty for what has none, and name.
+type ObjectName = (String, String);
 
 /// Where triggers go.
 #[derive(Clone)]
@@ -31,8 +31,8 @@ pub struct Triggers {
     touched: Arc<Mutex<BTreeSet<String>>>,
     /// The namespaces of the policy's services and sources.
     catalogue: Arc<Mutex<BTreeSet<String>>>,
-    /// Writes that the stores do not show yet: by namespace (none for a Namespace) and name, the revision and the moment.
-    writes: Arc<Mutex<HashMap<PolicyName, (u64, Instant)>>>,
+    /// Writes that the stores do not show yet: the revision and the moment.
+    writes: Arc<Mutex<HashMap<ObjectName, (u64, Instant)>>>,
     /// Wakes the cluster loop.
     pub cluster: Arc<Notify>,
     /// Wakes the analysis.
@@ -290,7 +290,7 @@ impl Triggers {
     }
 }
 
-fn key(object: &impl ResourceExt) -> (String, String) {
+fn key(object: &impl ResourceExt) -> ObjectName {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
