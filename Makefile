@@ -42,4 +42,4 @@ bench: ## Measures; prints ratios of what ran side by side
 
 .PHONY: mutants
 mutants: ## Breaks the code on purpose, one way at a time, and names the test that notices (tests/mutants.toml)
-	@$(CARGO) run --quiet --locked -p cloison-testbed --bin mutants
+	@$(CARGO) run --quiet --locked -p cloison-testbed --bin mutants -- "$(ONLY)"

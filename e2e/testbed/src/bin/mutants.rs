@@ -2,7 +2,7 @@
 //!
 //! Each entry of `tests/mutants.toml` names a guarantee, the text that keeps it, what is put in its place, and the test
 //! that must then fail. It works in a copy of the checkout under `target/mutants`, with a build folder of its own. An
-//! argument is taken as part of a name, to run a few.
+//! argument is taken as part of a name or of a test, to run a few.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ fn run(wanted: &str) -> Result<usize, String> {
     let Mutants { mutant } = toml::from_str(&text).map_err(|error| format!("{}: {error}", list.display()))?;
     let chosen: Vec<Mutant> = mutant
         .into_iter()
-        .filter(|mutant| mutant.name.contains(wanted))
+        .filter(|mutant| mutant.name.contains(wanted) || mutant.test.contains(wanted))
         .collect();
     let copy = repository.join("target/mutants/tree");
     let mut survivors = 0;
@@ -163,4 +163,30 @@ fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}");
     let _ = out.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mutant_still_finds_its_place() {
+        let repository = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        let text = std::fs::read_to_string(repository.join("tests/mutants.toml")).unwrap();
+        let Mutants { mutant } = toml::from_str(&text).unwrap();
+        assert!(mutant.len() >= 15, "{} mutants", mutant.len());
+        let mut names = std::collections::BTreeSet::new();
+        for mutant in mutant {
+            let source = std::fs::read_to_string(repository.join(&mutant.file)).unwrap();
+            assert_eq!(
+                source.matches(&mutant.find).count(),
+                1,
+                "{} in {}",
+                mutant.name,
+                mutant.file
+            );
+            assert_ne!(mutant.find, mutant.replace, "{} changes nothing", mutant.name);
+            assert!(names.insert(mutant.name.clone()), "{} stands twice", mutant.name);
+        }
+    }
 }

@@ -1,12 +1,9 @@
-//! Figures, not verdicts: `cargo test --release --lib scale -- --ignored --nocapture`.
-
-use std::io::Write as _;
-use std::time::{Duration, Instant};
+//! A hundred namespaces with ten workloads each.
 
 use crate::api::stage::NamespaceStage::{Evaluation, Inference, Shared, Training};
 use crate::api::workload::Runtime::{Trainer, VLLM};
 use crate::network::policies;
-use crate::network::reach::{Isolation, analyse, analyse_rendered};
+use crate::network::reach::{Isolation, analyse};
 use crate::network::testkit::{policy, world};
 use crate::network::world::World;
 
@@ -47,46 +44,22 @@ acceptFrom: [{{source: edge, ports: [{{port: 8000}}]}}, {{workload: {{name: w{be
     world
 }
 
-fn fastest<T>(mut work: impl FnMut() -> T) -> Duration {
-    let once = |_| {
-        let start = Instant::now();
-        std::hint::black_box(work());
-        start.elapsed()
-    };
-    (0..9).map(once).min().unwrap_or_default()
-}
-
 #[test]
-#[ignore = "prints figures"]
-fn scale() {
-    for namespaces in [100, 1_000] {
-        let world = large(namespaces);
-        let mut all = policies::all(&world);
-        for name in world.namespaces.keys() {
-            all.push(policy(
-                name,
-                "own",
-                "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}",
-            ));
-        }
-        let analysis = analyse(&world, &all, &[]);
-        assert!(
-            analysis
-                .namespaces
-                .values()
-                .all(|verdict| *verdict == Isolation::Isolated)
-        );
-        let one = fastest(|| policies::namespace(&world, "train-2"));
-        let shared = fastest(|| policies::namespace(&world, "shared-0"));
-        let every = fastest(|| policies::all(&world));
-        let desired = policies::all(&world);
-        let judged = fastest(|| analyse_rendered(&world, &desired, &all, &[]));
-        let _ = writeln!(
-            std::io::stderr(),
-            "{namespaces} namespaces, {} workloads, {} policies: one namespace {one:?}, a shared one {shared:?}, all {every:?}, \
-             analysis of what is rendered {judged:?}",
-            world.workloads.len(),
-            all.len()
-        );
+fn a_large_cluster_of_rendered_policies_is_isolated() {
+    let world = large(100);
+    let mut all = policies::all(&world);
+    for name in world.namespaces.keys() {
+        all.push(policy(
+            name,
+            "own",
+            "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}",
+        ));
     }
+    let analysis = analyse(&world, &all, &[]);
+    assert!(
+        analysis
+            .namespaces
+            .values()
+            .all(|verdict| *verdict == Isolation::Isolated)
+    );
 }
