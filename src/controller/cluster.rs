@@ -1,7 +1,7 @@
 //! The cluster-wide pass: the policy's first creation, the admission policies, the cluster's conditions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
@@ -221,13 +221,27 @@ async fn report(
     let now = Time(Context::now());
     let max_age = proofs::max_age(&policy.spec);
     let admission = proofs::admission(&evidence);
-    let encryption = proofs::encryption(&evidence, &now, max_age);
+    let encryption = proofs::encryption(&evidence, &Time(Context::moment()), max_age);
     let verdicts = match hold {
         Some(hold) => held(hold),
         None => judge(admission.as_ref(), encryption.as_ref()),
     };
     show(ctx, &verdicts);
-    let present = policy.status.clone().unwrap_or_default();
+    let number = |policy: &AiSecurityPolicy| {
+        policy
+            .resource_version()
+            .and_then(|v| v.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    let known = ctx
+        .written_policy
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let present = match known {
+        Some((written, status)) if written > number(policy) => status,
+        _ => policy.status.clone().unwrap_or_default(),
+    };
     let status = AiSecurityPolicyStatus {
         observed_generation: policy.metadata.generation,
         conditions: conditions::conditions(&present.conditions, &verdicts, policy.metadata.generation, &now),
@@ -237,14 +251,17 @@ async fn report(
     };
     if status != present {
         let api = Api::<AiSecurityPolicy>::all(ctx.client.clone());
-        ctx.writer
+        let written = ctx
+            .writer
             .apply_status(&api, "AiSecurityPolicy", names::SINGLETON, &status)
             .await?;
+        *ctx.written_policy.lock().unwrap_or_else(PoisonError::into_inner) = Some((number(&written), status));
     }
     for encryption in ctx.caches.encryptions.state() {
         let present = encryption.status.clone().unwrap_or_default();
         let generation = encryption.metadata.generation;
-        let status = proofs::encryption_status(&evidence, &present, generation, max_age, &now);
+        let status =
+            proofs::encryption_status(&evidence, &present, generation, max_age, &now, &Time(Context::moment()));
         if status != present {
             let api = Api::<SecretEncryption>::all(ctx.client.clone());
             ctx.writer

@@ -24,7 +24,7 @@ use super::patience::Patience;
 use super::triggers::Triggers;
 use super::withdrawals::Withdrawals;
 use super::writer::Writer;
-use crate::api::policy::AiSecurityPolicySpec;
+use crate::api::policy::{AiSecurityPolicySpec, AiSecurityPolicyStatus};
 use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::workload::AiWorkloadStatus;
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, names};
@@ -90,6 +90,8 @@ pub struct Context {
     pub written: Mutex<HashMap<ObjectRef<AiWorkload>, (String, AiWorkloadStatus)>>,
     /// What the policies placed so far were meant to say, by namespace and name, as a hash.
     meant: Mutex<HashMap<(String, String), u64>>,
+    /// The cluster's status as it was written last, and the revision, while the watch has not caught up with it.
+    pub written_policy: Mutex<Option<(u64, AiSecurityPolicyStatus)>>,
     /// Who is waited for before anything is said.
     pub patience: Patience,
     /// What was last said about a namespace, so that it is said once.
@@ -150,6 +152,7 @@ impl Context {
             facts: parts.facts,
             written: Mutex::default(),
             meant: Mutex::default(),
+            written_policy: Mutex::default(),
             patience: Patience::default(),
             said: Mutex::default(),
             policy_hash: parts.policy_hash,
@@ -250,6 +253,11 @@ impl Context {
         let key = (desired.namespace().unwrap_or_default(), desired.name_any());
         let mut known = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(key, meant) == Some(meant)
+    }
+
+    /// The time to the nanosecond, to tell the age of a proof: a proof is never younger than now.
+    pub fn moment() -> Timestamp {
+        Timestamp::now()
     }
 
     /// The time. The only clock of the controller; pure code gets it as an argument.

@@ -46,13 +46,14 @@ pub fn max_age(policy: &AiSecurityPolicySpec) -> Duration {
     Duration::from_secs(u64::try_from(hours).unwrap_or(24) * 3600)
 }
 
-/// The status of `SecretEncryption`.
+/// The status of `SecretEncryption`. `now` is in whole seconds, as conditions are; `moment` tells the age of the proof.
 pub fn encryption_status(
     seen: &Snapshot,
     present: &SecretEncryptionStatus,
     generation: Option<i64>,
     max_age: Duration,
     now: &Time,
+    moment: &Time,
 ) -> SecretEncryptionStatus {
     let Some(proof) = &seen.encryption else {
         let verdict = Verdict::new(
@@ -67,7 +68,7 @@ pub fn encryption_status(
             replicas: Vec::new(),
         };
     };
-    let mut verdicts = vec![proof.verdict(encryption_types::ENCRYPTED, now, max_age)];
+    let mut verdicts = vec![proof.verdict(encryption_types::ENCRYPTED, moment, max_age)];
     if let Some(degraded) = &proof.degraded {
         verdicts.push(Verdict::new(
             encryption_types::DEGRADED,

@@ -181,7 +181,7 @@ fn assess(
         analysis,
         flows: &resolved.statuses,
         admission: proofs::admission(&evidence),
-        encryption: proofs::encryption(&evidence, &Time(Context::now()), proofs::max_age(&seen.world.policy)),
+        encryption: proofs::encryption(&evidence, &Time(Context::moment()), proofs::max_age(&seen.world.policy)),
         required: &required,
     });
     let findings: Vec<Finding> = refusals.iter().chain(&resolved.findings).cloned().collect();
