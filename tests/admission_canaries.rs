@@ -25,7 +25,7 @@ fn minor(minor: Minor) -> ApiServerOptions {
 fn everything() -> Value {
     json!({
         "mode": "Warn",
-        "controls": [{"id": "SUP-01", "mode": "On"}, {"id": "WKL-01", "perStage": {"training": "Audit"}, "reason": "migration"}],
+        "controls": [{"id": "SUP-01", "mode": "Enforce"}, {"id": "WKL-01", "perStage": {"training": "Audit"}, "reason": "migration"}],
         "pods": {
             "images": [{"prefix": "registry.example.com"}, {"prefix": "docker.io", "digest": "Optional", "stages": ["Training"]}],
             "addCapabilities": [{"capability": "IPC_LOCK", "stages": ["Training"]}],
@@ -133,7 +133,7 @@ async fn false_while_one_api_server_evaluates_nothing() {
 async fn the_policies_type_check_on_both_versions() {
     for version in [Minor::V1_33, Minor::V1_36] {
         let cluster = Cluster::start(vec![minor(version)], spec(json!({}))).await;
-        for round in [json!({}), everything(), all("Audit"), all("Off")] {
+        for round in [json!({}), everything(), all("Audit"), all("Disabled")] {
             cluster.replace_policy(spec(round)).await;
             let policies = objects(&cluster.admin(), ADMISSION, "ValidatingAdmissionPolicy", None);
             for policy in &cluster.set().policies {

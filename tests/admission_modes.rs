@@ -141,14 +141,14 @@ async fn the_weaker_of_both_axes_holds() {
         .await;
     let alice = cluster.tenant("alice", "axis-train", "edit").await;
     let bob = cluster.tenant("bob", "axis-infer", "edit").await;
-    // SUP-01 is On for inference and Audit for training.
+    // SUP-01 is Enforce for inference and Audit for training.
     try_create(&alice, unpinned("axis-train")).await.unwrap();
     cluster.refused(
         try_create(&bob, unpinned("axis-infer")).await,
         "cloison-pod",
         "SUP-01/digest",
     );
-    // Beside a rule that is On, only that one is named.
+    // Beside a rule that is Enforce, only that one is named.
     let both = with(unpinned("axis-train"), json!({"spec": {"hostPID": true}}));
     let said = cluster.refused(try_create(&alice, both).await, "cloison-pod", BAD);
     assert!(!said.contains("SUP-01"), "{said}");

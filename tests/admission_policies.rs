@@ -34,7 +34,7 @@ fn specs() -> Vec<Value> {
         json!({}),
         json!({"mode": "Enforce", "pods": {"images": images, "inlineCSIDrivers": ["a'b\\"], "addCapabilities": [{"capability": "IPC_LOCK"}]},
                "network": {"dataplaneControllers": ["x'] || true || ['"]}, "prohibitedUses": [], "restrictedUses": []}),
-        json!({"controls": [{"id": "WKL-01", "mode": "Off", "reason": "r"}, {"id": "SUP-01", "mode": "On"}]}),
+        json!({"controls": [{"id": "WKL-01", "mode": "Disabled", "reason": "r"}, {"id": "SUP-01", "mode": "Enforce"}]}),
     ]
 }
 
@@ -58,7 +58,7 @@ fn the_hash_names_the_content() {
         json!({"mode": "Enforce"}),
         json!({"prohibitedUses": ["X"]}),
         json!({"network": {"dataplaneControllers": []}}),
-        json!({"controls": [{"id": "SUP-01", "mode": "On"}]}),
+        json!({"controls": [{"id": "SUP-01", "mode": "Enforce"}]}),
     ] {
         assert_ne!(hash(json!({})), hash(other.clone()), "{other}");
     }
@@ -224,8 +224,11 @@ fn a_policy_without_a_reason_or_before_its_time_weakens_nothing() {
         ),
         1
     );
-    assert_eq!(modes(json!({"id": "SUP-01", "mode": "On"}), "2026-01-01T00:00:00Z"), 1);
-    let later = json!({"id": "SUP-01", "perStage": {"training": "On"}, "effectiveTime": "2026-06-01T00:00:00Z"});
+    assert_eq!(
+        modes(json!({"id": "SUP-01", "mode": "Enforce"}), "2026-01-01T00:00:00Z"),
+        1
+    );
+    let later = json!({"id": "SUP-01", "perStage": {"training": "Enforce"}, "effectiveTime": "2026-06-01T00:00:00Z"});
     let hash = |now: &str| {
         generate(
             &spec(json!({"controls": [later.clone()]})),
@@ -263,7 +266,7 @@ fn each_canary_is_refused_by_its_policy_and_its_control_passes() {
         json!({"pods": {"images": [{"prefix": "registry.example.com:5000"}]}}),
         json!({"pods": {"images": [{"prefix": "docker.io"}]}}),
         json!({"pods": {"images": [{"prefix": "bitnami/"}]}}),
-        json!({"controls": [{"id": "WKL-02", "mode": "Off", "reason": "r"}]}),
+        json!({"controls": [{"id": "WKL-02", "mode": "Disabled", "reason": "r"}]}),
         json!({"pods": {"images": [{"prefix": "infer.example", "stages": ["Inference"]}, {"prefix": "train.example", "digest": "Required"}]}}),
     ] {
         let spec = spec(value);

@@ -257,11 +257,11 @@ async fn a_control_is_not_switched_off_without_a_reason() {
     let (admin, _) = installed().await;
     let override_ = json!({
         "apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": {"name": "default"},
-        "spec": {"controls": [{"id": "WKL-01", "mode": "Off"}]},
+        "spec": {"controls": [{"id": "WKL-01", "mode": "Disabled"}]},
     });
     let refusal = operator::apply(&admin, override_).await.unwrap_err().to_string();
     assert!(
-        refusal.contains("CLU-02/reason a control that is Off needs a `reason`"),
+        refusal.contains("CLU-02/reason a control that is Disabled needs a `reason`"),
         "{refusal}"
     );
     neighbour_is_well(&admin, "after-override").await;

@@ -205,9 +205,9 @@ proptest! {
             serde_json::from_value(json!({
                 "mode": MODES[mode],
                 "controls": shuffled(vec![
-                    json!({"id": "WKL-01", "mode": "On"}),
-                    json!({"id": "WKL-03", "mode": "Audit", "reason": "later", "perStage": {"training": "Off"}}),
-                    json!({"id": "WKL-05", "mode": "On"}),
+                    json!({"id": "WKL-01", "mode": "Enforce"}),
+                    json!({"id": "WKL-03", "mode": "Audit", "reason": "later", "perStage": {"training": "Disabled"}}),
+                    json!({"id": "WKL-05", "mode": "Enforce"}),
                 ], order),
                 "pods": {
                     "images": shuffled(vec![

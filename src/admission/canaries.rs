@@ -125,7 +125,7 @@ pub fn canary_annotations(uid: &str) -> BTreeMap<String, String> {
 /// anything in the canaries' stage has none: there is nothing to see.
 pub fn canaries(set: &PolicySet, spec: &AiSecurityPolicySpec, now: Timestamp) -> Vec<Canary> {
     let modes = Modes::new(overrides(spec, now));
-    let on = |rule: &RuleId| modes.get(rule, CANARY_STAGE) == ControlMode::On;
+    let on = |rule: &RuleId| modes.get(rule, CANARY_STAGE) == ControlMode::Enforce;
     let all = [
         pod_canary(spec, on),
         crd_canary(spec, on),

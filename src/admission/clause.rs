@@ -48,7 +48,7 @@ impl Clause {
     pub(super) fn new(rule: RuleId, modes: &Modes, found: Found) -> Self {
         Self {
             found,
-            denied: modes.stages(&rule, ControlMode::On),
+            denied: modes.stages(&rule, ControlMode::Enforce),
             observed: modes.stages(&rule, ControlMode::Audit),
             rule,
         }

@@ -4,6 +4,7 @@
 pub mod conditions;
 pub mod definitions;
 pub mod encryption;
+pub mod evidence;
 pub mod names;
 pub mod network;
 pub mod policy;

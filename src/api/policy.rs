@@ -5,10 +5,19 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::network::{CatalogueService, DnsServer, Source};
-use super::stage::{ControlMode, Mode, Stage};
-use super::text::{CamelCase, Cidr, ControlName, DnsLabel, Line, ObjectName};
-use super::workload::{Autonomy, Classification, EvidenceKind};
+use super::evidence::{PolicyEvidence, Pssi};
+use super::stage::{ControlMode, Mode};
+use super::text::{CamelCase, ControlName, Line, ObjectName};
+use super::workload::{Autonomy, Classification};
+
+mod network;
+mod pods;
+
+pub use network::{
+    ClusterDeny, DedicatedInterface, EnforcementProof, MaxEgressCidr, Mesh, PolicyApiServer, PolicyDns, PolicyNetwork,
+    TenantPolicies,
+};
+pub use pods::{CapabilityRule, DigestRule, ImageRule, PolicyPods};
 
 /// The organisation's policy: modes, the catalogue of shared services, thresholds. There is one, named `default`; the
 /// controller creates it empty at its first start, so that an installation nobody configured audits and breaks nothing.
@@ -109,16 +118,16 @@ const fn interval() -> i32 {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {
-        "rule": "!(has(self.mode) && self.mode == 'Off') || has(self.reason)",
-        "message": "CLU-02/reason a control that is Off needs a `reason`",
+        "rule": "!(has(self.mode) && self.mode == 'Disabled') || has(self.reason)",
+        "message": "CLU-02/reason a control that is Disabled needs a `reason`",
     },
     {
-        "rule": "!(self.id in ['DAT-01', 'NET-07', 'CLU-04']) || ((!has(self.mode) || self.mode != 'Off') && \
-                 (!has(self.perStage) || [has(self.perStage.training) && self.perStage.training == 'Off', \
-                 has(self.perStage.evaluation) && self.perStage.evaluation == 'Off', \
-                 has(self.perStage.inference) && self.perStage.inference == 'Off', \
-                 has(self.perStage.shared) && self.perStage.shared == 'Off'].all(off, !off)))",
-        "message": "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Off",
+        "rule": "!(self.id in ['DAT-01', 'NET-07', 'CLU-04']) || ((!has(self.mode) || self.mode != 'Disabled') && \
+                 (!has(self.perStage) || [has(self.perStage.training) && self.perStage.training == 'Disabled', \
+                 has(self.perStage.evaluation) && self.perStage.evaluation == 'Disabled', \
+                 has(self.perStage.inference) && self.perStage.inference == 'Disabled', \
+                 has(self.perStage.shared) && self.perStage.shared == 'Disabled'].all(off, !off)))",
+        "message": "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Disabled",
     },
 ]))]
 pub struct ControlSetting {
@@ -186,260 +195,6 @@ impl RequiredCondition {
             Self::Conforms => types::CONFORMS,
         }
     }
-}
-
-/// Network settings and the catalogue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PolicyNetwork {
-    /// The catalogue: shared services that workloads name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub services: Option<Vec<CatalogueService>>,
-    /// What may connect into stages from outside them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub sources: Option<Vec<Source>>,
-    /// What NetworkPolicies tenants may write themselves.
-    #[serde(default)]
-    pub tenant_policies: TenantPolicies,
-    /// DNS servers; absent means detected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dns: Option<PolicyDns>,
-    /// API server addresses; absent means the endpoints of the Service `kubernetes`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api_server: Option<PolicyApiServer>,
-    /// The cluster's pod, service and node ranges; absent means detected. An ipBlock wholly outside them is external.
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "clusterCIDRs")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
-    pub cluster_cidrs: Option<Vec<Cidr>>,
-    /// The widest network a workload may name.
-    #[serde(default, rename = "maxEgressCIDR")]
-    pub max_egress_cidr: MaxEgressCidr,
-    /// Cluster-wide denies, where the cluster serves them.
-    #[serde(default)]
-    pub cluster_deny: ClusterDeny,
-    /// The packet canary.
-    #[serde(default)]
-    pub enforcement_proof: EnforcementProof,
-    /// Accounts of dataplane controllers that touch our NetworkPolicies without changing them.
-    #[serde(default = "dataplane_controllers")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
-    pub dataplane_controllers: Vec<ObjectName>,
-    /// Fabrics that are one stage's alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub dedicated_interfaces: Option<Vec<DedicatedInterface>>,
-    /// The service mesh.
-    #[serde(default)]
-    pub mesh: Mesh,
-}
-
-fn dataplane_controllers() -> Vec<ObjectName> {
-    vec!["eks:network-policy-controller".into()]
-}
-
-impl Default for PolicyNetwork {
-    fn default() -> Self {
-        Self {
-            services: None,
-            sources: None,
-            tenant_policies: TenantPolicies::default(),
-            dns: None,
-            api_server: None,
-            cluster_cidrs: None,
-            max_egress_cidr: MaxEgressCidr::default(),
-            cluster_deny: ClusterDeny::default(),
-            enforcement_proof: EnforcementProof::default(),
-            dataplane_controllers: dataplane_controllers(),
-            dedicated_interfaces: None,
-            mesh: Mesh::default(),
-        }
-    }
-}
-
-/// What NetworkPolicies tenants may write themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TenantPolicies {
-    /// Rules within their own namespace, and networks outside the cluster within the policy's limits.
-    #[default]
-    OwnNamespace,
-    /// Anything that opens no half of a path between stages.
-    Analysed,
-    /// Nothing.
-    None,
-}
-
-/// DNS servers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PolicyDns {
-    /// Pods or addresses that answer DNS.
-    #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
-    pub servers: Vec<DnsServer>,
-    /// The port they listen on; 53 unless named (OpenShift: 5353).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: Option<i32>,
-}
-
-/// API server addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PolicyApiServer {
-    /// Networks they are in.
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "set"))]
-    pub cidrs: Vec<Cidr>,
-}
-
-/// The widest network a workload may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MaxEgressCidr {
-    /// Shortest IPv4 prefix.
-    #[serde(default = "ipv4_prefix", rename = "ipv4PrefixLength")]
-    #[schemars(range(min = 1, max = 32))]
-    pub ipv4_prefix_length: i32,
-    /// Shortest IPv6 prefix.
-    #[serde(default = "ipv6_prefix", rename = "ipv6PrefixLength")]
-    #[schemars(range(min = 1, max = 128))]
-    pub ipv6_prefix_length: i32,
-}
-
-const fn ipv4_prefix() -> i32 {
-    16
-}
-const fn ipv6_prefix() -> i32 {
-    48
-}
-
-impl Default for MaxEgressCidr {
-    fn default() -> Self {
-        Self {
-            ipv4_prefix_length: ipv4_prefix(),
-            ipv6_prefix_length: ipv6_prefix(),
-        }
-    }
-}
-
-/// Cluster-wide denies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ClusterDeny {
-    /// Whatever the cluster serves.
-    Auto,
-    /// None.
-    #[default]
-    None,
-    /// `ClusterNetworkPolicy` of policy.networking.k8s.io.
-    ClusterNetworkPolicy,
-}
-
-/// When the packet canary runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum EnforcementProof {
-    /// Never.
-    #[default]
-    Off,
-    /// When the network policies' shape changes.
-    OnChange,
-    /// Also from time to time.
-    Periodic,
-}
-
-/// A fabric that is one stage's alone: exactly one of `resourceName`, `networkAttachment`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "[has(self.resourceName), has(self.networkAttachment)].filter(x, x).size() == 1",
-    "message": "NET-03/interface exactly one of `resourceName`, `networkAttachment` must be set",
-}]))]
-pub struct DedicatedInterface {
-    /// Its name in reports.
-    pub name: DnsLabel,
-    /// An extended resource, for instance `rdma/hca_shared_devices_a`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource_name: Option<Line>,
-    /// A network attachment definition, `namespace/name`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network_attachment: Option<Line>,
-    /// The stages it belongs to.
-    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
-    pub stages: Vec<Stage>,
-}
-
-/// The service mesh.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs, reason = "the names are the products'")]
-pub enum Mesh {
-    #[default]
-    None,
-    Istio,
-    Ambient,
-    Linkerd,
-}
-
-/// What pods may contain.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PolicyPods {
-    /// Registries that images may come from; absent or empty means any, and that is reported.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["prefix"]))]
-    pub images: Option<Vec<ImageRule>>,
-    /// Capabilities that containers may add.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["capability"]))]
-    pub add_capabilities: Option<Vec<CapabilityRule>>,
-    /// CSI drivers that pods may use inline.
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "inlineCSIDrivers")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
-    pub inline_csi_drivers: Option<Vec<ObjectName>>,
-    /// Accounts that may ask tokens for others (External Secrets, Vault).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
-    pub token_requesters: Option<Vec<ObjectName>>,
-    /// Runtime classes that count as sandboxes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
-    pub sandbox_runtime_classes: Option<Vec<ObjectName>>,
-}
-
-/// Whether an image needs a digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum DigestRule {
-    /// `…@sha256:…` only.
-    Required,
-    /// A tag is enough.
-    Optional,
-}
-
-/// A registry, or a part of one, that images may come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ImageRule {
-    /// The start of the image reference, up to a `/`, `:` or `@`.
-    #[schemars(length(min = 1, max = 255))]
-    pub prefix: String,
-    /// Whether a digest is needed; absent means as control SUP-01 says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<DigestRule>,
-    /// Stages that may use it; absent means all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
-    pub stages: Option<Vec<Stage>>,
-}
-
-/// A capability that containers may add.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CapabilityRule {
-    /// The capability without `CAP_`, for instance `IPC_LOCK`.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Z][A-Z0-9_]*$"))]
-    pub capability: String,
-    /// Stages that may add it; absent means all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
-    pub stages: Option<Vec<Stage>>,
 }
 
 /// What models may be.
@@ -520,78 +275,6 @@ impl Default for PolicyWaivers {
             trusted_appliers: None,
         }
     }
-}
-
-/// Where evidence is and how old it may be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PolicyEvidence {
-    /// Namespaces whose evidence counts as verified.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
-    pub namespaces: Option<Vec<DnsLabel>>,
-    /// How old a kind of evidence may be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind"]))]
-    pub max_age: Option<Vec<EvidenceAge>>,
-    /// A Lynis index must be strictly greater.
-    #[serde(default = "lynis")]
-    #[schemars(range(min = 0, max = 100))]
-    pub lynis_threshold: i32,
-}
-
-const fn lynis() -> i32 {
-    80
-}
-
-impl Default for PolicyEvidence {
-    fn default() -> Self {
-        Self {
-            namespaces: None,
-            max_age: None,
-            lynis_threshold: lynis(),
-        }
-    }
-}
-
-/// How old a kind of evidence may be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EvidenceAge {
-    /// The kind.
-    pub kind: EvidenceKind,
-    /// In days.
-    #[schemars(range(min = 1, max = 3650))]
-    pub days: i32,
-}
-
-/// The organisation's policy document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Pssi {
-    /// The ConfigMap it is in.
-    pub config_map_ref: NamespacedConfigMapRef,
-    /// The oldest version that counts, compared as (major, minor).
-    #[serde(default = "pssi_version")]
-    #[schemars(regex(pattern = r"^[0-9]{1,4}\.[0-9]{1,4}$"), length(max = 9))]
-    pub min_version: String,
-}
-
-fn pssi_version() -> String {
-    "2.1".to_owned()
-}
-
-/// A ConfigMap in a namespace that the admin names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NamespacedConfigMapRef {
-    /// Its namespace.
-    pub namespace: DnsLabel,
-    /// Its name.
-    pub name: ObjectName,
-    /// The key; absent means the only one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<ObjectName>,
 }
 
 /// What the controller says about the cluster.

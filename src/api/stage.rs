@@ -133,9 +133,9 @@ impl fmt::Display for Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ControlMode {
     /// Not evaluated.
-    Off,
+    Disabled,
     /// Evaluated and reported, never refused.
     Audit,
-    /// Refused where the namespace is in mode `Enforce`.
-    On,
+    /// Refused where the namespace is in mode `Enforce` too.
+    Enforce,
 }

@@ -1,13 +1,17 @@
 //! `AiWorkload`: what an ML engineer writes.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Evidence;
 use super::network::{AcceptFrom, ConnectTo, WorkloadRef};
-use super::stage::{Mode, Stage};
-use super::text::{CamelCase, Contact, Digest, DnsLabel, Line, ObjectName, Url};
+use super::stage::Stage;
+use super::text::{CamelCase, Contact, Digest, DnsLabel, Line, ObjectName};
+
+mod status;
+
+pub use status::{AiWorkloadStatus, FindingStatus, FlowDirection, FlowState, FlowStatus};
 
 /// One AI workload: who owns it, what it is for, what it talks to. Its pods carry the label `cloison.dev/workload` with
 /// its name; pods without the label belong to the `AiWorkload` named `default` of their namespace.
@@ -337,163 +341,4 @@ pub struct Retention {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 36500))]
     pub data_days: Option<i32>,
-}
-
-/// What a piece of evidence shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs, reason = "the words say it")]
-pub enum EvidenceKind {
-    RiskAssessment,
-    ImpactAssessment,
-    LegalAssessment,
-    RightsAssessment,
-    DataProtection,
-    Sbom,
-    SecurityAudit,
-    Tests,
-    Fallback,
-    Review,
-    Certificate,
-}
-
-/// One document: exactly one of `configMapRef`, `objectRef`, `url`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "[has(self.configMapRef), has(self.objectRef), has(self.url)].filter(x, x).size() == 1",
-    "message": "EVD-02/reference exactly one of `configMapRef`, `objectRef`, `url` must be set",
-}]))]
-pub struct Evidence {
-    /// What it shows.
-    pub kind: EvidenceKind,
-    /// A ConfigMap.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_ref: Option<ConfigMapRef>,
-    /// An object of a kind the program can read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub object_ref: Option<ObjectRef>,
-    /// An address. Always `declared`: it is never fetched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<Url>,
-    /// The document's digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-    /// When it ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expiration_time: Option<Time>,
-    /// Who approved it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approved_by: Option<Contact>,
-}
-
-/// A ConfigMap, in the workload's namespace or one the policy names for evidence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigMapRef {
-    /// Its name.
-    pub name: ObjectName,
-    /// The key; absent means the only one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<ObjectName>,
-}
-
-/// An object in the workload's namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ObjectRef {
-    /// Its API version.
-    pub api_version: ObjectName,
-    /// Its kind.
-    pub kind: CamelCase,
-    /// Its name.
-    pub name: ObjectName,
-}
-
-/// What the controller says about a workload.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AiWorkloadStatus {
-    /// The generation this status speaks of; −1 until the first visit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// The conditions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
-    pub conditions: Vec<Condition>,
-    /// The mode of the namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
-    /// The score, 0 to 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100))]
-    pub score: Option<i32>,
-    /// Hash of the policy this status was judged under.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 71))]
-    pub policy_hash: Option<String>,
-    /// Each declared flow and whether it is open.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["direction", "name"]))]
-    pub flows: Vec<FlowStatus>,
-    /// The worst findings, at most ten.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
-    pub findings: Vec<FindingStatus>,
-}
-
-/// Which way a flow goes, seen from the workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs, reason = "NetworkPolicy's words")]
-pub enum FlowDirection {
-    Egress,
-    Ingress,
-}
-
-/// Whether a flow is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum FlowState {
-    /// Both ends agree and the rules are rendered.
-    Open,
-    /// The other workload does not declare the flow yet.
-    AwaitingPeer,
-    /// The other end is not known.
-    Unresolved,
-    /// The matrix or the policy does not allow it.
-    Refused,
-}
-
-/// One declared flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FlowStatus {
-    /// Which way it goes.
-    pub direction: FlowDirection,
-    /// The other end, as written.
-    #[schemars(length(min = 1, max = 200))]
-    pub name: String,
-    /// Whether it is open.
-    pub state: FlowState,
-    /// Why not, and the fix.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 512))]
-    pub message: String,
-}
-
-/// One finding, shortened for a status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FindingStatus {
-    /// The control.
-    #[schemars(length(min = 6, max = 16))]
-    pub control: String,
-    /// The rule, where the control has several.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 48))]
-    pub rule: Option<String>,
-    /// How bad it is.
-    #[schemars(length(max = 16))]
-    pub severity: String,
-    /// What, where, why and the fix.
-    #[schemars(length(min = 1, max = 1024))]
-    pub message: String,
 }

@@ -92,9 +92,9 @@ fn modes(catalogue: &Catalogue, control: &Control) -> String {
 
 const fn word(mode: ControlMode) -> &'static str {
     match mode {
-        ControlMode::Off => "Off",
+        ControlMode::Disabled => "Disabled",
         ControlMode::Audit => "Audit",
-        ControlMode::On => "On",
+        ControlMode::Enforce => "Enforce",
     }
 }
 
@@ -120,7 +120,7 @@ fn in_full(catalogue: &Catalogue, control: &Control) -> String {
     line("mode", &modes(catalogue, control));
     line("applies to", &applies(control));
     if control.untouchable {
-        line("waiver", "none, and never Off");
+        line("waiver", "none, and never Disabled");
     }
     if let Some(date) = control.effective_from {
         line("law binds", &format!("from {date}"));

@@ -15,7 +15,7 @@ use crate::api::stage::{ControlMode, NamespaceStage};
 static BUILTIN: LazyLock<Result<Catalogue, CatalogueError>> =
     LazyLock::new(|| Catalogue::parse(include_str!("catalogue.yaml")));
 
-/// What is asked when the built-in text cannot be read: no control, so that every rule is `On` and `High`.
+/// What is asked when the built-in text cannot be read: no control, so that every rule is `Enforce` and `High`.
 static NOTHING: Catalogue = Catalogue {
     control_set: String::new(),
     families: BTreeMap::new(),
@@ -75,7 +75,7 @@ pub struct Control {
     pub cluster: bool,
     /// What keeps it.
     pub mechanism: Mechanism,
-    /// No waiver, and never `Off`.
+    /// No waiver, and never `Disabled`.
     #[serde(default)]
     pub untouchable: bool,
     /// Which texts ask for it, the family's references included.
@@ -153,7 +153,7 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// The built-in catalogue. It is a constant of the program, so asking for it cannot fail: a test reads it, and if
-    /// that test were removed too, an empty catalogue makes every rule `On`. `main` asks [`Self::try_builtin`] once,
+    /// that test were removed too, an empty catalogue makes every rule `Enforce`. `main` asks [`Self::try_builtin`] once,
     /// so that a broken build stops at its start.
     pub fn builtin() -> &'static Self {
         Self::try_builtin().unwrap_or(&NOTHING)
@@ -251,10 +251,10 @@ fn contradiction(id: RuleId, problem: &'static str) -> CatalogueError {
 /// The checks one control can be given alone.
 fn coherent(control: &Control) -> Result<(), CatalogueError> {
     let off = |mode: Option<ControlMode>, stages: PerStage| {
-        mode == Some(ControlMode::Off)
+        mode == Some(ControlMode::Disabled)
             || NamespaceStage::ALL
                 .iter()
-                .any(|stage| stages.get(*stage) == Some(ControlMode::Off))
+                .any(|stage| stages.get(*stage) == Some(ControlMode::Disabled))
     };
     let elsewhere = |stages: PerStage| {
         NamespaceStage::ALL
@@ -272,7 +272,7 @@ fn coherent(control: &Control) -> Result<(), CatalogueError> {
         ));
     }
     if control.untouchable && off(Some(control.mode), control.per_stage) {
-        return Err(contradiction(whole(), "may not be switched off and is Off"));
+        return Err(contradiction(whole(), "may not be switched off and is Disabled"));
     }
     for (at, rule) in control.rules.iter().enumerate() {
         if !is_rule_name(&rule.id) {
@@ -292,7 +292,7 @@ fn coherent(control: &Control) -> Result<(), CatalogueError> {
             ));
         }
         if control.untouchable && off(rule.mode, rule.per_stage) {
-            return Err(contradiction(id, "may not be switched off and is Off"));
+            return Err(contradiction(id, "may not be switched off and is Disabled"));
         }
     }
     Ok(())

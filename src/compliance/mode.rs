@@ -60,16 +60,16 @@ fn pick(stage: Option<NamespaceStage>, per_stage: PerStage, mode: Option<Control
 }
 
 impl Catalogue {
-    /// The built-in mode of a rule, or of a whole control, in a namespace of that stage. `Off` where the control does
+    /// The built-in mode of a rule, or of a whole control, in a namespace of that stage. `Disabled` where the control does
     /// not apply. The stage is of no account to controls of the cluster; `None` asks for the mode before any stage.
-    /// An id the catalogue lacks is `On`: a rule whose entry was forgotten must not be a rule that is skipped.
+    /// An id the catalogue lacks is `Enforce`: a rule whose entry was forgotten must not be a rule that is skipped.
     pub fn default_mode(&self, rule: &RuleId, stage: impl Into<Option<NamespaceStage>>) -> ControlMode {
         self.effective_mode(rule, stage, &[])
     }
 
     /// The mode under a policy. The most specific word holds: the policy on the rule, the policy on its control, the
     /// catalogue on the rule, the catalogue on the control; and within each, the stage before the general mode.
-    /// `Off` for a control that may not be switched off is not heard.
+    /// `Disabled` for a control that may not be switched off is not heard.
     pub fn effective_mode(
         &self,
         rule: &RuleId,
@@ -77,18 +77,18 @@ impl Catalogue {
         overrides: &[ControlOverride],
     ) -> ControlMode {
         let Some(control) = self.control(rule.control()) else {
-            return ControlMode::On;
+            return ControlMode::Enforce;
         };
         let stage = stage.into().filter(|_| !control.cluster);
         if stage.is_some_and(|stage| !control.applies_to(stage)) {
-            return ControlMode::Off;
+            return ControlMode::Disabled;
         }
         let whole = RuleId::from(control.id);
         let said_of = |id: &RuleId| overrides.iter().find(|said| said.id == *id)?.mode_in(stage);
         [rule, &whole]
             .into_iter()
             .filter_map(said_of)
-            .find(|mode| !(control.untouchable && *mode == ControlMode::Off))
+            .find(|mode| !(control.untouchable && *mode == ControlMode::Disabled))
             .unwrap_or_else(|| built_in(control, rule, stage))
     }
 
@@ -125,7 +125,7 @@ fn built_in(control: &Control, rule: &RuleId, stage: Option<NamespaceStage>) -> 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 mod tests {
-    use ControlMode::{Audit, Off, On};
+    use ControlMode::{Audit, Disabled, Enforce};
     use NamespaceStage::{Evaluation, Inference, Shared, Training};
 
     use super::*;
@@ -142,37 +142,37 @@ mod tests {
     fn the_defaults_let_real_workloads_live() {
         let table = [
             // id                        training  evaluation inference shared
-            ("NET-01/seal", [On, On, On, Off]),
-            ("NET-01/deny", [On, On, On, On]),
-            ("NET-04/awaiting-peer", [Audit, Audit, Audit, Off]),
-            ("NET-06/node-port", [On, On, On, Off]),
+            ("NET-01/seal", [Enforce, Enforce, Enforce, Disabled]),
+            ("NET-01/deny", [Enforce, Enforce, Enforce, Enforce]),
+            ("NET-04/awaiting-peer", [Audit, Audit, Audit, Disabled]),
+            ("NET-06/node-port", [Enforce, Enforce, Enforce, Disabled]),
             // Baseline is refused, restricted only scored.
-            ("WKL-01/privileged", [On, On, On, On]),
-            ("WKL-01/host-ipc", [On, On, On, On]),
-            ("WKL-01/capabilities", [On, On, On, On]),
-            ("WKL-01/inline-csi", [On, On, On, On]),
+            ("WKL-01/privileged", [Enforce, Enforce, Enforce, Enforce]),
+            ("WKL-01/host-ipc", [Enforce, Enforce, Enforce, Enforce]),
+            ("WKL-01/capabilities", [Enforce, Enforce, Enforce, Enforce]),
+            ("WKL-01/inline-csi", [Enforce, Enforce, Enforce, Enforce]),
             ("WKL-08/root", [Audit, Audit, Audit, Audit]),
             // Digests, own accounts, references to credentials.
-            ("SUP-01/digest", [Audit, Audit, On, Audit]),
-            ("IAM-01/own-account", [Audit, Audit, On, Off]),
-            ("IAM-01/token", [Audit, Audit, On, Off]),
-            ("ENC-04/reference", [Audit, Audit, On, Audit]),
-            ("ENC-04/env-from", [Audit, Audit, On, Audit]),
-            ("ENC-04/literal", [On, On, On, Audit]),
+            ("SUP-01/digest", [Audit, Audit, Enforce, Audit]),
+            ("IAM-01/own-account", [Audit, Audit, Enforce, Disabled]),
+            ("IAM-01/token", [Audit, Audit, Enforce, Disabled]),
+            ("ENC-04/reference", [Audit, Audit, Enforce, Audit]),
+            ("ENC-04/env-from", [Audit, Audit, Enforce, Audit]),
+            ("ENC-04/literal", [Enforce, Enforce, Enforce, Audit]),
             // Notebooks live in training.
-            ("WKL-06/exec", [Audit, Audit, On, Audit]),
-            ("WKL-06/attach", [Audit, Audit, On, Audit]),
-            ("WKL-06/port-forward", [Audit, Audit, On, Audit]),
-            ("WKL-06/debug", [Audit, Audit, On, Audit]),
-            ("WKL-06/proxy", [On, On, On, On]),
-            ("IAM-06/token-request", [On, On, On, On]),
+            ("WKL-06/exec", [Audit, Audit, Enforce, Audit]),
+            ("WKL-06/attach", [Audit, Audit, Enforce, Audit]),
+            ("WKL-06/port-forward", [Audit, Audit, Enforce, Audit]),
+            ("WKL-06/debug", [Audit, Audit, Enforce, Audit]),
+            ("WKL-06/proxy", [Enforce, Enforce, Enforce, Enforce]),
+            ("IAM-06/token-request", [Enforce, Enforce, Enforce, Enforce]),
             // Evidence waits for an admin; prohibited uses do not.
-            ("EVD-02", [Audit, Audit, Audit, Off]),
-            ("EVD-06/audit", [Off, Off, Audit, Off]),
-            ("EVD-06/tests", [Off, Audit, Audit, Off]),
-            ("DAT-03", [Audit, Audit, Audit, Off]),
-            ("DAT-01/prohibited", [On, On, On, Off]),
-            ("SUP-03/format", [Audit, Audit, On, Off]),
+            ("EVD-02", [Audit, Audit, Audit, Disabled]),
+            ("EVD-06/audit", [Disabled, Disabled, Audit, Disabled]),
+            ("EVD-06/tests", [Disabled, Audit, Audit, Disabled]),
+            ("DAT-03", [Audit, Audit, Audit, Disabled]),
+            ("DAT-01/prohibited", [Enforce, Enforce, Enforce, Disabled]),
+            ("SUP-03/format", [Audit, Audit, Enforce, Disabled]),
         ];
         for (id, expected) in table {
             assert_eq!(default_modes(id), expected, "{id}");
@@ -181,17 +181,20 @@ mod tests {
 
     #[test]
     fn controls_of_the_cluster_know_no_stage() {
-        assert_eq!(default_modes("CLU-04/managed-object"), [On; 4]);
-        assert_eq!(Catalogue::builtin().default_mode(&CLU_04.into(), None), On);
+        assert_eq!(default_modes("CLU-04/managed-object"), [Enforce; 4]);
+        assert_eq!(Catalogue::builtin().default_mode(&CLU_04.into(), None), Enforce);
         let said = [said(
             ENC_01,
-            Some(On),
+            Some(Enforce),
             PerStage {
-                training: Some(Off),
+                training: Some(Disabled),
                 ..PerStage::default()
             },
         )];
-        assert_eq!(Catalogue::builtin().effective_mode(&ENC_01.into(), Training, &said), On);
+        assert_eq!(
+            Catalogue::builtin().effective_mode(&ENC_01.into(), Training, &said),
+            Enforce
+        );
     }
 
     fn said(id: impl Into<RuleId>, mode: Option<ControlMode>, per_stage: PerStage) -> ControlOverride {
@@ -216,43 +219,43 @@ mod tests {
     fn the_most_specific_word_holds() {
         let mode = |id: &RuleId, stage, said: &[ControlOverride]| Catalogue::builtin().effective_mode(id, stage, said);
         let (control, digest) = (RuleId::from(SUP_01), SUP_01.rule("digest"));
-        let everywhere = [said(SUP_01, Some(On), PerStage::default())];
-        assert_eq!(mode(&control, Training, &everywhere), On);
+        let everywhere = [said(SUP_01, Some(Enforce), PerStage::default())];
+        assert_eq!(mode(&control, Training, &everywhere), Enforce);
         assert_eq!(
             mode(&digest, Training, &everywhere),
-            On,
+            Enforce,
             "a control's override reaches its rules"
         );
 
-        let training = [said(SUP_01, None, only(Training, On))];
-        assert_eq!(mode(&digest, Training, &training), On);
+        let training = [said(SUP_01, None, only(Training, Enforce))];
+        assert_eq!(mode(&digest, Training, &training), Enforce);
         assert_eq!(
             mode(&digest, Evaluation, &training),
             Audit,
             "other stages keep the built-in mode"
         );
-        assert_eq!(mode(&digest, Inference, &training), On);
+        assert_eq!(mode(&digest, Inference, &training), Enforce);
 
         let both = [
-            said(SUP_01, Some(Off), only(Training, On)),
+            said(SUP_01, Some(Disabled), only(Training, Enforce)),
             said(SUP_01.rule("digest"), Some(Audit), PerStage::default()),
         ];
         assert_eq!(mode(&digest, Training, &both), Audit, "the rule's override wins");
-        assert_eq!(mode(&SUP_01.rule("registry"), Training, &both), On);
-        assert_eq!(mode(&SUP_01.rule("registry"), Inference, &both), Off);
+        assert_eq!(mode(&SUP_01.rule("registry"), Training, &both), Enforce);
+        assert_eq!(mode(&SUP_01.rule("registry"), Inference, &both), Disabled);
         assert_eq!(
             mode(&RuleId::from(NET_01), Inference, &both),
-            On,
+            Enforce,
             "others are not touched"
         );
     }
 
     #[test]
     fn no_override_makes_a_control_apply_elsewhere() {
-        let said = [said(WKL_05, Some(On), PerStage::default())];
+        let said = [said(WKL_05, Some(Enforce), PerStage::default())];
         assert_eq!(
             Catalogue::builtin().effective_mode(&WKL_05.into(), Training, &said),
-            Off
+            Disabled
         );
     }
 
@@ -269,14 +272,14 @@ mod tests {
                     .filter(|stage| control.cluster || control.applies_to(*stage))
                 {
                     let all = [
-                        said(id.clone(), Some(Off), only(stage, Off)),
-                        said(control.id, Some(Off), only(stage, Off)),
+                        said(id.clone(), Some(Disabled), only(stage, Disabled)),
+                        said(control.id, Some(Disabled), only(stage, Disabled)),
                     ];
                     let (mode, before) = (
                         Catalogue::builtin().effective_mode(&id, stage, &all),
                         Catalogue::builtin().default_mode(&id, stage),
                     );
-                    assert!(mode == before && mode != Off, "{id} in {stage}");
+                    assert!(mode == before && mode != Disabled, "{id} in {stage}");
                 }
             }
         }
@@ -292,14 +295,14 @@ mod tests {
         let weakens = |said: ControlOverride| Catalogue::builtin().weakens(&said);
         assert!(weakens(said(NET_01, Some(Audit), PerStage::default())));
         assert!(weakens(said(SUP_01, None, only(Inference, Audit))));
-        assert!(!weakens(said(SUP_01, Some(On), PerStage::default())));
-        assert!(weakens(said(SUP_01, None, only(Training, Off))));
-        // The control's own mode in training is Audit already; its rule `proxy` is On there.
+        assert!(!weakens(said(SUP_01, Some(Enforce), PerStage::default())));
+        assert!(weakens(said(SUP_01, None, only(Training, Disabled))));
+        // The control's own mode in training is Audit already; its rule `proxy` is Enforce there.
         assert!(weakens(said(WKL_06, None, only(Training, Audit))));
         assert!(!weakens(said(WKL_06.rule("exec"), None, only(Training, Audit))));
         assert!(weakens(said(CLU_04, Some(Audit), PerStage::default())));
         assert!(
-            !weakens(said(CLU_04, Some(Off), PerStage::default())),
+            !weakens(said(CLU_04, Some(Disabled), PerStage::default())),
             "not heard, so not weaker"
         );
     }

@@ -13,10 +13,9 @@ A *control* is what the score, the policy and the auditor speak of. A *rule* is 
 waivers name it as `WKL-01/host-path`. Severity and mode of a rule are those of its control unless the table says
 otherwise.
 
-`Off`: not evaluated. `Audit`: reported and scored, never refused. `On`: refused in namespaces of mode `enforce`. The
+`Disabled`: not evaluated. `Audit`: reported and scored, never refused. `Enforce`: refused in namespaces of mode `enforce`. The
 modes below are the built-in ones; `AiSecurityPolicy.spec.controls` changes them, with a reason where it weakens one.
-Quote `\"On\"` and `\"Off\"` in YAML: kubectl reads a bare `On` as the boolean `true`, which the schema refuses.
-A control marked *no waiver* is never `Off`. An empty cell in the column of a stage means that the control does not
+A control marked *no waiver* is never `Disabled`. An empty cell in the column of a stage means that the control does not
 apply there. A score and a list of references are help for an auditor; they certify nothing.
 ";
 
@@ -150,9 +149,9 @@ fn stage_modes(per_stage: PerStage) -> impl Iterator<Item = String> {
 
 const fn word(mode: ControlMode) -> &'static str {
     match mode {
-        ControlMode::Off => "Off",
+        ControlMode::Disabled => "Disabled",
         ControlMode::Audit => "Audit",
-        ControlMode::On => "On",
+        ControlMode::Enforce => "Enforce",
     }
 }
 
@@ -200,8 +199,8 @@ mod tests {
         let page = page();
         for row in [
             "| [SUP-02](#sup-02) | Models are pinned and can be verified | High |  | Audit | Audit |  |  |",
-            "| [CLU-04](#clu-04) | Nobody tampers with the operator's objects | Critical |  |  |  |  | On |",
-            "| [WKL-05](#wkl-05) | Nothing is trained where models serve | High |  |  | On |  |  |",
+            "| [CLU-04](#clu-04) | Nobody tampers with the operator's objects | Critical |  |  |  |  | Enforce |",
+            "| [WKL-05](#wkl-05) | Nothing is trained where models serve | High |  |  | Enforce |  |  |",
         ] {
             assert!(page.contains(row), "{row}");
         }
@@ -209,7 +208,9 @@ mod tests {
 
     #[test]
     fn a_rule_shows_what_differs() {
-        assert!(page().contains("| `WKL-06/proxy` | Nobody reaches a pod or a Service through the API server | On |"));
+        assert!(
+            page().contains("| `WKL-06/proxy` | Nobody reaches a pod or a Service through the API server | Enforce |")
+        );
         assert!(page().contains("| law binds from 2026-12-02 |"));
     }
 

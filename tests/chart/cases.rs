@@ -36,7 +36,7 @@ pub fn accepted(kind: &str) -> Value {
             "default",
             None,
             json!({
-                "controls": [{ "id": "NET-04", "mode": "Off", "reason": "no cidr is in use here" }],
+                "controls": [{ "id": "NET-04", "mode": "Disabled", "reason": "no cidr is in use here" }],
                 "network": {
                     "services": [{
                         "name": "registry",
@@ -173,16 +173,19 @@ fn policies() -> Vec<Case> {
         ),
         policy(
             vec![("/spec/controls/0/reason", Value::Null)],
-            "CLU-02/reason a control that is Off needs a `reason`",
+            "CLU-02/reason a control that is Disabled needs a `reason`",
         ),
         policy(
-            vec![(CONTROL, json!({ "id": "NET-07", "mode": "Off", "reason": "we know" }))],
+            vec![(
+                CONTROL,
+                json!({ "id": "NET-07", "mode": "Disabled", "reason": "we know" }),
+            )],
             "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Off",
         ),
         policy(
             vec![(
                 CONTROL,
-                json!({ "id": "DAT-01", "perStage": { "evaluation": "Off" }, "reason": "we know" }),
+                json!({ "id": "DAT-01", "perStage": { "evaluation": "Disabled" }, "reason": "we know" }),
             )],
             "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Off",
         ),

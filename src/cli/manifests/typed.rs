@@ -106,9 +106,9 @@ impl<'de> Deserializer<'de> for &'de Node {
     ) -> Result<V::Value, Fault> {
         let result = match &self.shape {
             Shape::Text(text) => visitor.visit_enum(Variant(text)),
-            // kubectl reads YAML 1.1, where On and Off are booleans; the API server then refuses them.
+            // kubectl reads YAML 1.1, where a bare On, Off, yes or no is a boolean too; the API server then refuses it.
             Shape::Bool(_) => Err(de::Error::custom(format!(
-                "a bare On or Off is a boolean in YAML; write it in quotes (one of {})",
+                "expected one of {}; a bare word such as Off, On, no or yes is a boolean in YAML",
                 variants.join(", ")
             ))),
             _ => Err(de::Error::custom(format!("expected one of {}", variants.join(", ")))),

@@ -190,7 +190,7 @@ fn posture_is_never_on() {
     {
         assert_eq!(control.mode, ControlMode::Audit, "{}", control.id);
         assert!(
-            control.rules.iter().all(|rule| rule.mode != Some(ControlMode::On)),
+            control.rules.iter().all(|rule| rule.mode != Some(ControlMode::Enforce)),
             "{}",
             control.id
         );
@@ -258,25 +258,26 @@ fn contradiction_of(controls: &str) -> String {
 
 #[test]
 fn a_catalogue_that_contradicts_itself_is_refused() {
-    let good = "{id: NET-01, title: T, severity: Low, mode: 'On', mechanism: Network, fix: f, stages: [training]}";
+    let good = "{id: NET-01, title: T, severity: Low, mode: 'Enforce', mechanism: Network, fix: f, stages: [training]}";
     assert!(with(good).is_ok());
     let changed = |from: &str, to: &str| contradiction_of(&good.replace(from, to));
     assert!(contradiction_of(&format!("{good}, {good}")).contains("NET-01 stands twice or out of order"));
     assert!(changed("NET-01", "ENC-01").contains("family without an entry"));
     assert!(changed("stages: [training]", "cluster: false").contains("either stages or cluster"));
     assert!(changed("stages:", "cluster: true, stages:").contains("either stages or cluster"));
-    assert!(changed("stages:", "perStage: {shared: 'On'}, stages:").contains("does not apply"));
-    assert!(changed("mode: 'On'", "mode: 'Off', untouchable: true").contains("is Off"));
+    assert!(changed("stages:", "perStage: {shared: 'Enforce'}, stages:").contains("does not apply"));
+    assert!(changed("mode: 'Enforce'", "mode: 'Disabled', untouchable: true").contains("is Disabled"));
     let rule = |rule: &str| changed("fix: f", &format!("fix: f, untouchable: true, rules: [{rule}]"));
     assert!(rule("{id: Seal, title: t}").contains("words in lower case"));
     assert!(rule("{id: a, title: t}, {id: a, title: t}").contains("NET-01/a stands twice"));
-    assert!(rule("{id: a, title: t, perStage: {shared: 'On'}}").contains("does not apply"));
-    assert!(rule("{id: a, title: t, perStage: {training: 'Off'}}").contains("NET-01/a may not be switched off"));
+    assert!(rule("{id: a, title: t, perStage: {shared: 'Enforce'}}").contains("does not apply"));
+    assert!(rule("{id: a, title: t, perStage: {training: 'Disabled'}}").contains("NET-01/a may not be switched off"));
 }
 
 #[test]
 fn unknown_fields_and_sources_are_refused() {
-    let bad = "{id: NET-01, title: T, severity: Low, mode: 'On', mechanism: Network, fix: f, stages: [training], X}";
+    let bad =
+        "{id: NET-01, title: T, severity: Low, mode: 'Enforce', mechanism: Network, fix: f, stages: [training], X}";
     for extra in ["phase: training", "references: {iso: [A.1]}", "references: {anssi: R1}"] {
         assert!(
             matches!(with(&bad.replace('X', extra)), Err(CatalogueError::Unreadable(_))),
@@ -291,6 +292,6 @@ fn what_is_not_in_the_catalogue_is_not_taken_lightly() {
     assert_eq!(missing, Severity::High);
     assert_eq!(
         NOTHING.default_mode(&crate::compliance::id::NET_04.into(), None),
-        ControlMode::On
+        ControlMode::Enforce
     );
 }
