@@ -63,9 +63,11 @@ async fn holder(admin: &Client) -> String {
     lease.spec.unwrap().holder_identity.unwrap_or_default()
 }
 
-/// The issue says two minutes; longer than the lease is what matters, so this is ten seconds.
+/// How long the API servers are away: many times the lease, and past what a watch or a backoff of the start takes.
+const AWAY: Duration = Duration::from_secs(120);
+
 #[tokio::test(flavor = "multi_thread")]
-async fn api_servers_that_are_away_for_longer_than_the_lease_cost_nothing() {
+async fn api_servers_that_are_away_for_two_minutes_cost_nothing() {
     let plane = plane(2).await;
     let controller = operator::start(&plane).await;
     let admin = plane.admin().unwrap();
@@ -81,7 +83,7 @@ async fn api_servers_that_are_away_for_longer_than_the_lease_cost_nothing() {
         server.stop().await.unwrap();
     }
     stops_leading(&controller).await;
-    operator::stays(LEASE + Duration::from_secs(4), || async {
+    operator::stays(AWAY, || async {
         assert_eq!(operator::ask(&controller, "/livez").unwrap().0, 200);
     })
     .await;

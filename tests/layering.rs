@@ -23,7 +23,7 @@ const PURE: [&str; 8] = [
 ];
 
 /// What none of it may name, and why.
-const FORBIDDEN: [(&str, &str); 20] = [
+const FORBIDDEN: [(&str, &str); 29] = [
     ("kube::Client", "a client"),
     ("kube::Api", "a client"),
     ("kube::Config", "a client"),
@@ -43,7 +43,24 @@ const FORBIDDEN: [(&str, &str); 20] = [
     ("std::env", "the environment"),
     ("std::fs", "files"),
     ("rand", "randomness"),
+    ("getrandom", "randomness"),
+    ("ring", "randomness"),
     ("std::process", "processes"),
+    ("std::thread", "threads"),
+    ("std::net::TcpStream", "the network"),
+    ("std::net::UdpSocket", "the network"),
+    ("crate::cli", "an edge"),
+    ("crate::cluster::client", "an edge"),
+    ("crate::cluster::telemetry", "an edge"),
+    ("crate::controller", "an edge"),
+];
+
+/// Modules that are forbidden as a whole name alone: `use std::time;` hides `time::Instant::now()`, `Duration` is harmless.
+const FORBIDDEN_ALONE: [(&str, &str); 4] = [
+    ("std::time", "a clock"),
+    ("std::net", "the network"),
+    ("crate::cluster", "an edge"),
+    ("std", "everything"),
 ];
 
 /// What a piece of code names that it must not: line and reason. Code of tests, comments and texts do not count.
@@ -51,6 +68,9 @@ fn violations(source: &str) -> Vec<(usize, String)> {
     let code = without_tests(source);
     let mut found = Vec::new();
     for (line, path) in paths(&code) {
+        if let Some((_, what)) = FORBIDDEN_ALONE.iter().find(|(alone, _)| path == *alone) {
+            found.push((line, format!("{path}: {what}")));
+        }
         for (forbidden, what) in FORBIDDEN {
             let whole = path == forbidden || path.starts_with(&format!("{forbidden}::"));
             // `Timestamp::now` is written after any path, and however the type was brought in.
@@ -209,6 +229,10 @@ fn the_scanner_sees_what_it_must() {
         ("pub(crate) use futures::StreamExt;", "a runtime"),
         ("use rand::Rng;", "randomness"),
         ("let text = std::fs::read(path);", "files"),
+        ("use std::time;", "a clock"),
+        ("use std::{net, time::Duration};", "the network"),
+        ("use crate::controller::context::Context;", "an edge"),
+        ("use crate::{cli, network};", "an edge"),
     ];
     for (code, what) in bad {
         let found = violations(code);

@@ -95,7 +95,7 @@ fn approver() -> PeopleRole {
                 GROUP,
                 &["waivers/status"],
                 &["update", "patch"],
-                "the approval is in the status; admission compares the names of both persons",
+                "the approval is in the status; who asks cannot write it",
             ),
         ],
     }
