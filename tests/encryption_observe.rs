@@ -151,7 +151,7 @@ async fn without_the_right_to_read_metrics_or_to_write_the_canary_nothing_is_cla
     let roles = objects(&admin, RBAC, "Role", Some(NAMESPACE));
     let none = Patch::Merge(json!({ "rules": [] }));
     roles
-        .patch(names::CANARY_ACCOUNT, &PatchParams::default(), &none)
+        .patch("cloison-canary-secret", &PatchParams::default(), &none)
         .await
         .unwrap();
     world.configure(&encrypting("k2")).await;
