@@ -200,6 +200,8 @@ fn cargo_test(repository: &Path, copy: &Path, test: &str) -> Result<Ran, String>
         .args(["test", "--locked"])
         .args(test.split_whitespace());
     cargo.env("CARGO_TARGET_DIR", repository.join("target/mutants/build"));
+    // A snapshot that a mutant broke is no proposal.
+    cargo.env("INSTA_UPDATE", "no");
     if std::env::var_os("CLOISON_TOOLCHAIN").is_none() {
         cargo.env("CLOISON_TOOLCHAIN", repository.join("target/toolchain"));
     }
