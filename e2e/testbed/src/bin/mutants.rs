@@ -79,17 +79,21 @@ fn summary(tally: &Tally, took: Duration) -> String {
     let minutes = took.as_secs() / 60;
     let seconds = took.as_secs() % 60;
     let all = killed + survived + not_tried;
-    let mut text = format!("{all} mutants, {killed} killed, in {minutes} min {seconds} s");
+    let mut parts = vec![format!("{all} mutants, {killed} killed, in {minutes} min {seconds} s")];
     if *survived > 0 {
-        text += &format!("; {survived} survived: the tests named for them do not see what they promise to see");
+        parts.push(format!(
+            "{survived} survived: the tests named for them do not see what they promise to see"
+        ));
     }
     if *not_tried > 0 {
-        text += &format!("; {not_tried} not tried: their tests must pass on the unbroken code first");
+        parts.push(format!(
+            "{not_tried} not tried: their tests must pass on the unbroken code first"
+        ));
     }
     if all == 0 {
-        text += ": no name and no test contains the word given";
+        parts.push("no name and no test contains the word given".to_owned());
     }
-    text
+    parts.join("; ")
 }
 
 fn run(wanted: &str) -> Result<Tally, String> {
