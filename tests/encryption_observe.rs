@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use cloison::api::conditions::Truth;
 use cloison::api::encryption::{ApiServers, Discovery};
-use cloison::api::names;
 use cloison::api::text::ObjectName;
 use cloison::controller::evidence::encryption::EncryptionSettings;
 use cloison::encryption::EncryptionProof;
