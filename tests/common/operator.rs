@@ -2,7 +2,6 @@
 //! ServiceAccount.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,25 +49,7 @@ pub fn install(plane: &ControlPlane, values: &[&str]) {
 
 /// A controller, not started yet, under the chart's ServiceAccount.
 pub async fn controller(plane: &ControlPlane, identity: &str) -> Program {
-    let kubeconfig: PathBuf = plane
-        .service_account_kubeconfig(names::DEFAULT_NAMESPACE, names::CONTROLLER_ACCOUNT)
-        .await
-        .expect("the chart's account");
-    let arguments = [
-        "controller".into(),
-        "--kubeconfig".into(),
-        kubeconfig.into_os_string(),
-        "--identity".into(),
-        identity.into(),
-        "--health-address".into(),
-        "127.0.0.1:0".into(),
-        "--lease-seconds".into(),
-        "6".into(),
-        "--log".into(),
-        "info,cloison=debug".into(),
-    ];
-    let log = plane.logs_dir().join(format!("{identity}.log"));
-    Program::new(identity, env!("CARGO_BIN_EXE_cloison"), arguments, log)
+    controller_with_lease(plane, identity, 6).await
 }
 
 /// Installs the chart, starts the controller and waits until it reconciles.
