@@ -180,14 +180,14 @@ fn policies() -> Vec<Case> {
                 CONTROL,
                 json!({ "id": "NET-07", "mode": "Disabled", "reason": "we know" }),
             )],
-            "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Off",
+            "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Disabled",
         ),
         policy(
             vec![(
                 CONTROL,
                 json!({ "id": "DAT-01", "perStage": { "evaluation": "Disabled" }, "reason": "we know" }),
             )],
-            "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Off",
+            "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Disabled",
         ),
         policy(
             vec![(
