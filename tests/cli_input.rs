@@ -139,3 +139,21 @@ fn defaults_are_there_when_rules_ask() {
         ],
     );
 }
+
+#[test]
+fn a_broken_policy_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.yaml");
+    let text =
+        "apiVersion: cloison.dev/v1alpha1\nkind: AiSecurityPolicy\nmetadata: {name: default}\nspec: {mode: Enforced}\n";
+    std::fs::write(&policy, text).unwrap();
+    let policy = policy.to_str().unwrap();
+    let (code, out, err) = plan(&["-f", "-", "--policy", policy], WORKLOAD);
+    assert_eq!((code, out.as_str()), (2, ""));
+    let lines: Vec<&str> = err.lines().collect();
+    let at = format!(
+        "{policy}:4:14 spec.mode: Unsupported value: \"Enforced\"; supported: \"Audit\", \"Warn\", \"Enforce\""
+    );
+    assert_eq!(lines[0], at, "{err}");
+    assert!(lines[1].ends_with("holds no readable AiSecurityPolicy"), "{err}");
+}

@@ -12,7 +12,7 @@ use super::{Arguments, Output, print, world};
 use crate::admission::{Offline, Operator, PolicySet, Request, generate};
 use crate::api::names;
 use crate::api::workload::FlowStatus;
-use crate::cli::manifests::{Manifests, Objects};
+use crate::cli::manifests::{Manifests, Objects, Problem};
 use crate::cli::{CliError, FINDINGS, UNREADABLE, out};
 use crate::compliance::id::{NET_02, NET_03};
 use crate::compliance::{Assurance, Finding, Location, Severity, Subject, worst};
@@ -46,6 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         let chosen = Objects::of(Manifests::read(std::slice::from_ref(path)), home);
         objects.problems.extend(chosen.problems);
         if chosen.policies.is_empty() {
+            tell(&objects.problems);
             return Err(CliError::Usage(format!(
                 "{} holds no readable AiSecurityPolicy",
                 path.display()
@@ -60,9 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         objects.policies = chosen.policies;
     }
     let plan = judge(&objects, arguments, notes)?;
-    for problem in &objects.problems {
-        eprintln!("{problem}");
-    }
+    tell(&objects.problems);
     match arguments.output {
         Some(Output::Yaml) => {
             eprint!("{}", print::remarks(&plan));
@@ -79,11 +78,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     })
 }
 
+/// What could not be read, with file, line and field.
+fn tell(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+}
+
 fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Result<Plan, CliError> {
     let spec = if let Some(policy) = objects.policy() {
         policy.object.spec.clone()
     } else {
-        notes.push("no AiSecurityPolicy in the input: judged by the defaults".to_owned());
+        let readable = if objects.problems.is_empty() { "" } else { "readable " };
+        notes.push(format!(
+            "no {readable}AiSecurityPolicy in the input: judged by the defaults"
+        ));
         // The schema's defaults are in the deserializer, not in `Default`.
         serde_json::from_value(json!({})).map_err(std::io::Error::other)?
     };
