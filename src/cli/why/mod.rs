@@ -56,7 +56,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     let kinds = Kinds::discover(&client).await?;
     let resource = kinds.named(kind)?;
     if resource.group == names::GROUP && resource.kind == "AiWorkload" {
-        return workload::run(&client, namespace, name).await;
+        return workload::run(&client, namespace, name, &arguments.operator_namespace).await;
     }
     let family = Family::gather(&client, &kinds, &resource, namespace, name).await?;
     let troubles = events::gather(&client, namespace).await?;
