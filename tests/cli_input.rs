@@ -65,10 +65,13 @@ fn what_is_no_object_is_told() {
 
 #[test]
 fn objects_of_other_groups_are_passed_over_and_counted() {
-    let others = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspce: {}\n---\n---\nnull\n";
+    let others = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspce: {}\n---\nnull\n---\napiVersion: batch/v1\nkind: Job\n";
     let (code, out, err) = plan(&["-f", "-"], others);
     assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.contains("1 document of other kinds passed over"), "{out}");
+    assert!(
+        out.contains("note: 2 documents of other kinds not judged here: 1 Deployment, 1 Job;"),
+        "{out}"
+    );
 }
 
 #[test]

@@ -19,6 +19,9 @@ use crate::api::{AiSecurityPolicy, AiWorkload, names};
 
 /// Flags of `status`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 every workload is Ready and the controller alive, 1 not so, 2 it could not be read."
+)]
 pub struct Arguments {
     /// One namespace; otherwise that of the context.
     #[arg(short, long)]
@@ -26,7 +29,7 @@ pub struct Arguments {
     /// Every namespace.
     #[arg(short = 'A', long = "all-namespaces", conflicts_with = "namespace")]
     all: bool,
-    /// How to print.
+    /// Print for programs.
     #[arg(short, long)]
     output: Option<Output>,
     /// The namespace the operator is installed in.

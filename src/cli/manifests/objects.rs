@@ -36,8 +36,8 @@ pub(in crate::cli) struct Objects {
     pub network_policies: Named<NetworkPolicy>,
     /// What could not be read, by file and line.
     pub problems: Vec<Problem>,
-    /// Documents of other kinds.
-    pub passed_over: usize,
+    /// Documents of other kinds, by kind.
+    pub passed_over: BTreeMap<String, usize>,
 }
 
 impl Objects {
@@ -70,7 +70,7 @@ impl Objects {
                 ("v1", "Namespace") => keep(&mut self.namespaces, document, None),
                 ("networking.k8s.io/v1", "NetworkPolicy") => keep(&mut self.network_policies, document, Some(home)),
                 _ => {
-                    self.passed_over += 1;
+                    *self.passed_over.entry(kind.to_owned()).or_default() += 1;
                     Ok(())
                 }
             };

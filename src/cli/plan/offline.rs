@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
             eprint!("{}", print::remarks(&plan));
             out::print(&print::yaml(&plan)?)?;
         }
-        None => out::print(&print::tables(&plan, objects.passed_over))?,
+        None => out::print(&print::tables(&plan, objects.problems.is_empty()))?,
     }
     Ok(if !objects.problems.is_empty() {
         ExitCode::from(UNREADABLE)
@@ -75,6 +75,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         ExitCode::from(FINDINGS)
     } else {
         ExitCode::SUCCESS
+    })
+}
+
+/// What nothing was said about.
+fn passed_over(objects: &Objects) -> Option<String> {
+    let kinds = objects
+        .passed_over
+        .iter()
+        .map(|(kind, number)| format!("{number} {kind}"));
+    let kinds = kinds.collect::<Vec<_>>().join(", ");
+    let number = out::count(objects.passed_over.values().sum(), "document");
+    (!kinds.is_empty()).then(|| {
+        format!(
+            "{number} of other kinds not judged here: {kinds}; once pods run, `cloison plan -n NAMESPACE` judges them"
+        )
     })
 }
 
@@ -100,6 +115,7 @@ fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Re
     let set = generate(&spec, &operator, Timestamp::now());
     let (world, assumed) = world::of(objects, spec, arguments.as_enforced);
     notes.extend(assumed);
+    notes.extend(passed_over(objects));
     let mut policies = policies::all(&world);
     let (flows, mut findings) = network(&world);
     findings.extend(isolation(objects, &world, &policies));

@@ -28,8 +28,11 @@ const TOLD: usize = 5;
 
 /// Flags of `why`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 nothing is refused (an AiWorkload: as `status`), 1 something is, 2 it could not be read."
+)]
 pub struct Arguments {
-    /// KIND/NAME, or KIND NAME: a Job, a TrainJob, a Deployment, an AiWorkload.
+    /// Whatever makes pods, a pod, or an AiWorkload: job/train, deploy/serve, aiw/default.
     #[arg(required = true, num_args = 1..=2, value_name = "KIND/NAME")]
     object: Vec<String>,
     /// The namespace; otherwise that of the context.
