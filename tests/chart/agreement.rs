@@ -164,7 +164,7 @@ async fn a_plan_refuses_what_the_api_server_refuses() {
         (answers.len() - refused, refused)
     };
     let ((their_yes, their_no), (our_yes, our_no)) = (count(&theirs), count(&ours));
-    println!("API server: {their_yes} accepted, {their_no} refused; plan -f: {our_yes} accepted, {our_no} refused");
+    eprintln!("API server: {their_yes} accepted, {their_no} refused; plan -f: {our_yes} accepted, {our_no} refused");
     let differ = objects.iter().zip(theirs.iter().zip(&ours));
     let differ = differ.filter(|(_, (theirs, ours))| theirs.is_some() != ours.is_some());
     let differ: Vec<String> = differ

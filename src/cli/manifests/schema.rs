@@ -28,7 +28,7 @@ pub struct Fault {
 #[derive(Debug)]
 pub struct Schema {
     kind: String,
-    schema: Value,
+    structure: Value,
     rules: CompiledSchema,
     patterns: BTreeMap<String, Regex>,
 }
@@ -78,7 +78,7 @@ impl Schema {
         Self {
             kind,
             rules: compile_schema(&schema),
-            schema,
+            structure: schema,
             patterns,
         }
     }
@@ -91,7 +91,7 @@ impl Schema {
             map.remove("status");
         }
         let mut walk = Walk::new(&self.patterns);
-        walk.check(&self.schema, &object, "");
+        walk.check(&self.structure, &object, "");
         if !walk.faults.is_empty() {
             // The API server leaves the rules out, too: they may rely on what is wrong.
             return walk.faults;
@@ -103,7 +103,7 @@ impl Schema {
     /// With the defaults, also inside what a default put there.
     fn with_defaults(&self, mut object: Value) -> Value {
         loop {
-            let defaulted = apply_defaults(&self.schema, &object);
+            let defaulted = apply_defaults(&self.structure, &object);
             if defaulted == object {
                 return object;
             }
@@ -178,7 +178,7 @@ fn compile(schema: &Value, patterns: &mut BTreeMap<String, Regex>) {
 mod tests {
     use super::*;
 
-    fn schema(spec: Value) -> Schema {
+    fn schema(spec: &Value) -> Schema {
         Schema::new(
             "Kind".to_owned(),
             json!({"type": "object", "properties": {"spec": spec}}),
@@ -199,7 +199,7 @@ mod tests {
             "properties": {"mode": {"type": "string", "default": "Audit"}},
             "x-kubernetes-validations": [{"rule": "has(self.mode) && self.mode == 'Audit'", "message": "no"}],
         });
-        let schema = schema(spec);
+        let schema = schema(&spec);
         assert_eq!(check(&schema, &json!({})), Vec::<String>::new());
         assert_eq!(check(&schema, &json!({"spec": {"mode": "Warn"}})), ["spec no"]);
     }
@@ -211,9 +211,9 @@ mod tests {
             json!({"type": "object", "x-kubernetes-validations": rules})
         };
         let object = json!({"spec": {}});
-        let said = check(&schema(spec("self.nothing.at.all == 1")), &object);
+        let said = check(&schema(&spec("self.nothing.at.all == 1")), &object);
         assert!(said.len() == 1 && said[0].contains("cannot be judged"), "{said:?}");
-        assert_eq!(check(&schema(spec("self == oldSelf")), &object), Vec::<String>::new());
+        assert_eq!(check(&schema(&spec("self == oldSelf")), &object), Vec::<String>::new());
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(schemas.kinds().count(), 4);
         for schema in schemas.0.values() {
             let mut keywords = Vec::new();
-            visit(schema, &schema.schema, &mut keywords);
+            visit(schema, &schema.structure, &mut keywords);
             keywords.retain(|word| !known.contains(&word.as_str()));
             assert!(
                 keywords.is_empty(),

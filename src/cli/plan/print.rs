@@ -13,12 +13,13 @@ use crate::compliance::Finding;
 
 /// The tables: objects, flows, findings, notes. `whole`: everything could be read.
 pub(super) fn tables(plan: &Plan, whole: bool) -> String {
-    let mut sections = vec![objects(plan), flows(plan), findings(plan), notes(plan)];
-    if sections[..3].iter().all(String::is_empty) {
+    let mut sections = vec![objects(plan), flows(plan), findings(plan)];
+    if sections.iter().all(String::is_empty) {
         sections.insert(0, "Nothing would be written.\n".to_owned());
     } else if plan.findings.is_empty() && whole {
-        sections[2] = "no findings\n".to_owned();
+        sections.push("no findings\n".to_owned());
     }
+    sections.push(notes(plan));
     sections.retain(|section| !section.is_empty());
     sections.join("\n")
 }
