@@ -28,6 +28,4 @@ pub use operator::Operator;
 pub use policies::{crd, guard, managed, namespace, pod};
 pub use set::{BindingKind, PolicySet, generate};
 pub use uses::{PROHIBITED_USES, RESTRICTED_USES};
-pub use verdict::{
-    NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, as_if_enforced, judge_pod, not_evaluated,
-};
+pub use verdict::{NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, not_evaluated};

@@ -13,6 +13,7 @@ mod off;
 mod on;
 mod out;
 mod plan;
+mod proof;
 mod status;
 mod why;
 

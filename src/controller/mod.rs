@@ -29,6 +29,7 @@ mod workload;
 mod writer;
 
 pub use context::{facts_of, workload_facts};
+pub use proofs::max_age;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 #[path = "../common/operator.rs"]
 mod operator;
 
+mod agreement;
 mod cases;
 mod definitions;
 mod examples;
