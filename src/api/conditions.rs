@@ -28,6 +28,8 @@ pub mod types {
     pub const RECONCILING: &str = "Reconciling";
     /// The author must change something.
     pub const STALLED: &str = "Stalled";
+    /// Nothing leads to or from the workload any more. Only where somebody asked for it.
+    pub const QUARANTINED: &str = "Quarantined";
     /// `AiSecurityPolicy`: the policy is present, readable and the one in force.
     pub const POLICY_CURRENT: &str = "PolicyCurrent";
 }
