@@ -10,14 +10,18 @@
 #[path = "common/operator.rs"]
 mod operator;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cloison::api::{AiSecurityPolicy, AiWorkload, conditions, names};
 use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
+use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use operator::PATIENCE;
 use serde_json::{Value, json};
@@ -158,6 +162,8 @@ async fn what_cannot_be_written_turns_the_conditions_and_stops_nothing_else() {
         .unwrap();
     operator::condition(&admin, "audited", "steady", "Ready", "True").await;
 
+    operator::event(&admin, "steady", "NoBinding").await;
+
     set_rules(&admin, &rules).await;
     // A right that comes back is noticed within a minute; a change is quicker.
     allow_capability(&admin, "SYS_NICE").await;
@@ -165,6 +171,33 @@ async fn what_cannot_be_written_turns_the_conditions_and_stops_nothing_else() {
     cluster_says(&admin, "Ready", "True", "Reconciled").await;
     cluster_says(&admin, "AdmissionEnforced", "True", "CanariesRefused").await;
     workload_says(&admin, "train", "Ready", "True", "Reconciled").await;
+
+    // Other policies again, and nothing else: until they are seen refusing nobody claims that they do.
+    let followed = follow(&admin);
+    allow_capability(&admin, "IPC_LOCK").await;
+    eventually(PATIENCE, "the policies are becoming active", || async {
+        if followed.lock().unwrap().0 {
+            Ok(())
+        } else {
+            Err("not seen")
+        }
+    })
+    .await
+    .unwrap();
+    cluster_says(&admin, "AdmissionEnforced", "True", "CanariesRefused").await;
+    assert_eq!(followed.lock().unwrap().1, [""; 0]);
+
+    // Looked at after each of these changes, the audited one was told of once: it never flipped.
+    let events: Api<Event> = Api::namespaced(admin.clone(), "audited");
+    let events = events.list(&ListParams::default()).await.unwrap().items;
+    let of_ready = events.iter().filter(|event| event.action.as_deref() == Some("Ready"));
+    assert_eq!(
+        of_ready
+            .map(|event| event.series.as_ref().map_or(1, |s| s.count))
+            .sum::<i32>(),
+        1,
+        "{events:?}"
+    );
 }
 
 async fn owners(admin: &Client) -> Vec<(String, Option<Vec<OwnerReference>>)> {
@@ -215,6 +248,59 @@ async fn an_owner_that_cannot_be_read_stays() {
     cluster_says(&admin, "Ready", "True", "Reconciled").await;
     let after = owners(&admin).await;
     assert!(after.iter().all(|(name, _)| owned(&after, name)), "{after:?}");
+
+    // Another role of that name: the garbage collector takes what the old one owned, and what is put back has the new owner.
+    let mut role = roles.get(names::CONTROLLER_ROLE).await.unwrap();
+    roles
+        .delete(names::CONTROLLER_ROLE, &DeleteParams::default())
+        .await
+        .unwrap();
+    role.metadata = kube::api::ObjectMeta {
+        name: role.metadata.name,
+        labels: role.metadata.labels,
+        annotations: role.metadata.annotations,
+        ..kube::api::ObjectMeta::default()
+    };
+    let role = roles.create(&PostParams::default(), &role).await.unwrap();
+    eventually(PATIENCE, "all are there and the new role owns them", || async {
+        let now = owners(&admin).await;
+        let new =
+            |owners: &Option<Vec<OwnerReference>>| owners.as_ref().map(|owners| owners[0].uid.clone()) == role.uid();
+        if now.len() == before.len() && now.iter().all(|(_, owners)| new(owners)) {
+            Ok(())
+        } else {
+            Err(format!("{now:?}"))
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// Follows the policy's status and notes each moment at which it claims enforcement of other policies than it names.
+fn follow(admin: &Client) -> Arc<Mutex<(bool, Vec<String>)>> {
+    let api: Api<AiSecurityPolicy> = Api::all(admin.clone());
+    let noted: Arc<Mutex<(bool, Vec<String>)>> = Arc::default();
+    let notes = noted.clone();
+    tokio::spawn(async move {
+        let mut changes = std::pin::pin!(
+            watcher(api, watcher::Config::default())
+                .default_backoff()
+                .applied_objects()
+        );
+        while let Some(Ok(policy)) = changes.next().await {
+            let status = policy.status.unwrap_or_default();
+            let hash = status.policy_hash.unwrap_or_default();
+            let Some(enforced) = conditions::find(&status.conditions, "AdmissionEnforced") else {
+                continue;
+            };
+            let mut notes = notes.lock().unwrap();
+            if enforced.status == "True" && !enforced.message.contains(&hash) {
+                notes.1.push(format!("{hash} beside {}", enforced.message));
+            }
+            notes.0 |= enforced.reason == "Activating" && enforced.message.contains(&hash);
+        }
+    });
+    noted
 }
 
 fn encrypting() -> String {

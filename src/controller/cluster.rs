@@ -174,13 +174,6 @@ async fn create_first(ctx: &Context) -> Result<(), Error> {
 /// written stops no other; the failures are handed back.
 async fn place(ctx: &Context, passes: &mut Passes, set: &PolicySet) -> Vec<Error> {
     let mut failures = Vec::new();
-    if passes.owner.is_none() {
-        match owner(ctx).await {
-            Ok(found) => passes.owner = Some(found),
-            Err(error) => failures.push(error),
-        }
-    }
-    let (owner, stored) = (passes.owner.as_ref(), &mut passes.stored);
     let observed: BTreeMap<String, Arc<ValidatingAdmissionPolicy>> = ctx
         .caches
         .admission_policies
@@ -188,13 +181,6 @@ async fn place(ctx: &Context, passes: &mut Passes, set: &PolicySet) -> Vec<Error
         .into_iter()
         .map(|p| (p.name_any(), p))
         .collect();
-    for policy in &set.policies {
-        let present = observed.get(&policy.name_any()).map(AsRef::as_ref);
-        let mut policy = policy.clone();
-        own(&mut policy.metadata, owner, present.map(|present| &present.metadata));
-        let placed = admission_objects::place(ctx, stored, "ValidatingAdmissionPolicy", &policy, present).await;
-        failures.extend(placed.err());
-    }
     let bound: BTreeMap<String, Arc<ValidatingAdmissionPolicyBinding>> = ctx
         .caches
         .admission_bindings
@@ -202,6 +188,30 @@ async fn place(ctx: &Context, passes: &mut Passes, set: &PolicySet) -> Vec<Error
         .into_iter()
         .map(|b| (b.name_any(), b))
         .collect();
+    // What is missing may have gone with its owner; if another took the owner's name, the known uid would have the garbage
+    // collector take the next one too.
+    let missing = set
+        .policies
+        .iter()
+        .any(|policy| !observed.contains_key(&policy.name_any()))
+        || set
+            .bindings
+            .iter()
+            .any(|binding| !bound.contains_key(&binding.name_any()));
+    if passes.owner.is_none() || missing {
+        match owner(ctx).await {
+            Ok(found) => passes.owner = Some(found),
+            Err(error) => failures.push(error),
+        }
+    }
+    let (owner, stored) = (passes.owner.as_ref(), &mut passes.stored);
+    for policy in &set.policies {
+        let present = observed.get(&policy.name_any()).map(AsRef::as_ref);
+        let mut policy = policy.clone();
+        own(&mut policy.metadata, owner, present.map(|present| &present.metadata));
+        let placed = admission_objects::place(ctx, stored, "ValidatingAdmissionPolicy", &policy, present).await;
+        failures.extend(placed.err());
+    }
     for binding in &set.bindings {
         let present = bound.get(&binding.name_any()).map(AsRef::as_ref);
         let mut binding = binding.clone();
