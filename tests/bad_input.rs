@@ -147,6 +147,7 @@ async fn a_deleted_namespace_ends_and_stays_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines, reason = "one story, in the order in which it happens")]
 async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
     let (admin, controller) = installed().await;
     operator::healthy(&admin, "unread", "Training").await;

@@ -34,6 +34,7 @@ fn of(verdicts: &[Verdict], kind: &str) -> (Truth, &'static str) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table reads best whole")]
 fn one_leg_that_fails_turns_its_condition_and_what_depends_on_it() {
     type Change = fn(&mut WorkloadEvidence<'_>);
     let rows: [(&str, Change, &str, Truth, &str, Truth); 12] = [
