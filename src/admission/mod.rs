@@ -21,6 +21,7 @@ mod verdict;
 
 pub use canaries::{
     CANARY_RIGHTS, CANARY_STAGE, Canary, CanaryRequest, Right, Verb, canaries, canary_annotations, canary_labels,
+    unprobed,
 };
 pub use judge::{AdmissionProof, Answer, Outcome, ReplicaAnswers, judge};
 pub use modes::overrides;

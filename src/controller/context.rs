@@ -22,6 +22,7 @@ use super::evidence::Evidence;
 use super::judge::Hold;
 use super::patience::Patience;
 use super::triggers::Triggers;
+use super::unreadable::UnreadableWorkloads;
 use super::withdrawals::Withdrawals;
 use super::writer::Writer;
 use crate::api::policy::{AiSecurityPolicySpec, AiSecurityPolicyStatus};
@@ -92,6 +93,8 @@ pub struct Context {
     meant: Mutex<HashMap<(String, String), u64>>,
     /// The cluster's status as it was written last, and the revision, while the watch has not caught up with it.
     pub written_policy: Mutex<Option<(u64, AiSecurityPolicyStatus)>>,
+    /// Workloads of which only the last readable version is known.
+    pub unreadable: UnreadableWorkloads,
     /// Who is waited for before anything is said.
     pub patience: Patience,
     /// What was last said about a namespace, so that it is said once.
@@ -130,6 +133,8 @@ pub struct Parts {
     pub policy_hash: watch::Receiver<String>,
     /// See [`Context`].
     pub withdrawals: Arc<Mutex<Withdrawals>>,
+    /// See [`Context`].
+    pub unreadable: UnreadableWorkloads,
 }
 
 impl Context {
@@ -153,6 +158,7 @@ impl Context {
             written: Mutex::default(),
             meant: Mutex::default(),
             written_policy: Mutex::default(),
+            unreadable: parts.unreadable,
             patience: Patience::default(),
             said: Mutex::default(),
             policy_hash: parts.policy_hash,
@@ -253,6 +259,12 @@ impl Context {
         let key = (desired.namespace().unwrap_or_default(), desired.name_any());
         let mut known = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(key, meant) == Some(meant)
+    }
+
+    /// Forgets what the policies that are not to be kept were meant to say.
+    pub fn forget_meant(&self, keep: impl Fn(&str, &str) -> bool) {
+        let mut known = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(namespace, name), _| keep(namespace, name));
     }
 
     /// The time to the nanosecond, to tell the age of a proof: a proof is never younger than now.

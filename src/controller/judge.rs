@@ -317,3 +317,6 @@ fn ready(seen: &WorkloadEvidence<'_>, verdicts: &[Verdict]) -> Verdict {
     };
     Verdict::new(kind, Truth::True, "Reconciled", message)
 }
+
+#[cfg(test)]
+mod tests;

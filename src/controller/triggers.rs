@@ -144,6 +144,7 @@ impl Triggers {
             .iter()
             .for_each(|w| self.workload(ObjectRef::from_obj(w.as_ref())));
         self.cluster.notify_one();
+        self.encryption.notify_one();
     }
 
     fn changed_world(&self) {

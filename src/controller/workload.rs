@@ -6,11 +6,13 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 
 use super::context::{Context, key_of};
 use super::error::Error;
 use super::judge::{Hold, Placement, Proof, WorkloadEvidence, judge};
 use super::place::{self, Placed};
+use super::proofs::Asked;
 use super::writer::Scope;
 use super::{proofs, report};
 use crate::api::AiWorkload;
@@ -63,7 +65,8 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
         Ok(placement) => (placement, None),
         Err(error) => (Placement::Failed(error.reason(), error.to_string()), Some(error)),
     };
-    let status = assess(&ctx, &seen, &refusals, &resolved, placement);
+    let mut status = assess(&ctx, &seen, &refusals, &resolved, placement);
+    status.verdicts.extend(report::quarantined(&workload));
     report::workload(&ctx, &workload, status).await?;
     match failure {
         Some(error) => Err(error),
@@ -135,10 +138,7 @@ async fn place(ctx: &Context, seen: &Seen, refusals: &[Finding]) -> Result<Place
 
 /// Whether pods of the workload are admitted: the namespace's list names it.
 fn is_open(ctx: &Context, seen: &Seen) -> bool {
-    let namespace = ctx
-        .caches
-        .namespaces
-        .get(&kube::runtime::reflector::ObjectRef::new(&seen.key.namespace));
+    let namespace = ctx.caches.namespaces.get(&ObjectRef::new(&seen.key.namespace));
     namespace.is_some_and(|namespace| {
         let list = namespace
             .annotations()
@@ -173,6 +173,9 @@ fn assess(
         .then(|| ctx.analysed.borrow().proof(&seen.key.namespace))
         .flatten();
     let required = seen.world.policy.require.clone().unwrap_or_default();
+    let encryption = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
+    let asked = Asked::of(Some(&seen.world.policy), encryption.as_ref().map(|found| &found.spec));
+    let (policy_hash, moment) = (ctx.policy_hash.borrow().clone(), Time(Context::moment()));
     let verdicts = judge(&WorkloadEvidence {
         hold: seen.hold.clone(),
         mode: seen.mode,
@@ -180,8 +183,8 @@ fn assess(
         placement,
         analysis,
         flows: &resolved.statuses,
-        admission: proofs::admission(&evidence),
-        encryption: proofs::encryption(&evidence, &Time(Context::moment()), proofs::max_age(&seen.world.policy)),
+        admission: proofs::admission(&evidence, &policy_hash, &moment, asked.max_age),
+        encryption: proofs::encryption(&evidence, &moment, &asked),
         required: &required,
     });
     let findings: Vec<Finding> = refusals.iter().chain(&resolved.findings).cloned().collect();
@@ -190,6 +193,6 @@ fn assess(
         mode: seen.mode,
         flows: resolved.statuses.clone(),
         findings,
-        policy_hash: ctx.policy_hash.borrow().clone(),
+        policy_hash,
     }
 }

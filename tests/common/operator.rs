@@ -191,6 +191,7 @@ pub fn ask(controller: &Program, path: &str) -> Option<(u16, String)> {
 }
 
 /// The sum of a metric's samples whose text holds all of `labels`, such as `kind="AiWorkload"`; zero without a sample.
+/// Fractions are cut off.
 pub fn metric(controller: &Program, name: &str, labels: &[&str]) -> i64 {
     let (_, text) = ask(controller, "/metrics").unwrap_or_default();
     let samples = text.lines().filter(|line| {
@@ -198,7 +199,7 @@ pub fn metric(controller: &Program, name: &str, labels: &[&str]) -> i64 {
         rest.starts_with([' ', '{']) && labels.iter().all(|label| line.contains(label))
     });
     samples
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok())
+        .filter_map(|line| line.rsplit_once(' ')?.1.split('.').next()?.parse::<i64>().ok())
         .sum()
 }
 
