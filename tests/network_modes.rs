@@ -140,6 +140,34 @@ async fn a_hostile_policy_shows_in_the_would_be_verdict() {
 }
 
 #[tokio::test]
+async fn an_enforced_namespace_is_not_isolated_by_what_audit_would_write() {
+    let admin = admin().await;
+    namespace(&admin, "m-open", "evaluation", Some("audit")).await;
+    road(&admin, "m-open", "Evaluation").await;
+    namespace(&admin, "m-mixed", "inference", Some("enforce")).await;
+    road(&admin, "m-mixed", "Inference").await;
+    condition(&admin, "m-mixed", "road", "PoliciesIsolate", "True").await;
+    let evaluation = json!({"namespaceSelector": {"matchLabels": {"cloison.dev/stage": "evaluation"}}});
+    let into = json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [evaluation]}]});
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "from-evaluation", "namespace": "m-mixed"}, "spec": into});
+    apply(&admin, policy).await.unwrap();
+    let (reason, message) = condition(&admin, "m-mixed", "road", "PoliciesIsolate", "False").await;
+    assert_eq!(reason, "PathExists");
+    assert!(
+        message.contains("m-mixed/from-evaluation ingress[0].from[0]"),
+        "{message}"
+    );
+    condition(&admin, "m-mixed", "road", "Ready", "False").await;
+    // Where nothing is written, the verdict is about what would be.
+    let (reason, message) = condition(&admin, "m-open", "road", "PoliciesIsolate", "False").await;
+    assert!(reason == "AuditMode" && message.contains("Isolated"), "{message}");
+    label(&admin, "m-open", json!({names::MODE_LABEL: "enforce"})).await;
+    condition(&admin, "m-mixed", "road", "PoliciesIsolate", "True").await;
+    condition(&admin, "m-open", "road", "PoliciesIsolate", "True").await;
+}
+
+#[tokio::test]
 async fn enforce_denies_then_seals_and_audit_leaves_what_is_there() {
     let admin = admin().await;
     namespace(&admin, "m-steps", "training", Some("audit")).await;

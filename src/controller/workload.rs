@@ -184,7 +184,14 @@ fn assess(
         encryption: proofs::encryption(&evidence, &Time(Context::moment()), proofs::max_age(&seen.world.policy)),
         required: &required,
     });
-    let findings: Vec<Finding> = refusals.iter().chain(&resolved.findings).cloned().collect();
+    let analysed = ctx.analysed.borrow().clone();
+    let others = analysed.findings(&seen.key.namespace);
+    let findings: Vec<Finding> = refusals
+        .iter()
+        .chain(&resolved.findings)
+        .chain(others)
+        .cloned()
+        .collect();
     report::WorkloadReport {
         verdicts,
         mode: seen.mode,
