@@ -110,6 +110,7 @@ pub async fn run(term: Term<'_>) {
         policy_hash: hash_rx,
         withdrawals,
     }));
+    withdraw::adopt(&ctx, &index);
     let Queues {
         workloads,
         namespaces,

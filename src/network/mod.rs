@@ -10,6 +10,7 @@ pub mod policies;
 pub mod ports;
 pub mod presets;
 pub mod reach;
+pub mod remnants;
 pub mod rules;
 #[cfg(test)]
 pub(crate) mod testkit;

@@ -13,6 +13,7 @@ use crate::api::names;
 use crate::api::network::Protocol;
 use crate::api::stage::NamespaceStage;
 
+pub use self::object::workload_of;
 use self::object::{Direction, in_workload, object, peer, ports, selecting};
 use super::flows::{Opening, Peer, Resolver};
 use super::ports::PortSet;
@@ -144,7 +145,8 @@ fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Optio
     ))
 }
 
-fn peers(opening: &Opening) -> Vec<k8s_openapi::api::networking::v1::NetworkPolicyPeer> {
+/// The peers of the rule that an opening is rendered as.
+pub(super) fn peers(opening: &Opening) -> Vec<k8s_openapi::api::networking::v1::NetworkPolicyPeer> {
     opening.peers.iter().map(peer).collect()
 }
 
