@@ -25,6 +25,8 @@ use tokio::sync::OnceCell;
 
 static INSTALLATION: OnceCell<Installation> = OnceCell::const_new();
 const ROAD: &str = "cloison-wl-road";
+/// Longer than a namespace waits before it looks again after a write.
+const A_WHILE: std::time::Duration = std::time::Duration::from_secs(4);
 
 async fn admin() -> Client {
     let start = || async {
@@ -270,7 +272,19 @@ async fn leaving_a_stage_takes_the_deny_first() {
     enforced(&admin, "m-leaves").await;
     let policies = Record::start(network_policies(&admin, "m-leaves")).await;
     let namespaces = Record::start(Api::<Namespace>::all(admin.clone())).await;
+    // A dataplane keeps the deny until nothing of it is programmed any more.
+    let keep = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    let dataplane = json!(["networking.k8s.aws/resources"]);
+    network::patch_policy(&admin, "m-leaves", names::DENY_POLICY, keep(dataplane)).await;
     label(&admin, "m-leaves", json!({names::STAGE_LABEL: null})).await;
+    let goes = |_, policy: &NetworkPolicy| policy.metadata.deletion_timestamp.is_some();
+    policies.revision_of("the deny is going", goes).await;
+    operator::stays(A_WHILE, || async {
+        policy_names(&admin, "m-leaves", &[names::DENY_POLICY, ROAD]).await;
+        sealed(&admin, "m-leaves", "training").await;
+    })
+    .await;
+    network::patch_policy(&admin, "m-leaves", names::DENY_POLICY, keep(Value::Null)).await;
     assert_left(&admin, "m-leaves", policies, namespaces).await;
     operator::event(&admin, "m-leaves", "Left").await;
 }

@@ -88,7 +88,7 @@ async fn pass(
     in_force: &InForce,
     hash: &watch::Sender<String>,
 ) -> Result<(), Error> {
-    let hold = ctx.hold("");
+    let hold = ctx.view().admission_hold("");
     ctx.metrics.off.set(i64::from(!ctx.caches.off.is_empty()));
     let policy = ctx.policy();
     ctx.metrics.policy_missing.set(i64::from(policy.is_none()));

@@ -139,15 +139,15 @@ async fn tell_of_held(ctx: &Context) {
 }
 
 async fn withdraw(ctx: &Context, index: &Index, now: Duration) {
-    let world = ctx.world();
+    let view = ctx.view();
     let size = |stage| {
-        world
+        view.world
             .workloads
             .values()
             .filter(|workload| workload.stage == stage)
             .count()
     };
-    let due = lock(ctx).due(now, size, |key| ctx.hold(&key.namespace).is_none());
+    let due = lock(ctx).due(now, size, |key| view.hold(&key.namespace).is_none());
     for key in due {
         if let Err(error) = namespace::withdraw_workload(ctx, &key).await {
             tracing::warn!(%key, %error, "withdrawal failed; it is tried again");

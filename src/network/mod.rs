@@ -4,6 +4,7 @@
 //! [`drift`] compares it with what is stored, and [`reach`] judges the whole set of policies, those of others included.
 
 pub mod drift;
+pub mod far;
 pub mod flows;
 pub mod foreign;
 pub mod policies;

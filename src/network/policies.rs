@@ -7,14 +7,17 @@
 mod object;
 mod services;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule};
 
 use crate::api::names;
-use crate::api::network::Protocol;
+use crate::api::network::{CatalogueService, Protocol};
 use crate::api::stage::NamespaceStage;
 
+pub(super) use self::object::peer;
 pub use self::object::workload_of;
-use self::object::{Direction, in_workload, object, peer, ports, selecting};
+use self::object::{Direction, in_workload, object, ports, selecting};
 use super::flows::{Opening, Peer, Resolver};
 use super::ports::PortSet;
 use super::validate;
@@ -93,6 +96,31 @@ pub fn workload(world: &World, key: &WorkloadKey) -> Option<NetworkPolicy> {
 /// The name of a workload's policy. Workloads have DNS labels for names, so none of these is that of the deny.
 pub fn workload_policy_name(workload: &str) -> String {
     format!("{}{workload}", names::WORKLOAD_POLICY_PREFIX)
+}
+
+/// The policy of a service as if this workload were the only one that uses it.
+pub(super) fn service(entry: &CatalogueService, user: &WorkloadKey) -> Option<NetworkPolicy> {
+    services::ingress(entry, 0, &[user])
+}
+
+/// The name of a service's policy. Further policies of the same service end in `.2`, `.3`: an entry's name has no dot, so
+/// none of them is the first policy of another entry.
+pub(super) fn service_policy_name(entry: &str, index: usize) -> String {
+    let number = if index == 0 {
+        String::new()
+    } else {
+        format!(".{}", index + 1)
+    };
+    format!("{}{entry}{number}", names::SERVICE_POLICY_PREFIX)
+}
+
+/// The workloads that a policy of ours names as peers.
+pub fn named(policy: &NetworkPolicy) -> BTreeSet<WorkloadKey> {
+    let spec = policy.spec.as_ref();
+    let ingress = spec.and_then(|spec| spec.ingress.as_ref()).into_iter().flatten();
+    let egress = spec.and_then(|spec| spec.egress.as_ref()).into_iter().flatten();
+    let peers = ingress.map(|rule| &rule.from).chain(egress.map(|rule| &rule.to));
+    peers.flatten().flatten().filter_map(workload_of).collect()
 }
 
 /// The same policy without a rule: how an allow is withdrawn. Deleting it at once would leave pods open for a moment on

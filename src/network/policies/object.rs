@@ -94,7 +94,7 @@ pub(super) fn own_pods(workload: &str) -> NetworkPolicyPeer {
 }
 
 /// The other end of a flow.
-pub(super) fn peer(peer: &Peer) -> NetworkPolicyPeer {
+pub(in crate::network) fn peer(peer: &Peer) -> NetworkPolicyPeer {
     match peer {
         Peer::Workload(key) => pods(&key.namespace, in_workload(&key.name)),
         Peer::Pods { namespace, labels } => pods(namespace, selecting(labels.clone())),
