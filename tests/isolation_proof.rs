@@ -11,10 +11,11 @@ mod network;
 #[path = "common/operator.rs"]
 mod operator;
 
+use cloison::api::AiWorkload;
 use cloison_testbed::{ControlPlane, Options, eventually};
 use futures::StreamExt;
-use kube::Client;
 use kube::api::DeleteParams;
+use kube::{Api, Client};
 use network::Installation;
 use operator::{PATIENCE, apply, condition, namespace, network_policies, workload};
 use serde_json::{Value, json};
@@ -164,6 +165,21 @@ async fn an_address_of_the_cluster_may_be_a_pod() {
     // Wholly outside the cluster it is simply external.
     foreign(&admin, "p-block", "addresses", egress("192.0.2.0/24")).await;
     condition(&admin, "p-block", "road", "PoliciesIsolate", "True").await;
+    // Not a path to a pod, and yet nobody declared it.
+    let workloads: Api<AiWorkload> = Api::namespaced(admin.clone(), "p-block");
+    eventually(PATIENCE, "the finding", || async {
+        let road = workloads.get("road").await.map_err(|error| error.to_string())?;
+        let findings = road.status.unwrap_or_default().findings;
+        let found = findings
+            .iter()
+            .find(|finding| finding.rule.as_deref() == Some("NET-09/widening"));
+        match found {
+            Some(found) if found.message.contains("addresses outside the cluster") => Ok(()),
+            _ => Err(format!("{findings:?}")),
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

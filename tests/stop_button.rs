@@ -213,6 +213,69 @@ async fn for_some_namespaces_it_holds_only_these() {
         assert_eq!(now.keys().collect::<Vec<_>>(), [names::DENY_POLICY]);
     })
     .await;
+    release(&admin).await;
+    operator::condition(&admin, "held", "steady", "Ready", "True").await;
+    scope_admission_leaves_the_network_at_work(&admin).await;
+}
+
+/// Deletes the deny of a namespace and waits until another one is there.
+async fn deny_comes_back(admin: &Client, namespace: &str) {
+    let policies = operator::network_policies(admin, namespace);
+    let before = policies.get(names::DENY_POLICY).await.unwrap().uid();
+    policies
+        .delete(names::DENY_POLICY, &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually(PATIENCE, "another deny", || async {
+        match policies.get_opt(names::DENY_POLICY).await {
+            Ok(Some(deny)) if deny.uid() != before => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+}
+
+async fn scope_admission_leaves_the_network_at_work(admin: &Client) {
+    let says = async |name: &str, kind: &str| {
+        let (reason, message) = operator::condition(admin, "held", name, kind, "Unknown").await;
+        assert_eq!(reason, "Off", "{kind}");
+        assert!(message.contains("the network is not: INC-7"), "{message}");
+    };
+    press(admin, json!({"scope": "admission", "reason": "INC-7"})).await;
+    says("steady", "AdmissionEnforced").await;
+    says("steady", "Ready").await;
+    operator::condition(admin, "held", "steady", "PoliciesIsolate", "True").await;
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(admin.clone());
+    let ours = ListParams::default().labels(OURS);
+    bindings
+        .delete_collection(&DeleteParams::default(), &ours)
+        .await
+        .unwrap();
+    deny_comes_back(admin, "held").await;
+    operator::apply(admin, operator::workload("held", "late", "Training", Value::Null))
+        .await
+        .unwrap();
+    operator::policy(admin, "held", "cloison-wl-late").await;
+    operator::condition(admin, "held", "late", "PoliciesIsolate", "True").await;
+    says("late", "Ready").await;
+    assert!(
+        bindings.list(&ours).await.unwrap().items.is_empty(),
+        "bindings came back"
+    );
+    release(admin).await;
+    operator::condition(admin, "held", "late", "Ready", "True").await;
+
+    // `off -n` labels its namespaces audit and remembers what they were.
+    let modes = json!({"scope": "admission", "reason": "INC-7", "namespaces": "held", "modes": "held=enforce"});
+    press(admin, modes).await;
+    operator::namespace(admin, "held", "training", Some("audit")).await;
+    says("late", "AdmissionEnforced").await;
+    deny_comes_back(admin, "held").await;
+    operator::condition(admin, "works", "steady", "AdmissionEnforced", "True").await;
+    operator::namespace(admin, "held", "training", Some("enforce")).await;
+    release(admin).await;
+    operator::condition(admin, "held", "late", "Ready", "True").await;
 }
 
 /// Follows the NetworkPolicies of ours and notes each moment at which a namespace has an allow and no deny.

@@ -9,7 +9,7 @@ use super::lease::Pulse;
 use super::out;
 use crate::api::AiSecurityPolicy;
 use crate::api::conditions::{find, types};
-use crate::controller::max_age;
+use crate::controller::Asked;
 
 /// What is known about the age of one proof.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -56,7 +56,7 @@ fn proof(policy: &AiSecurityPolicy, pulse: &Pulse, now: Timestamp, kind: &'stati
         .filter(|_| pulse.stale == Some(true))
         .map(|renewed| now.duration_since(renewed).max(SignedDuration::ZERO));
     let limit = (kind == types::SECRETS_ENCRYPTED)
-        .then(|| SignedDuration::try_from(max_age(&policy.spec)).ok())
+        .then(|| SignedDuration::try_from(Asked::of(Some(&policy.spec), None).max_age).ok())
         .flatten();
     let held = format!("{kind}: {} for {}", condition.status, out::age(now, since));
     let lives = match pulse.stale {

@@ -100,7 +100,7 @@ async fn owner(ctx: &Context) -> Result<Owner, Error> {
 }
 
 async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
-    let hold = ctx.hold("");
+    let hold = ctx.view().admission_hold("");
     ctx.metrics.off.set(i64::from(!ctx.caches.off.is_empty()));
     let policy = ctx.policy();
     ctx.metrics.policy_missing.set(i64::from(policy.is_none()));

@@ -35,7 +35,7 @@ impl Error {
         move |source| Self::Api { what, source }
     }
 
-    /// For people: what failed and, in the API server's own words, why.
+    /// What failed, and the API server's own words where it answered: one line for people.
     pub fn line(&self) -> String {
         match self {
             Self::Api {

@@ -16,6 +16,7 @@ pub mod facts;
 mod forget;
 pub mod judge;
 mod namespace;
+mod open;
 mod patience;
 mod place;
 mod proofs;
@@ -25,13 +26,14 @@ mod term;
 mod triggers;
 mod unmodelled;
 mod unreadable;
+mod view;
 mod withdraw;
 mod withdrawals;
 mod workload;
 mod writer;
 
 pub use context::{facts_of, workload_facts};
-pub use proofs::max_age;
+pub use proofs::Asked;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -112,6 +112,7 @@ pub async fn run(term: Term<'_>) {
         withdrawals,
         unreadable,
     }));
+    withdraw::adopt(&ctx, &index);
     let Queues {
         workloads,
         namespaces,
@@ -299,7 +300,7 @@ async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiv
             EncryptionSettings::from(&found.spec)
         });
         EncryptionSettings {
-            writes: ctx.hold("").is_none(),
+            writes: ctx.view().hold("").is_none(),
             ..settings
         }
     };

@@ -125,6 +125,18 @@ async fn off_in_one_namespace_leaves_the_others_refused() {
         "cloison-pod",
         "WKL-01/host-ipc",
     );
+    // Another scope would change what is off already; another reason stands beside the first.
+    let other = ["off", "--scope", "admission", "--reason", "other", "-n", "vision-infer"];
+    let said = cloison(&admin, &other);
+    assert_eq!(said.code, 2, "{said:?}");
+    let text = format!("{said:?}");
+    assert!(
+        text.contains("off with scope all already (vision-train)") && text.contains("cloison on"),
+        "{text}"
+    );
+    let again = ["off", "--scope", "all", "--reason", "second", "-n", "vision-train"];
+    assert_eq!(cloison(&admin, &again).code, 0);
+    contains(&cloison(&admin, &["status", "-A"]), &["scope all, reason INC; second"]);
     let said = cloison(&admin, &["on"]);
     contains(&said, &["namespace vision-train: cloison.dev/mode is enforce again"]);
     common::eventually_refused(&cluster, "WKL-01/host-ipc", async || {

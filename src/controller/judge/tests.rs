@@ -13,6 +13,11 @@ fn proof(truth: Truth, reason: &'static str) -> Proof {
     }
 }
 
+fn ends() -> &'static Ends {
+    static ENDS: std::sync::OnceLock<Ends> = std::sync::OnceLock::new();
+    ENDS.get_or_init(Ends::default)
+}
+
 fn well() -> WorkloadEvidence<'static> {
     WorkloadEvidence {
         hold: None,
@@ -21,6 +26,8 @@ fn well() -> WorkloadEvidence<'static> {
         placement: Placement::Placed,
         analysis: Some(proof(WELL, "Isolated")),
         flows: &FLOWS,
+        ends: ends(),
+        admission_off: None,
         admission: Some(proof(WELL, "CanariesRefused")),
         encryption: Some(proof(WELL, "NewWritesEncrypted")),
         required: &[],
