@@ -238,15 +238,16 @@ fn flows_satisfied(seen: &WorkloadEvidence<'_>) -> Verdict {
         return Verdict::new(kind, Truth::Unknown, "PeerNotPlaced", message);
     }
     let awaiting = named(FlowState::AwaitingPeer);
-    let mut message = format!("{} flows are allowed at both ends", ends.both);
-    if !ends.one_sided.is_empty() {
-        let names = ends.one_sided.join(", ");
-        message += &format!("; on this side only, where the other is not ours to open: {names}");
-    }
+    let one_sided = ends.one_sided.join(", ");
+    let parts = [
+        Some(format!("{} flows are allowed at both ends", ends.both)),
+        (!one_sided.is_empty()).then(|| format!("on this side only, where the other is not ours to open: {one_sided}")),
+        (!awaiting.is_empty()).then(|| format!("waiting for: {}", awaiting.join("; "))),
+    ];
+    let message = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
     let reason = if awaiting.is_empty() {
         "Rendered"
     } else {
-        message += &format!("; waiting for: {}", awaiting.join("; "));
         "AwaitingPeer"
     };
     Verdict::new(kind, Truth::True, reason, message)

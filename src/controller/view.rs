@@ -111,26 +111,29 @@ mod tests {
         }
     }
 
-    fn off(reason: &str) -> Option<Hold> {
+    fn off(reason: &str) -> Hold {
         let reason = reason.to_owned();
-        Some(Hold::Off { reason })
+        Hold::Off { reason }
     }
 
     #[test]
     fn scope_admission_leaves_the_network_alone() {
         let view = pressed(&[("scope", "admission"), ("reason", "INC")]);
-        assert_eq!((view.hold("a"), view.admission_hold("a")), (None, off("INC")));
+        assert_eq!((view.hold("a"), view.admission_hold("a")), (None, Some(off("INC"))));
         for other in ["all", "everything", ""] {
             let view = pressed(&[("scope", other), ("reason", "INC")]);
-            assert_eq!((view.hold("a"), view.admission_hold("a")), (off("INC"), off("INC")));
+            assert_eq!(
+                (view.hold("a"), view.admission_hold("a")),
+                (Some(off("INC")), Some(off("INC")))
+            );
         }
-        assert_eq!(pressed(&[]).hold("a"), off("no reason was given"));
+        assert_eq!(pressed(&[]).hold("a"), Some(off("no reason was given")));
     }
 
     #[test]
     fn with_namespaces_it_is_about_these() {
         let view = pressed(&[("scope", "all"), ("reason", "INC"), ("namespaces", "a, b")]);
-        assert_eq!((view.hold("b"), view.hold("c")), (off("INC"), None));
+        assert_eq!((view.hold("b"), view.hold("c")), (Some(off("INC")), None));
         assert_eq!(view.admission_hold(""), None, "the bindings serve the others");
     }
 
