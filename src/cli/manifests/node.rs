@@ -56,6 +56,15 @@ impl Node {
         }
     }
 
+    /// The values inside, of a list or a map.
+    pub fn children(&self) -> Box<dyn Iterator<Item = &Self> + '_> {
+        match &self.shape {
+            Shape::List(items) => Box::new(items.iter()),
+            Shape::Map(entries) => Box::new(entries.iter().map(|(_, node)| node)),
+            Shape::Null | Shape::Bool(_) | Shape::Number(_) | Shape::Text(_) => Box::new(std::iter::empty()),
+        }
+    }
+
     /// Adds an empty map under a key that is absent or null.
     pub fn or_empty(&mut self, key: &str) {
         let at = self.at;
