@@ -10,6 +10,9 @@ help: ## Says what there is
 
 .PHONY: demo
 demo: ## Shows the whole story on a real control plane on this machine
+	@echo "Building Cloison and the demo (the first time: about 4 minutes on two cores; then seconds)"
+	@$(CARGO) build --quiet --locked --bin cloison
+	@$(CARGO) build --quiet --locked -p cloison-testbed --bin demo
 	@$(CARGO) run --quiet --locked -p cloison-testbed --bin demo
 
 .PHONY: test

@@ -100,7 +100,9 @@ async fn true_only_when_every_api_server_refuses_by_this_generation() {
 
     // A right of the canary goes: RBAC refuses, which proves nothing.
     let role = objects(&admin, "rbac.authorization.k8s.io/v1", "Role", Some("cloison-canary"));
-    role.delete("cloison-canary", &Default::default()).await.unwrap();
+    role.delete("cloison-canary-dry-run", &Default::default())
+        .await
+        .unwrap();
     assert_eq!(cluster.wait_until_judged("RefusedByOther").await.truth, Truth::Unknown);
 }
 

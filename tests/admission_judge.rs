@@ -3,7 +3,7 @@
 #![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 #![allow(clippy::items_after_statements, clippy::semicolon_if_nothing_returned)]
 
-use cloison::admission::{Answer, Canary, Operator, Outcome, ReplicaAnswers, canaries, generate, judge};
+use cloison::admission::{Answer, Canary, Operator, Outcome, ReplicaAnswers, canaries, generate, judge, unprobed};
 use cloison::api::conditions::Truth;
 use cloison::api::policy::AiSecurityPolicySpec;
 use k8s_openapi::jiff::Timestamp;
@@ -172,4 +172,55 @@ fn only_answers_of_the_door_are_refusals() {
     for code in [400, 401, 404, 409, 429, 500, 503, 504] {
         assert_eq!(Outcome::from_status(code, "m"), Outcome::Failed("m".into()));
     }
+}
+
+/// A policy that refuses and that no canary tries may be switched off without anybody seeing it.
+#[test]
+fn a_policy_that_nobody_probed_is_named_and_not_claimed() {
+    let weaker = |controls: &[(&str, &str)]| {
+        let controls: Vec<_> = controls
+            .iter()
+            .map(|(id, mode)| serde_json::json!({"id": id, "mode": mode, "reason": "tried out"}))
+            .collect();
+        serde_json::from_value(serde_json::json!({ "controls": controls })).unwrap()
+    };
+    let audit_in_training = |ids: [&str; 2]| {
+        let controls = ids.map(|id| {
+            serde_json::json!({"id": id, "mode": "Enforce", "perStage": {"training": "Audit"}, "reason": "tried out"})
+        });
+        serde_json::from_value(serde_json::json!({ "controls": controls })).unwrap()
+    };
+    let rows: [(AiSecurityPolicySpec, &[&str]); 4] = [
+        (AiSecurityPolicySpec::default(), &[]),
+        (audit_in_training(["WKL-01", "WKL-02"]), &["cloison-pod"]),
+        (audit_in_training(["NET-02", "DAT-01"]), &["cloison-crd"]),
+        // Where nothing is refused anywhere, there is nothing to see.
+        (weaker(&[("NET-02", "Audit"), ("DAT-01", "Audit")]), &[]),
+    ];
+    for (spec, named) in rows {
+        let set = generate(&spec, &Operator::in_namespace("cloison-system"), Timestamp::UNIX_EPOCH);
+        let canaries = canaries(&set, &spec, Timestamp::UNIX_EPOCH);
+        let unprobed = unprobed(&set, &spec, Timestamp::UNIX_EPOCH);
+        assert_eq!(unprobed, named);
+        let answers = canaries.iter().map(|canary| Answer {
+            id: canary.id.to_owned(),
+            negative: refusal(canary, HASH),
+            positive: Outcome::Passed,
+        });
+        let replica = ReplicaAnswers {
+            identity: "a".to_owned(),
+            answers: answers.collect(),
+        };
+        let proof = judge(&canaries, &[replica], &["a".to_owned()], HASH).but_for(&unprobed);
+        match named {
+            [] => assert_eq!(proof.truth, Truth::True, "{}", proof.message),
+            [name, ..] => {
+                assert_eq!((proof.truth, proof.reason), (Truth::Unknown, "NotProbed"));
+                assert!(proof.message.contains(name), "{}", proof.message);
+            }
+        }
+    }
+    // What was seen not to hold stays seen.
+    let disproven = judge(&[], &[], &[], HASH).but_for(&["cloison-pod".to_owned()]);
+    assert_eq!(disproven.reason, "ReplicaMissing");
 }

@@ -378,7 +378,7 @@ async fn clause_person_with_the_verb_and_no_program() {
     // The same for the webhook configurations, which are of the cluster.
     let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
         "metadata": {"name": "cloison-webhook", "labels": {"app.kubernetes.io/managed-by": "cloison"}}, "webhooks": []});
-    create(&cluster.operator().await, webhook).await.unwrap();
+    create(&cluster.admin(), webhook).await.unwrap();
     let (version, kind) = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration");
     let on_webhook = async |client: &Client| patch(client, version, kind, None, "cloison-webhook", note("x")).await;
     cluster.refused(on_webhook(&argo).await, POLICY, "CLU-04/webhook");

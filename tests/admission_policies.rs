@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use cloison::admission::{
-    Canary, Offline, Operator, PolicySet, Request, as_if_enforced, canaries, canary_annotations, canary_labels,
-    generate, not_evaluated, overrides,
+    Canary, Offline, Operator, PolicySet, Request, canaries, canary_annotations, canary_labels, generate,
+    not_evaluated, overrides,
 };
 use cloison::api::policy::AiSecurityPolicySpec;
 use cloison::compliance::Catalogue;
@@ -294,34 +294,4 @@ fn each_canary_is_refused_by_its_policy_and_its_control_passes() {
             assert!(!positive.refused, "{canary:?}: {positive:?}");
         }
     }
-}
-
-/// What a plan shows for a namespace in audit is what would be refused once it is enforced, and nothing about the seal
-/// that is not there yet.
-#[test]
-fn a_plan_is_judged_as_if_enforced() {
-    let offline = Offline::new(&set(json!({}))).unwrap();
-    let audit = json!({"metadata": {"name": "n", "uid": "u", "labels": {"cloison.dev/stage": "training", "cloison.dev/mode": "audit"}}});
-    let pod =
-        json!({"metadata": {"name": "p"}, "spec": {"hostIPC": true, "containers": [{"name": "c", "image": "x"}]}});
-    let today = offline.judge_pod(&pod, &audit, &Request::default()).unwrap();
-    assert!(!today.refused && today.problems.len() == 1);
-    let rules = |namespace: &Value| -> Vec<String> {
-        let verdict = offline.judge_pod(&pod, namespace, &Request::default()).unwrap();
-        assert!(verdict.refused);
-        verdict
-            .problems
-            .iter()
-            .map(|finding| finding.rule.to_string())
-            .collect()
-    };
-    assert_eq!(
-        rules(&as_if_enforced(&audit, &["default"]).unwrap()),
-        ["WKL-01/host-ipc"]
-    );
-    assert_eq!(
-        rules(&as_if_enforced(&audit, &["other"]).unwrap()),
-        ["WKL-02/unknown", "WKL-01/host-ipc"]
-    );
-    assert!(as_if_enforced(&json!({"metadata": {"name": "n", "uid": "u"}}), &[]).is_none());
 }

@@ -10,7 +10,7 @@
 #[path = "common/operator.rs"]
 mod operator;
 
-use cloison::api::{AiSecurityPolicy, AiWorkload, conditions, names};
+use cloison::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, conditions, names};
 use cloison_testbed::{ControlPlane, Options, Program, eventually};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -147,6 +147,7 @@ async fn a_deleted_namespace_ends_and_stays_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines, reason = "one story, in the order in which it happens")]
 async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
     let (admin, controller) = installed().await;
     operator::healthy(&admin, "unread", "Training").await;
@@ -178,8 +179,9 @@ async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
     // Our types cannot read it: neither can the test's.
     let kind = kube::discovery::ApiResource::erase::<AiWorkload>(&());
     let workloads: Api<kube::core::DynamicObject> = Api::namespaced_with(admin.clone(), "unread", &kind);
-    for (wanted, status) in [("Ready", "False"), ("Stalled", "True")] {
-        eventually(PATIENCE, "the condition", || async {
+    let says = |wanted: &'static str, status: &'static str| {
+        let workloads = workloads.clone();
+        async move {
             let object = workloads.get("steady").await.map_err(|error| error.to_string())?;
             let list = object.data["status"]["conditions"].clone();
             let list = serde_json::from_value(list).unwrap_or_default();
@@ -189,9 +191,39 @@ async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
             } else {
                 Err(format!("{found:?}"))
             }
+        }
+    };
+    for (wanted, status) in [("Ready", "False"), ("Stalled", "True")] {
+        eventually(PATIENCE, "the condition", || says(wanted, status))
+            .await
+            .unwrap();
+    }
+    // A change of the policy sets everything off, this workload too: its last readable version says nothing of now.
+    let passes = || operator::metric(controller, "cloison_reconciles_total", &["kind=\"AiWorkload\""]);
+    let settings: Api<AiSecurityPolicy> = Api::all(admin.clone());
+    for score in [81, 82] {
+        let before = passes();
+        let edit = Patch::Merge(json!({"spec": {"minScore": score}}));
+        settings
+            .patch(names::SINGLETON, &PatchParams::default(), &edit)
+            .await
+            .unwrap();
+        eventually(PATIENCE, "all are looked at again", || async {
+            let now = passes();
+            // The neighbour's, at least one, and this one.
+            if now >= before + 2 {
+                Ok(())
+            } else {
+                Err(format!("{before} {now}"))
+            }
         })
         .await
         .unwrap();
+        operator::stays(std::time::Duration::from_secs(1), || async {
+            says("Ready", "False").await.unwrap();
+            says("Stalled", "True").await.unwrap();
+        })
+        .await;
     }
     let unreadable = |count: i64| async move {
         let labels = ["kind=\"AiWorkload\""];
@@ -226,6 +258,41 @@ async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
             .await
             .contains_key(names::DENY_POLICY)
     );
+}
+
+/// The annotation is accepted and guarded, and cuts nothing: nobody may be left to think that it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_that_cuts_nothing_says_so() {
+    let (admin, _) = installed().await;
+    operator::healthy(&admin, "suspects", "Training").await;
+    let workloads: Api<AiWorkload> = Api::namespaced(admin.clone(), "suspects");
+    let annotate = |value: Value| {
+        let change = Patch::Merge(json!({"metadata": {"annotations": {names::QUARANTINE_ANNOTATION: value}}}));
+        let workloads = workloads.clone();
+        async move {
+            workloads
+                .patch("steady", &PatchParams::default(), &change)
+                .await
+                .unwrap()
+        }
+    };
+    annotate(json!("incident 4711")).await;
+    let (reason, message) = operator::condition(&admin, "suspects", "steady", "Quarantined", "False").await;
+    assert_eq!(reason, "NotSupported");
+    assert!(
+        message.contains("cuts nothing in this version; delete the pods"),
+        "{message}"
+    );
+    annotate(Value::Null).await;
+    eventually(PATIENCE, "the condition goes with the annotation", || async {
+        let found = workloads.get("steady").await.map_err(|error| error.to_string())?;
+        match conditions::find(&found.status.unwrap_or_default().conditions, "Quarantined") {
+            None => Ok(()),
+            Some(found) => Err(format!("{found:?}")),
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,6 +341,10 @@ async fn without_the_policy_everything_holds_until_a_person_restores_it() {
     let admin = plane.admin().unwrap();
     operator::healthy(&admin, "held", "Training").await;
     let before = operator::in_place(&admin, "held").await;
+    let encryption = json!({
+        "apiVersion": "cloison.dev/v1alpha1", "kind": "SecretEncryption", "metadata": {"name": "default"}, "spec": {},
+    });
+    operator::apply(&admin, encryption).await.unwrap();
     let policies: Api<AiSecurityPolicy> = Api::all(admin.clone());
     policies
         .delete(names::SINGLETON, &DeleteParams::default())
@@ -284,6 +355,22 @@ async fn without_the_policy_everything_holds_until_a_person_restores_it() {
     let (reason, _) = operator::condition(&admin, "held", "steady", "NetworkIsolated", "Unknown").await;
     assert_eq!(reason, "PolicyMissing");
     operator::metric_is(&controller, "cloison_policy_missing", &[], |value| value == 1).await;
+    let encryptions: Api<SecretEncryption> = Api::all(admin.clone());
+    eventually(PATIENCE, "nothing is claimed of the encryption", || async {
+        let found = encryptions
+            .get(names::SINGLETON)
+            .await
+            .map_err(|error| error.to_string())?;
+        let list = found.status.unwrap_or_default().conditions;
+        let encrypted = conditions::find(&list, "Encrypted").ok_or("nothing yet")?;
+        if (&*encrypted.status, &*encrypted.reason) == ("Unknown", "PolicyMissing") {
+            Ok(())
+        } else {
+            Err(format!("{encrypted:?}"))
+        }
+    })
+    .await
+    .unwrap();
     let ready = ["condition=\"Ready\"", "status=\"Unknown\""];
     operator::metric_is(&controller, "cloison_condition", &ready, |value| value == 1).await;
 

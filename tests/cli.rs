@@ -312,9 +312,14 @@ fn a_control_is_shown_in_full_with_its_rules() {
 
 #[test]
 fn what_others_wrote_cannot_rewrite_the_screen() {
-    let input = "apiVersion: cloison.dev/v1alpha1\nkind: AiWorkload\nmetadata: {name: \"a\\e[2Jb\", namespace: x}\nspec: {stage: Training, owner: abc, purpose: something long}\n";
-    let said = cloison(&["plan", "-f", "-"], input);
-    assert!(said.out.contains("WKL-02/name"), "{}", said.out);
+    let name = "{name: \"a\\e[2Jb\", labels: {cloison.dev/stage: training}}";
+    let input = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name}\n---\napiVersion: cloison.dev/v1alpha1\nkind: AiWorkload\n\
+         metadata: {name}\nspec: {{stage: \"\\e[2J\"}}\n"
+    );
+    let said = cloison(&["plan", "-f", "-"], &input);
+    assert!(said.out.contains("a [2Jb"), "{}", said.out);
+    assert!(said.err.contains("Unsupported value"), "{}", said.err);
     let escapes = said
         .out
         .chars()

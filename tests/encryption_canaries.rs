@@ -205,3 +205,68 @@ async fn one_api_server_without_the_plugin_is_enough_for_false() {
     let still = world.evidence.snapshot().admission.unwrap();
     assert_eq!((still.truth, still.reason), (Truth::False, "PluginDisabled"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_not_asked_and_what_was_not_tried_is_not_proven() {
+    let world = World::start(1, ApiServerOptions::default()).await;
+    let client = world.plane.admin().unwrap();
+    let spec: AiSecurityPolicySpec = serde_json::from_value(json!({})).unwrap();
+    let set = install(&client, &spec).await;
+    let hurried = |set: &PolicySet, spec: &AiSecurityPolicySpec| {
+        Arc::new(Expected {
+            leases_age: Duration::from_secs(2),
+            ..Expected::clone(&expect(set, spec))
+        })
+    };
+    world.policies.send_replace(Some(hurried(&set, &spec)));
+    proof(&world, Truth::True, "CanariesRefused").await;
+
+    // API servers come and go, and nobody may list them: the last list says less every second.
+    let bindings = objects(&client, encryption_world::RBAC, "RoleBinding", Some("kube-system"));
+    let binding = bindings.get(names::CONTROLLER_ACCOUNT).await.unwrap();
+    bindings
+        .delete(names::CONTROLLER_ACCOUNT, &DeleteParams::default())
+        .await
+        .unwrap();
+    let stale = proof(&world, Truth::Unknown, "LeasesStale").await;
+    assert!(
+        stale.message.contains("identity Leases in kube-system"),
+        "{}",
+        stale.message
+    );
+    // The other way round it is no excuse: what is seen not to hold is False.
+    let policies = objects(&client, ADMISSION, "ValidatingAdmissionPolicyBinding", None);
+    policies
+        .delete("cloison-pod-deny", &DeleteParams::default())
+        .await
+        .unwrap();
+    proof(&world, Truth::False, "NoBinding").await;
+    put(&client, &spec).await;
+    proof(&world, Truth::Unknown, "LeasesStale").await;
+    let body = json!({ "roleRef": binding.data["roleRef"], "subjects": binding.data["subjects"] });
+    let kind = ("RoleBinding", Some("kube-system"));
+    apply(
+        &client,
+        encryption_world::RBAC,
+        kind.0,
+        kind.1,
+        names::CONTROLLER_ACCOUNT,
+        body,
+    )
+    .await;
+    proof(&world, Truth::True, "CanariesRefused").await;
+
+    // Pods are refused in other stages only, where no canary goes.
+    let control =
+        |id: &str| json!({"id": id, "mode": "Enforce", "perStage": {"training": "Audit"}, "reason": "tried out"});
+    let elsewhere = json!({ "controls": [control("WKL-01"), control("WKL-02")] });
+    let elsewhere: AiSecurityPolicySpec = serde_json::from_value(elsewhere).unwrap();
+    let set = put(&client, &elsewhere).await;
+    world.policies.send_replace(Some(hurried(&set, &elsewhere)));
+    let unprobed = proof(&world, Truth::Unknown, "NotProbed").await;
+    assert!(
+        unprobed.message.contains("cloison-pod refuses elsewhere"),
+        "{}",
+        unprobed.message
+    );
+}

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use cloison::api::conditions::Truth;
 use cloison::api::encryption::{ApiServers, Discovery};
-use cloison::api::names;
 use cloison::api::text::ObjectName;
 use cloison::controller::evidence::encryption::EncryptionSettings;
 use cloison::encryption::EncryptionProof;
@@ -151,7 +150,7 @@ async fn without_the_right_to_read_metrics_or_to_write_the_canary_nothing_is_cla
     let roles = objects(&admin, RBAC, "Role", Some(NAMESPACE));
     let none = Patch::Merge(json!({ "rules": [] }));
     roles
-        .patch(names::CANARY_ACCOUNT, &PatchParams::default(), &none)
+        .patch("cloison-canary-secret", &PatchParams::default(), &none)
         .await
         .unwrap();
     world.configure(&encrypting("k2")).await;

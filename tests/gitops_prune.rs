@@ -100,12 +100,46 @@ async fn a_pruned_repository_takes_few_flows_down_and_applying_it_again_keeps_th
             .contains_key(names::DENY_POLICY)
     );
 
+    // Who takes over never saw them: what only policies tell of is held, in the services of others too.
+    controller.stop().await;
+    controller.start().unwrap();
+    operator::metric_is(&controller, "cloison_vanished_workloads", &[], |vanished| {
+        vanished == 27
+    })
+    .await;
+    let note = operator::event(&admin, "fleet", "VanishedWorkload").await;
+    assert!(
+        note.contains("kubectl -n fleet delete networkpolicy cloison-wl-NAME"),
+        "{note}"
+    );
+    operator::healthy(&admin, "meanwhile", "Training").await;
+    operator::stays(Duration::from_secs(6), || async {
+        assert_eq!((allows(&admin, "fleet").await, let_in(&admin).await), (27, 27));
+    })
+    .await;
+    // The admin's word ends the flows of one.
+    let last = format!("{}w29", names::WORKLOAD_POLICY_PREFIX);
+    let policies = operator::network_policies(&admin, "fleet");
+    policies.delete(&last, &DeleteParams::default()).await.unwrap();
+    operator::metric_is(&controller, "cloison_vanished_workloads", &[], |vanished| {
+        vanished == 26
+    })
+    .await;
+    eventually(PATIENCE, "the service drops it", || async {
+        match (allows(&admin, "fleet").await, let_in(&admin).await) {
+            (26, 26) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+
     for name in &fleet {
         operator::apply(&admin, operator::user("fleet", name, "Training"))
             .await
             .unwrap();
     }
-    operator::metric_is(&controller, "cloison_withdrawals_waiting", &[], |waiting| waiting == 0).await;
+    operator::metric_is(&controller, "cloison_vanished_workloads", &[], |vanished| vanished == 0).await;
     all_ready(&admin, "fleet", &fleet).await;
     assert_eq!((allows(&admin, "fleet").await, let_in(&admin).await), (30, 30));
 }

@@ -11,9 +11,11 @@ mod network;
 #[path = "common/operator.rs"]
 mod operator;
 
+use cloison::api::AiWorkload;
 use cloison_testbed::{ControlPlane, Options, eventually};
-use kube::Client;
+use futures::StreamExt;
 use kube::api::DeleteParams;
+use kube::{Api, Client};
 use network::Installation;
 use operator::{PATIENCE, apply, condition, namespace, network_policies, workload};
 use serde_json::{Value, json};
@@ -30,25 +32,38 @@ async fn admin() -> Client {
     INSTALLATION.get_or_init(start).await.admin()
 }
 
-/// A kind of policies that is not modelled, with one object in `p-cilium`. Kinds are looked for once a minute, so it is
-/// there before the controller.
+/// A kind of policies that is not modelled, with one object in `p-cilium`, from before the controller.
 async fn cilium(admin: &Client) {
-    let names =
-        json!({"plural": "ciliumnetworkpolicies", "singular": "ciliumnetworkpolicy", "kind": "CiliumNetworkPolicy"});
-    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "ciliumnetworkpolicies.cilium.io"},
-        "spec": {"group": "cilium.io", "scope": "Namespaced", "names": names,
-                 "versions": [{"name": "v2", "served": true, "storage": true, "schema": schema}]}});
-    apply(admin, definition).await.unwrap();
     apply(
         admin,
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "p-cilium"}}),
     )
     .await
     .unwrap();
-    let object = json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
-                        "metadata": {"name": "anything", "namespace": "p-cilium"}, "spec": {}});
+    define(
+        admin,
+        ("cilium.io", "v2"),
+        ("ciliumnetworkpolicies", "CiliumNetworkPolicy"),
+    )
+    .await;
+    unmodelled(admin, "cilium.io/v2", "CiliumNetworkPolicy", "p-cilium").await;
+}
+
+/// Defines a kind that takes anything.
+async fn define(admin: &Client, (group, version): (&str, &str), (plural, kind): (&str, &str)) {
+    let names = json!({"plural": plural, "singular": kind.to_lowercase(), "kind": kind});
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {"group": group, "scope": "Namespaced", "names": names,
+                 "versions": [{"name": version, "served": true, "storage": true, "schema": schema}]}});
+    apply(admin, definition).await.unwrap();
+}
+
+/// Creates an object of a kind that [`define`] defined.
+async fn unmodelled(admin: &Client, version: &str, kind: &str, namespace: &str) {
+    let object = json!({"apiVersion": version, "kind": kind,
+                        "metadata": {"name": "anything", "namespace": namespace}, "spec": {}});
     eventually(PATIENCE, "the kind is served", || async {
         apply(admin, object.clone()).await
     })
@@ -150,6 +165,21 @@ async fn an_address_of_the_cluster_may_be_a_pod() {
     // Wholly outside the cluster it is simply external.
     foreign(&admin, "p-block", "addresses", egress("192.0.2.0/24")).await;
     condition(&admin, "p-block", "road", "PoliciesIsolate", "True").await;
+    // Not a path to a pod, and yet nobody declared it.
+    let workloads: Api<AiWorkload> = Api::namespaced(admin.clone(), "p-block");
+    eventually(PATIENCE, "the finding", || async {
+        let road = workloads.get("road").await.map_err(|error| error.to_string())?;
+        let findings = road.status.unwrap_or_default().findings;
+        let found = findings
+            .iter()
+            .find(|finding| finding.rule.as_deref() == Some("NET-09/widening"));
+        match found {
+            Some(found) if found.message.contains("addresses outside the cluster") => Ok(()),
+            _ => Err(format!("{findings:?}")),
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -162,4 +192,46 @@ async fn a_kind_that_is_not_modelled_is_named() {
     condition(&admin, "p-cilium", "road", "Ready", "True").await;
     enforced(&admin, "p-plain", "Evaluation").await;
     condition(&admin, "p-plain", "road", "PoliciesIsolate", "True").await;
+}
+
+/// While the controller runs, in a version that it does not know, and of a group of which it knows nothing that is served.
+#[tokio::test]
+async fn what_is_installed_later_or_in_another_version_is_seen() {
+    // A group that may hold anything makes the whole cluster Unknown: an installation of its own.
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let installation = Installation::start(plane, json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}})).await;
+    let admin = installation.admin();
+    enforced(&admin, "p-calico", "Evaluation").await;
+    enforced(&admin, "p-other", "Evaluation").await;
+    for name in ["p-calico", "p-other"] {
+        condition(&admin, name, "road", "PoliciesIsolate", "True").await;
+    }
+    let group = ("crd.projectcalico.org", "v3");
+    define(&admin, group, ("networkpolicies", "NetworkPolicy")).await;
+    unmodelled(&admin, "crd.projectcalico.org/v3", "NetworkPolicy", "p-calico").await;
+    let (reason, message) = condition(&admin, "p-calico", "road", "PoliciesIsolate", "Unknown").await;
+    assert_eq!(reason, "UnmodelledPolicy");
+    assert!(message.contains("NetworkPolicy.crd.projectcalico.org"), "{message}");
+    condition(&admin, "p-other", "road", "PoliciesIsolate", "True").await;
+
+    // More than one answer of the API server holds; the last of them is in another namespace.
+    let many = (0..500).map(|number| {
+        let object = json!({"apiVersion": "crd.projectcalico.org/v3", "kind": "NetworkPolicy",
+                            "metadata": {"name": format!("n{number}"), "namespace": "p-calico"}, "spec": {}});
+        let admin = admin.clone();
+        async move { apply(&admin, object).await.unwrap() }
+    });
+    futures::stream::iter(many)
+        .buffer_unordered(16)
+        .collect::<Vec<_>>()
+        .await;
+    unmodelled(&admin, "crd.projectcalico.org/v3", "NetworkPolicy", "p-other").await;
+    let (_, message) = condition(&admin, "p-other", "road", "PoliciesIsolate", "Unknown").await;
+    assert!(message.contains("NetworkPolicy.crd.projectcalico.org"), "{message}");
+    enforced(&admin, "p-third", "Evaluation").await;
+    condition(&admin, "p-third", "road", "PoliciesIsolate", "True").await;
+
+    define(&admin, ("k8s.cni.cncf.io", "v7"), ("renamedpolicies", "RenamedPolicy")).await;
+    let (_, message) = condition(&admin, "p-third", "road", "PoliciesIsolate", "Unknown").await;
+    assert!(message.contains("policies of k8s.cni.cncf.io/v7"), "{message}");
 }

@@ -33,9 +33,48 @@ async fn installation() -> &'static Installation {
             controller_manager: true,
             ..Options::default()
         };
-        Installation::start(ControlPlane::start(options).await.unwrap(), json!({})).await
+        let plane = ControlPlane::start(options).await.unwrap();
+        refusing(&plane.admin().unwrap()).await;
+        let service = |name: &str, namespace: &str| json!({"name": name, "to": {"namespace": namespace}, "ports": [{"port": 5000}]});
+        let services = ["aaa", "registry", "zzz"]
+            .map(|name| service(name, "d-common"))
+            .into_iter()
+            .chain([service("vault", "d-outside")]);
+        let services: Vec<Value> = services.collect();
+        Installation::start(plane, json!({"network": {"services": services}})).await
     };
     INSTALLATION.get_or_init(start).await
+}
+
+/// Somebody's admission policy that refuses objects of ours: the service `aaa`, and everything in `d-refused`.
+async fn refusing(admin: &Client) {
+    let rules = json!([{"apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+                        "resources": ["networkpolicies"]}]);
+    let refused = "object.metadata.name != 'cloison-svc-aaa' && object.metadata.namespace != 'd-refused'";
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "test-refuses"},
+        "spec": {"matchConstraints": {"resourceRules": rules},
+                 "validations": [{"expression": refused, "reason": "Forbidden", "message": "not in this house"}]}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "test-refuses"},
+        "spec": {"policyName": "test-refuses", "validationActions": ["Deny"]}});
+    for object in [policy, binding] {
+        apply(admin, object).await.unwrap();
+    }
+    let plain = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "d-refused"}});
+    apply(admin, plain).await.unwrap();
+    eventually(PATIENCE, "it refuses", || async {
+        let tried = apply(admin, foreign("d-refused", "probe")).await;
+        let _ = network_policies(admin, "d-refused")
+            .delete("probe", &DeleteParams::default())
+            .await;
+        match tried {
+            Err(error) if error.to_string().contains("not in this house") => Ok(()),
+            other => Err(format!("{:?}", other.map(drop))),
+        }
+    })
+    .await
+    .unwrap();
 }
 
 /// How often the controller has put something back.
@@ -205,7 +244,14 @@ async fn a_foreign_deny_is_left_alone_and_nothing_is_sealed() {
         note.contains("NET-09/foreign-object") && note.contains("not sealed"),
         "{note}"
     );
-    condition(&admin, "d-foreign", "road", "Ready", "False").await;
+    eventually(PATIENCE, "its workload says why", || async {
+        let (reason, message) = condition(&admin, "d-foreign", "road", "Ready", "False").await;
+        let told =
+            reason == "ForeignObject" && message.contains("not sealed") && message.contains("Rename or delete it");
+        if told { Ok(()) } else { Err(message) }
+    })
+    .await
+    .unwrap();
     assert_eq!(
         record.seen().len(),
         0,
@@ -221,6 +267,80 @@ async fn a_foreign_deny_is_left_alone_and_nothing_is_sealed() {
         .unwrap();
     sealed(&admin, "d-foreign", "training").await;
     condition(&admin, "d-foreign", "road", "Ready", "True").await;
+}
+
+#[tokio::test]
+async fn a_deny_that_is_refused_is_told_to_its_workloads() {
+    let admin = installation().await.admin();
+    namespace(&admin, "d-refused", "training", Some("enforce")).await;
+    apply(&admin, workload("d-refused", "road", "Training", Value::Null))
+        .await
+        .unwrap();
+    eventually(PATIENCE, "its workload says why", || async {
+        let (reason, message) = condition(&admin, "d-refused", "road", "Ready", "False").await;
+        let words = [
+            "cannot be sealed: apply NetworkPolicy d-refused/cloison-ns-deny",
+            "not in this house",
+            "helm upgrade",
+        ];
+        let told = reason == "Forbidden" && words.iter().all(|word| message.contains(word));
+        if told {
+            Ok(())
+        } else {
+            Err(format!("{reason}: {message}"))
+        }
+    })
+    .await
+    .unwrap();
+    condition(&admin, "d-refused", "road", "Reconciling", "True").await;
+}
+
+#[tokio::test]
+async fn flows_are_satisfied_only_when_the_other_end_is_in_place() {
+    let admin = installation().await.admin();
+    for name in ["d-common", "d-outside"] {
+        let plain = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        apply(&admin, plain).await.unwrap();
+    }
+    apply(&admin, foreign("d-common", "cloison-svc-registry"))
+        .await
+        .unwrap();
+    namespace(&admin, "d-common", "shared", Some("enforce")).await;
+    namespace(&admin, "d-user", "training", Some("enforce")).await;
+    let user = |name: &str, services: &[&str]| {
+        let flows: Vec<Value> = services.iter().map(|service| json!({"service": service})).collect();
+        workload("d-user", name, "Training", json!({"connectTo": flows}))
+    };
+    apply(&admin, user("refused", &["aaa", "zzz"])).await.unwrap();
+    apply(&admin, user("foreign", &["registry", "vault"])).await.unwrap();
+    apply(&admin, user("open", &["zzz", "vault"])).await.unwrap();
+    // One service that the API server refuses keeps none of the others back.
+    let (reason, message) = condition(&admin, "d-user", "open", "FlowsSatisfied", "True").await;
+    assert_eq!(reason, "Rendered");
+    let words = ["1 flows are allowed at both ends", "on this side only", "service vault"];
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    for (name, policy) in [
+        ("refused", "d-common/cloison-svc-aaa"),
+        ("foreign", "d-common/cloison-svc-registry"),
+    ] {
+        let said = format!("{name} says that {policy} is not in place");
+        eventually(PATIENCE, &said, || async {
+            let (reason, message) = condition(&admin, "d-user", name, "FlowsSatisfied", "Unknown").await;
+            let told = reason == "PeerNotPlaced" && message.contains(policy) && !message.contains("zzz");
+            if told {
+                Ok(())
+            } else {
+                Err(format!("{reason}: {message}"))
+            }
+        })
+        .await
+        .unwrap();
+    }
+    network_policies(&admin, "d-common")
+        .delete("cloison-svc-registry", &DeleteParams::default())
+        .await
+        .unwrap();
+    condition(&admin, "d-user", "foreign", "FlowsSatisfied", "True").await;
 }
 
 #[tokio::test]

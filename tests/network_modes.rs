@@ -25,6 +25,8 @@ use tokio::sync::OnceCell;
 
 static INSTALLATION: OnceCell<Installation> = OnceCell::const_new();
 const ROAD: &str = "cloison-wl-road";
+/// Longer than a namespace waits before it looks again after a write.
+const A_WHILE: std::time::Duration = std::time::Duration::from_secs(4);
 
 async fn admin() -> Client {
     let start = || async {
@@ -140,6 +142,34 @@ async fn a_hostile_policy_shows_in_the_would_be_verdict() {
 }
 
 #[tokio::test]
+async fn an_enforced_namespace_is_not_isolated_by_what_audit_would_write() {
+    let admin = admin().await;
+    namespace(&admin, "m-open", "evaluation", Some("audit")).await;
+    road(&admin, "m-open", "Evaluation").await;
+    namespace(&admin, "m-mixed", "inference", Some("enforce")).await;
+    road(&admin, "m-mixed", "Inference").await;
+    condition(&admin, "m-mixed", "road", "PoliciesIsolate", "True").await;
+    let evaluation = json!({"namespaceSelector": {"matchLabels": {"cloison.dev/stage": "evaluation"}}});
+    let into = json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [evaluation]}]});
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "from-evaluation", "namespace": "m-mixed"}, "spec": into});
+    apply(&admin, policy).await.unwrap();
+    let (reason, message) = condition(&admin, "m-mixed", "road", "PoliciesIsolate", "False").await;
+    assert_eq!(reason, "PathExists");
+    assert!(
+        message.contains("m-mixed/from-evaluation ingress[0].from[0]"),
+        "{message}"
+    );
+    condition(&admin, "m-mixed", "road", "Ready", "False").await;
+    // Where nothing is written, the verdict is about what would be.
+    let (reason, message) = condition(&admin, "m-open", "road", "PoliciesIsolate", "False").await;
+    assert!(reason == "AuditMode" && message.contains("Isolated"), "{message}");
+    label(&admin, "m-open", json!({names::MODE_LABEL: "enforce"})).await;
+    condition(&admin, "m-mixed", "road", "PoliciesIsolate", "True").await;
+    condition(&admin, "m-open", "road", "PoliciesIsolate", "True").await;
+}
+
+#[tokio::test]
 async fn enforce_denies_then_seals_and_audit_leaves_what_is_there() {
     let admin = admin().await;
     namespace(&admin, "m-steps", "training", Some("audit")).await;
@@ -242,7 +272,19 @@ async fn leaving_a_stage_takes_the_deny_first() {
     enforced(&admin, "m-leaves").await;
     let policies = Record::start(network_policies(&admin, "m-leaves")).await;
     let namespaces = Record::start(Api::<Namespace>::all(admin.clone())).await;
+    // A dataplane keeps the deny until nothing of it is programmed any more.
+    let keep = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    let dataplane = json!(["networking.k8s.aws/resources"]);
+    network::patch_policy(&admin, "m-leaves", names::DENY_POLICY, keep(dataplane)).await;
     label(&admin, "m-leaves", json!({names::STAGE_LABEL: null})).await;
+    let goes = |_, policy: &NetworkPolicy| policy.metadata.deletion_timestamp.is_some();
+    policies.revision_of("the deny is going", goes).await;
+    operator::stays(A_WHILE, || async {
+        policy_names(&admin, "m-leaves", &[names::DENY_POLICY, ROAD]).await;
+        sealed(&admin, "m-leaves", "training").await;
+    })
+    .await;
+    network::patch_policy(&admin, "m-leaves", names::DENY_POLICY, keep(Value::Null)).await;
     assert_left(&admin, "m-leaves", policies, namespaces).await;
     operator::event(&admin, "m-leaves", "Left").await;
 }

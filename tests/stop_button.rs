@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cloison::api::{AiSecurityPolicy, AiWorkload, conditions, names};
+use cloison::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, conditions, names};
 use cloison_testbed::{ControlPlane, Options, Program, eventually};
 use futures::TryStreamExt;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -79,10 +79,40 @@ async fn says_off(admin: &Client, namespace: &str, name: &str, why: &str) {
     assert!(status.conditions.len() >= 9, "{:?}", status.conditions);
 }
 
+/// Waits until `SecretEncryption` gives a reason for its word on the encryption.
+async fn encryption_says(admin: &Client, reason: &str) {
+    let api: Api<SecretEncryption> = Api::all(admin.clone());
+    eventually(PATIENCE, &format!("Encrypted says {reason}"), || async {
+        let found = api.get(names::SINGLETON).await.map_err(|error| error.to_string())?;
+        let list = found.status.unwrap_or_default().conditions;
+        let encrypted = conditions::find(&list, "Encrypted").ok_or("nothing yet")?;
+        if encrypted.reason == reason {
+            Ok(())
+        } else {
+            Err(format!("{encrypted:?}"))
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// Changes whenever the canary Secret is written.
+async fn canary_version(admin: &Client) -> Option<String> {
+    let secrets: Api<Secret> = Api::namespaced(admin.clone(), names::DEFAULT_NAMESPACE);
+    let canary = secrets.get_metadata(names::CANARY_SECRET).await.unwrap();
+    canary.resource_version()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pressed_it_writes_nothing_and_says_so_everywhere() {
-    let (_plane, controller, admin) = installed().await;
+    let (plane, controller, admin) = installed().await;
     operator::healthy(&admin, "train", "Training").await;
+    let settings = json!({
+        "apiVersion": "cloison.dev/v1alpha1", "kind": "SecretEncryption", "metadata": {"name": "default"}, "spec": {},
+    });
+    operator::apply(&admin, settings).await.unwrap();
+    encryption_says(&admin, "NotConfigured").await;
+    let canary = canary_version(&admin).await;
     operator::apply(&admin, operator::workload("train", "leaves", "Training", Value::Null))
         .await
         .unwrap();
@@ -107,15 +137,20 @@ async fn pressed_it_writes_nothing_and_says_so_everywhere() {
     .await
     .unwrap();
 
-    // Drift stays, a new workload gets nothing, a deleted one loses nothing.
+    encryption_says(&admin, "Off").await;
+
+    // An API server that is new has to be tried; not now. Drift stays, a new workload gets nothing, a deleted one loses nothing.
+    plane.restart_api_servers().await.unwrap();
     delete_allow(&admin, "train").await;
     operator::apply(&admin, operator::workload("train", "late", "Training", Value::Null))
         .await
         .unwrap();
+    // Only a deletion that somebody watches is one: the controller is back when it speaks.
+    says_off(&admin, "train", "late", "incident 4711").await;
     let workloads: Api<AiWorkload> = Api::namespaced(admin.clone(), "train");
     workloads.delete("leaves", &DeleteParams::default()).await.unwrap();
-    says_off(&admin, "train", "late", "incident 4711").await;
-    operator::stays(A_WHILE * 2, || async {
+    // Longer than three passes of the loop that writes the canary.
+    operator::stays(A_WHILE * 4, || async {
         let now = operator::in_place(&admin, "train").await;
         assert_eq!(
             now.keys().collect::<Vec<_>>(),
@@ -123,8 +158,19 @@ async fn pressed_it_writes_nothing_and_says_so_everywhere() {
         );
     })
     .await;
+    assert_eq!(canary_version(&admin).await, canary, "a canary was written");
 
     release(&admin).await;
+    encryption_says(&admin, "NotConfigured").await;
+    eventually(PATIENCE, "the new API server is tried", || async {
+        if canary_version(&admin).await == canary {
+            Err("not yet")
+        } else {
+            Ok(())
+        }
+    })
+    .await
+    .unwrap();
     for name in ["steady", "late"] {
         operator::condition(&admin, "train", name, "Ready", "True").await;
     }
@@ -167,6 +213,69 @@ async fn for_some_namespaces_it_holds_only_these() {
         assert_eq!(now.keys().collect::<Vec<_>>(), [names::DENY_POLICY]);
     })
     .await;
+    release(&admin).await;
+    operator::condition(&admin, "held", "steady", "Ready", "True").await;
+    scope_admission_leaves_the_network_at_work(&admin).await;
+}
+
+/// Deletes the deny of a namespace and waits until another one is there.
+async fn deny_comes_back(admin: &Client, namespace: &str) {
+    let policies = operator::network_policies(admin, namespace);
+    let before = policies.get(names::DENY_POLICY).await.unwrap().uid();
+    policies
+        .delete(names::DENY_POLICY, &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually(PATIENCE, "another deny", || async {
+        match policies.get_opt(names::DENY_POLICY).await {
+            Ok(Some(deny)) if deny.uid() != before => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+}
+
+async fn scope_admission_leaves_the_network_at_work(admin: &Client) {
+    let says = async |name: &str, kind: &str| {
+        let (reason, message) = operator::condition(admin, "held", name, kind, "Unknown").await;
+        assert_eq!(reason, "Off", "{kind}");
+        assert!(message.contains("the network is not: INC-7"), "{message}");
+    };
+    press(admin, json!({"scope": "admission", "reason": "INC-7"})).await;
+    says("steady", "AdmissionEnforced").await;
+    says("steady", "Ready").await;
+    operator::condition(admin, "held", "steady", "PoliciesIsolate", "True").await;
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(admin.clone());
+    let ours = ListParams::default().labels(OURS);
+    bindings
+        .delete_collection(&DeleteParams::default(), &ours)
+        .await
+        .unwrap();
+    deny_comes_back(admin, "held").await;
+    operator::apply(admin, operator::workload("held", "late", "Training", Value::Null))
+        .await
+        .unwrap();
+    operator::policy(admin, "held", "cloison-wl-late").await;
+    operator::condition(admin, "held", "late", "PoliciesIsolate", "True").await;
+    says("late", "Ready").await;
+    assert!(
+        bindings.list(&ours).await.unwrap().items.is_empty(),
+        "bindings came back"
+    );
+    release(admin).await;
+    operator::condition(admin, "held", "late", "Ready", "True").await;
+
+    // `off -n` labels its namespaces audit and remembers what they were.
+    let modes = json!({"scope": "admission", "reason": "INC-7", "namespaces": "held", "modes": "held=enforce"});
+    press(admin, modes).await;
+    operator::namespace(admin, "held", "training", Some("audit")).await;
+    says("late", "AdmissionEnforced").await;
+    deny_comes_back(admin, "held").await;
+    operator::condition(admin, "works", "steady", "AdmissionEnforced", "True").await;
+    operator::namespace(admin, "held", "training", Some("enforce")).await;
+    release(admin).await;
+    operator::condition(admin, "held", "late", "Ready", "True").await;
 }
 
 /// Follows the NetworkPolicies of ours and notes each moment at which a namespace has an allow and no deny.

@@ -137,6 +137,24 @@ pub fn canaries(set: &PolicySet, spec: &AiSecurityPolicySpec, now: Timestamp) ->
     all.into_iter().flatten().filter(in_set).collect()
 }
 
+/// The policies of a set that refuse something in some stage, and of which [`canaries`] has none: whether they are in force
+/// nobody sees.
+pub fn unprobed(set: &PolicySet, spec: &AiSecurityPolicySpec, now: Timestamp) -> Vec<String> {
+    let modes = Modes::new(overrides(spec, now));
+    let probed = canaries(set, spec, now);
+    let refusing = [
+        (pod::NAME, pod::refuses(spec, &modes)),
+        (crd::NAME, crd::refuses(spec, &modes)),
+        (guard::NAME, true),
+        (managed::NAME, true),
+        (namespace::NAME, true),
+    ];
+    let unprobed = refusing.into_iter().filter(|(name, refuses)| {
+        *refuses && set.policy(name).is_some() && !probed.iter().any(|canary| canary.policy == *name)
+    });
+    unprobed.map(|(name, _)| name.to_owned()).collect()
+}
+
 fn canary(policy: &'static str, rule: RuleId, negative: CanaryRequest, positive: CanaryRequest) -> Canary {
     Canary {
         id: policy,

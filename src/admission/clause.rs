@@ -66,6 +66,11 @@ impl Clause {
         self
     }
 
+    /// Whether it refuses in any stage.
+    pub(super) fn refuses(&self) -> bool {
+        !self.denied.is_empty()
+    }
+
     /// A clause about objects that have no stage: always refused.
     pub(super) fn always(rule: RuleId, condition: impl Into<String>, what: impl Into<String>) -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! What the canaries' answers prove.
 
-use super::canaries::Canary;
+use super::canaries::{CANARY_STAGE, Canary};
 use super::clause::prefix;
 use crate::api::conditions::Truth;
 
@@ -55,6 +55,27 @@ pub struct AdmissionProof {
     pub reason: &'static str,
     /// One line.
     pub message: String,
+}
+
+impl AdmissionProof {
+    /// The same, but no True while policies that refuse were not tried by any canary.
+    #[must_use]
+    pub fn but_for(self, unprobed: &[String]) -> Self {
+        if self.truth != Truth::True || unprobed.is_empty() {
+            return self;
+        }
+        Self {
+            truth: Truth::Unknown,
+            reason: "NotProbed",
+            message: format!(
+                "{}; {} refuses elsewhere and has no canary, because no rule that a canary can break is set to Enforce in \
+                 stage {}",
+                self.message,
+                unprobed.join(", "),
+                CANARY_STAGE.as_str()
+            ),
+        }
+    }
 }
 
 /// What one answer, or the lack of one, says. Ordered by what is told first.

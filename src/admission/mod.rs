@@ -21,6 +21,7 @@ mod verdict;
 
 pub use canaries::{
     CANARY_RIGHTS, CANARY_STAGE, Canary, CanaryRequest, Right, Verb, canaries, canary_annotations, canary_labels,
+    unprobed,
 };
 pub use judge::{AdmissionProof, Answer, Outcome, ReplicaAnswers, judge};
 pub use modes::overrides;
@@ -28,6 +29,4 @@ pub use operator::Operator;
 pub use policies::{crd, guard, managed, namespace, pod};
 pub use set::{BindingKind, PolicySet, generate};
 pub use uses::{PROHIBITED_USES, RESTRICTED_USES};
-pub use verdict::{
-    NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, as_if_enforced, judge_pod, not_evaluated,
-};
+pub use verdict::{NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, not_evaluated};

@@ -11,8 +11,6 @@ use self::program::Compiled;
 use super::clause::ending;
 use super::policies::{crd, pod};
 use super::set::PolicySet;
-use crate::api::names;
-use crate::api::stage::Mode;
 use crate::compliance::{Finding, RuleId, Subject};
 
 /// Why an offline verdict cannot be given. Never taken for a pass.
@@ -221,33 +219,6 @@ impl Offline {
             .map(String::as_str)
             .collect()
     }
-}
-
-/// Judges one pod. [`Offline`] judges many without compiling each time.
-pub fn judge_pod(set: &PolicySet, pod: &Value, namespace: &Value, request: &Request) -> Result<Verdict, OfflineError> {
-    Offline::new(set)?.judge_pod(pod, namespace, request)
-}
-
-/// The namespace as it would be in mode `enforce`, sealed, with its open list or, where it has none, these workloads:
-/// what a plan is judged against before anybody enforces. `None` without a stage or a uid.
-pub fn as_if_enforced(namespace: &Value, workloads: &[&str]) -> Option<Value> {
-    let of = |pointer: &str| namespace.pointer(pointer).and_then(Value::as_str);
-    let stage = namespace
-        .pointer("/metadata/labels")?
-        .get(names::STAGE_LABEL)?
-        .as_str()?;
-    let uid = of("/metadata/uid")?;
-    let open = namespace
-        .pointer("/metadata/annotations")
-        .and_then(|annotations| annotations.get(names::OPEN_ANNOTATION)?.as_str());
-    let open = open.map_or_else(|| workloads.join(" "), str::to_owned);
-    let seal = format!("{uid}/{stage}");
-    let mut enforced = namespace.clone();
-    enforced["metadata"]["labels"][names::MODE_LABEL] = json!(Mode::Enforce.label());
-    let annotations = &mut enforced["metadata"]["annotations"];
-    annotations[names::SEALED_ANNOTATION] = json!(seal);
-    annotations[names::OPEN_ANNOTATION] = json!(open);
-    Some(enforced)
 }
 
 /// The variable `request`. Like the API server, it leaves out what is empty.

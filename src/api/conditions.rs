@@ -28,6 +28,8 @@ pub mod types {
     pub const RECONCILING: &str = "Reconciling";
     /// The author must change something.
     pub const STALLED: &str = "Stalled";
+    /// Nothing leads to or from the workload any more. Only where somebody asked for it.
+    pub const QUARANTINED: &str = "Quarantined";
     /// `AiSecurityPolicy`: the policy is present, readable and the one in force.
     pub const POLICY_CURRENT: &str = "PolicyCurrent";
 }
@@ -131,4 +133,61 @@ fn shorten(message: &str) -> String {
         end -= 1;
     }
     format!("{} …", &message[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(rows: &[(&str, &str, &str)]) -> Vec<Condition> {
+        let condition = |(kind, status, reason): &(&str, &str, &str)| Condition {
+            type_: (*kind).to_owned(),
+            status: (*status).to_owned(),
+            reason: (*reason).to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time("2026-01-01T00:00:00Z".parse().unwrap()),
+        };
+        rows.iter().map(condition).collect()
+    }
+
+    #[test]
+    fn only_what_flipped_is_worth_an_event() {
+        let before = list(&[
+            ("AdmissionEnforced", "True", "A"),
+            ("Ready", "True", "A"),
+            ("Conforms", "Unknown", "A"),
+        ]);
+        let after = list(&[
+            ("AdmissionEnforced", "False", "NoBinding"),
+            ("Ready", "True", "Other"),
+            ("Conforms", "Unknown", "A"),
+            ("Stalled", "True", "Refused"),
+            ("Reconciling", "True", "Applying"),
+        ]);
+        let kinds = |flips: Vec<&Condition>| flips.iter().map(|flip| flip.type_.clone()).collect::<Vec<_>>();
+        assert_eq!(kinds(flips(&before, &after)), ["AdmissionEnforced", "Stalled"]);
+        assert_eq!(
+            kinds(flips(&[], &before)),
+            ["Ready"],
+            "a first visit tells of Ready alone"
+        );
+        assert_eq!(kinds(flips(&after, &after)), [""; 0]);
+    }
+
+    #[test]
+    fn the_time_moves_only_with_the_status() {
+        let before = list(&[("Ready", "True", "A")]);
+        let later = Time("2026-01-02T00:00:00Z".parse().unwrap());
+        let said = |truth, reason| {
+            let verdict = Verdict::new(types::READY, truth, reason, "m");
+            conditions(&before, &[verdict], Some(2), &later)[0].clone()
+        };
+        let same = said(Truth::True, "B");
+        assert_eq!(
+            (&same.last_transition_time, &*same.reason),
+            (&before[0].last_transition_time, "B")
+        );
+        assert_eq!(said(Truth::False, "B").last_transition_time, later);
+    }
 }

@@ -137,7 +137,16 @@ pub struct ServiceEnd {
     pub namespace: Option<DnsLabel>,
     /// Pods of that namespace; absent means all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 8))]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 8, "x-kubernetes-validations" = [
+        {
+            "rule": "self.all(key, !format.qualifiedName().validate(key).hasValue())",
+            "message": "NET-04/catalogue a key of `podLabels` is no label key; write a name of letters, digits, `-`, `_` and `.`, at most 63, after a DNS prefix and `/` if it has one",
+        },
+        {
+            "rule": "self.all(key, !format.labelValue().validate(self[key]).hasValue())",
+            "message": "NET-04/catalogue a value of `podLabels` is no label value; write letters, digits, `-`, `_` and `.`, at most 63",
+        },
+    ]))]
     pub pod_labels: Option<PodLabels>,
     /// Networks outside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,7 +214,16 @@ pub struct SourceEnd {
     pub namespace: Option<DnsLabel>,
     /// Pods of that namespace; absent means all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 8))]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 8, "x-kubernetes-validations" = [
+        {
+            "rule": "self.all(key, !format.qualifiedName().validate(key).hasValue())",
+            "message": "NET-06/source a key of `podLabels` is no label key; write a name of letters, digits, `-`, `_` and `.`, at most 63, after a DNS prefix and `/` if it has one",
+        },
+        {
+            "rule": "self.all(key, !format.labelValue().validate(self[key]).hasValue())",
+            "message": "NET-06/source a value of `podLabels` is no label value; write letters, digits, `-`, `_` and `.`, at most 63",
+        },
+    ]))]
     pub pod_labels: Option<PodLabels>,
     /// Networks, for gateways on host networks or outside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,5 @@
-//! Strings with a shape. The shape is in the schema, so the API server refuses what does not fit, and offline readers
-//! check the same bounds.
+//! Strings with a shape. The shape is in the schema: the API server refuses what does not fit, and `cloison plan -f`
+//! checks the same schema. Reading a value alone checks nothing.
 
 use std::fmt;
 use std::ops::Deref;

@@ -72,7 +72,7 @@ fn overview(catalogue: &Catalogue) -> String {
     let rows = catalogue.controls().iter().map(row).collect();
     format!(
         "{}\n{} of control set {}; `cloison controls ID` shows one in full.\n",
-        out::table(&["CONTROL", "SEVERITY", "MODE", "HOLDS WHEN MET"], rows),
+        out::table(&["CONTROL", "SEVERITY", "MODE", "WHAT HOLDS WHEN IT IS MET"], rows),
         out::count(catalogue.controls().len(), "control"),
         catalogue.control_set()
     )
@@ -137,7 +137,10 @@ fn in_full(catalogue: &Catalogue, control: &Control) -> String {
             catalogue.fix(&id).unwrap_or_default().to_owned(),
         ]
     });
-    let rules = out::table(&["RULE", "SEVERITY", "HOLDS WHEN MET", "WHAT TO DO"], rows.collect());
+    let rules = out::table(
+        &["RULE", "SEVERITY", "WHAT HOLDS WHEN IT IS MET", "WHAT TO DO"],
+        rows.collect(),
+    );
     if !rules.is_empty() {
         let _ = write!(text, "\n{rules}");
     }

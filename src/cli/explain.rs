@@ -66,7 +66,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
                 arguments.to,
                 protocol.as_str()
             );
-            text.push_str(&format!("{line}{}\n", labels(from_end, to_end, &from, &to)));
+            text += &line;
+            text += &labels(from_end, to_end, &from, &to);
+            text.push('\n');
             text.push_str(&half("out of the source", answer.egress.as_ref(), &seen));
             text.push_str(&half("into the target", answer.ingress.as_ref(), &seen));
         }

@@ -15,6 +15,7 @@ mod off;
 mod on;
 mod out;
 mod plan;
+mod proof;
 mod snapshot;
 mod status;
 mod why;

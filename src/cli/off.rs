@@ -52,9 +52,10 @@ pub struct Arguments {
 /// What to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scope {
-    /// Nothing is refused any more; the network stays isolated.
+    /// Nothing is refused any more. The network stays isolated and is kept so: denies are repaired, new workloads get
+    /// their flows. AdmissionEnforced is Unknown until `cloison on`, and so is Ready where it needs that.
     Admission,
-    /// And nothing is isolated any more: the denies go first, then the allows.
+    /// And nothing is isolated any more: the denies go first, then the allows. Every condition is Unknown.
     All,
 }
 
@@ -134,6 +135,9 @@ async fn press(client: &Client, arguments: &Arguments) -> Result<BTreeMap<String
         .map_err(CliError::api(format!("get {what}")))?
         .map(|map| map.data.unwrap_or_default());
     let known = before.clone().unwrap_or_default();
+    if before.is_some() {
+        same_scope(&known, arguments.scope)?;
+    }
     let mut namespaces: Vec<String> = arguments.namespaces.clone();
     if !namespaces.is_empty() {
         let earlier = known.get("namespaces").map(String::as_str).unwrap_or_default();
@@ -156,7 +160,7 @@ async fn press(client: &Client, arguments: &Arguments) -> Result<BTreeMap<String
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": names::OFF_CONFIGMAP},
         "data": {
-            "scope": arguments.scope.as_str(), "reason": arguments.reason, "namespaces": namespaces.join(" "),
+            "scope": arguments.scope.as_str(), "reason": reason(&known, &arguments.reason), "namespaces": namespaces.join(" "),
             MODES: saved.join(" "),
         },
     });
@@ -165,6 +169,39 @@ async fn press(client: &Client, arguments: &Arguments) -> Result<BTreeMap<String
         .await
         .map_err(CliError::api(format!("apply {what}")))?;
     Ok(modes)
+}
+
+/// There is one scope: another would change what is off where it was pressed before.
+fn same_scope(known: &BTreeMap<String, String>, wanted: Scope) -> Result<(), CliError> {
+    // Whoever wrote no scope, or a word that nobody knows, stopped everything.
+    let earlier = match known.get("scope").map(|scope| scope.trim()) {
+        Some("admission") => Scope::Admission,
+        _ => Scope::All,
+    };
+    if earlier == wanted {
+        return Ok(());
+    }
+    let place = known.get("namespaces").map(String::as_str).unwrap_or_default().trim();
+    let place = if place.is_empty() { "everywhere" } else { place };
+    let message = format!(
+        "it is off with scope {} already ({place}); scope {} would change that. Run `cloison on` first",
+        earlier.as_str(),
+        wanted.as_str()
+    );
+    Err(CliError::Usage(message))
+}
+
+/// Why it is off: what was said first stays true of what was switched off first.
+fn reason(known: &BTreeMap<String, String>, new: &str) -> String {
+    match known
+        .get("reason")
+        .map(String::as_str)
+        .filter(|earlier| !earlier.is_empty())
+    {
+        Some(earlier) if earlier.split("; ").any(|said| said == new) => earlier.to_owned(),
+        Some(earlier) => format!("{earlier}; {new}"),
+        None => new.to_owned(),
+    }
 }
 
 /// The modes that a ConfigMap remembers.
@@ -246,5 +283,30 @@ where
                 .map_err(CliError::api(format!("delete {what}")))?;
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressed_again_it_keeps_its_scope_and_what_was_said_first() {
+        let pairs = [("scope", "all"), ("reason", "INC-1"), ("namespaces", "a b")];
+        let known: BTreeMap<String, String> = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        assert!(same_scope(&known, Scope::All).is_ok());
+        let refused = same_scope(&known, Scope::Admission).map_err(|error| error.to_string());
+        let refused = refused.err().unwrap_or_default();
+        assert!(
+            refused.contains("scope all already (a b)") && refused.contains("cloison on"),
+            "{refused}"
+        );
+        assert!(
+            same_scope(&BTreeMap::new(), Scope::Admission).is_err(),
+            "no scope is all"
+        );
+        assert_eq!(reason(&known, "INC-2"), "INC-1; INC-2");
+        assert_eq!(reason(&known, "INC-1"), "INC-1");
+        assert_eq!(reason(&BTreeMap::new(), "INC-1"), "INC-1");
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use comfy_table::{Cell, Table, presets};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -37,6 +38,19 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
+/// The cells of a condition: type, status, for how long, reason, message.
+pub(super) fn condition(condition: &Condition, now: Timestamp) -> Vec<String> {
+    let held = age(now, condition.last_transition_time.0);
+    let Condition {
+        type_,
+        status,
+        reason,
+        message,
+        ..
+    } = condition;
+    [type_, status, &held, reason, message].map(Clone::clone).to_vec()
+}
+
 /// Text of others on one line: a line break would forge a second row, an escape sequence could rewrite the screen.
 pub(super) fn clean(text: &str) -> String {
     text.replace(char::is_control, " ")
@@ -62,7 +76,12 @@ pub(super) fn count(number: usize, one: &str) -> String {
 
 /// How long ago, in the largest unit that fits.
 pub(super) fn age(now: Timestamp, then: Timestamp) -> String {
-    let seconds = now.duration_since(then).max(SignedDuration::ZERO).as_secs();
+    span(now.duration_since(then))
+}
+
+/// How long, in the largest unit that fits.
+pub(super) fn span(duration: SignedDuration) -> String {
+    let seconds = duration.max(SignedDuration::ZERO).as_secs();
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),

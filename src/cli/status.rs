@@ -12,12 +12,16 @@ use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::lease::{Pulse, pulse};
+use super::proof::{self, Proof};
 use super::{CliError, Connection, FINDINGS, absent, forbidden, out};
 use crate::api::conditions::{find, types};
 use crate::api::{AiSecurityPolicy, AiWorkload, names};
 
 /// Flags of `status`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 every workload is Ready and the controller alive, 1 not so, 2 it could not be read."
+)]
 pub struct Arguments {
     /// One namespace; otherwise that of the context.
     #[arg(short, long)]
@@ -25,7 +29,7 @@ pub struct Arguments {
     /// Every namespace.
     #[arg(short = 'A', long = "all-namespaces", conflicts_with = "namespace")]
     all: bool,
-    /// How to print.
+    /// Print for programs.
     #[arg(short, long)]
     output: Option<Output>,
     /// The namespace the operator is installed in.
@@ -50,13 +54,15 @@ struct Status {
     off: Option<String>,
     /// Conditions of the cluster; `None` where they may not be read.
     cluster: Option<Vec<Condition>>,
+    /// How old the proofs behind them can be.
+    proofs: Vec<Proof>,
     workloads: Vec<Row>,
 }
 
 /// One workload.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+pub(super) struct Row {
     namespace: String,
     name: String,
     stage: String,
@@ -67,7 +73,17 @@ struct Row {
     admitted: String,
     /// Why it is not ready.
     #[serde(skip_serializing_if = "String::is_empty")]
-    why: String,
+    pub why: String,
+    /// Whether the status speaks of the object as it is.
+    #[serde(skip)]
+    pub is_current: bool,
+}
+
+impl Row {
+    /// The exit code of every verb that tells of a workload.
+    pub(super) fn is_ready(&self, controller: &Pulse) -> bool {
+        self.ready == "True" && controller.stale != Some(true)
+    }
 }
 
 /// Reads and prints.
@@ -86,17 +102,21 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         .map(row)
         .collect();
     rows.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let now = Timestamp::now();
+    let controller = pulse(&client, &arguments.operator_namespace, now).await?;
+    let (cluster, proofs) = cluster(&client, &controller, now).await?;
     let status = Status {
-        controller: pulse(&client, &arguments.operator_namespace, Timestamp::now()).await?,
         off: off(&client, &arguments.operator_namespace).await?,
-        cluster: cluster(&client).await?,
+        cluster,
+        proofs,
         workloads: rows,
+        controller,
     };
     out::print(&match arguments.output {
         Some(Output::Json) => out::json(&status)?,
-        None => text(&status),
+        None => text(&status, now),
     })?;
-    let ready = status.workloads.iter().all(|row| row.ready == "True");
+    let ready = status.workloads.iter().all(|row| row.is_ready(&status.controller));
     Ok(if ready && status.controller.stale != Some(true) {
         ExitCode::SUCCESS
     } else {
@@ -130,18 +150,26 @@ async fn off(client: &Client, namespace: &str) -> Result<Option<String>, CliErro
     }
 }
 
-/// The conditions of the cluster; `None` where they may not be read.
-async fn cluster(client: &Client) -> Result<Option<Vec<Condition>>, CliError> {
+/// The conditions of the cluster, `None` where they may not be read, and the age of their proofs.
+async fn cluster(
+    client: &Client,
+    controller: &Pulse,
+    now: Timestamp,
+) -> Result<(Option<Vec<Condition>>, Vec<Proof>), CliError> {
     let policies: Api<AiSecurityPolicy> = Api::all(client.clone());
     match policies.get(names::SINGLETON).await {
-        Ok(policy) => Ok(Some(policy.status.unwrap_or_default().conditions)),
-        Err(error) if absent(&error) => Ok(Some(Vec::new())),
-        Err(error) if forbidden(&error) => Ok(None),
+        Ok(policy) => {
+            let proofs = proof::of(&policy, controller, now);
+            Ok((Some(policy.status.unwrap_or_default().conditions), proofs))
+        }
+        Err(error) if absent(&error) => Ok((Some(Vec::new()), Vec::new())),
+        Err(error) if forbidden(&error) => Ok((None, Vec::new())),
         Err(error) => Err(CliError::api("get AiSecurityPolicy default")(error)),
     }
 }
 
-fn row(workload: &AiWorkload) -> Row {
+/// What there is to say about a workload.
+pub(super) fn row(workload: &AiWorkload) -> Row {
     let status = workload.status.clone().unwrap_or_default();
     // A status about an older generation says nothing about what was applied since.
     let current = status.observed_generation == workload.metadata.generation;
@@ -165,10 +193,11 @@ fn row(workload: &AiWorkload) -> Row {
         encrypted: word(types::SECRETS_ENCRYPTED),
         admitted: word(types::ADMISSION_ENFORCED),
         why,
+        is_current: current,
     }
 }
 
-fn text(status: &Status) -> String {
+fn text(status: &Status, now: Timestamp) -> String {
     let mut text = format!("{}\n", status.controller.message);
     if let Some(off) = &status.off {
         let _ = writeln!(text, "{}", out::clean(off));
@@ -184,6 +213,7 @@ fn text(status: &Status) -> String {
             encrypted,
             admitted,
             why,
+            is_current: _,
         } = row;
         let cells = [namespace, name, stage, mode, ready, isolated, encrypted, admitted, why];
         cells.map(Clone::clone).to_vec()
@@ -209,13 +239,16 @@ fn text(status: &Status) -> String {
         None => "the cluster's conditions cannot be told: you may not read AiSecurityPolicy default\n".to_owned(),
         Some(conditions) if conditions.is_empty() => "the cluster has no conditions yet\n".to_owned(),
         Some(conditions) => {
-            let row = |c: &Condition| [&c.type_, &c.status, &c.reason, &c.message].map(Clone::clone).to_vec();
-            out::table(
-                &["CLUSTER", "STATUS", "REASON", "MESSAGE"],
-                conditions.iter().map(row).collect(),
-            )
+            let rows = conditions.iter().map(|condition| out::condition(condition, now));
+            out::table(&["CLUSTER", "STATUS", "FOR", "REASON", "MESSAGE"], rows.collect())
         }
     };
     let _ = write!(text, "\n{conditions}");
+    if !status.proofs.is_empty() {
+        text.push_str("\nHow old the proofs are:\n");
+    }
+    for proof in &status.proofs {
+        let _ = writeln!(text, "  {}", out::clean(&proof.message));
+    }
     text
 }

@@ -7,20 +7,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use kube::api::PostParams;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::context::Context;
-use super::error::Error;
-use crate::api::names;
+use super::error::{Class, Error};
 use crate::cluster::telemetry::Kind;
 
 /// What was last put in place, by kind and name: tells a repair from a change of ours.
 pub type Stored = BTreeMap<(&'static str, String), Value>;
 
+/// So often an object is tried when others write it at the same moment.
+const TRIES: u32 = 3;
 /// Fields the API server fills with defaults that change nothing we mean.
 const DEFAULTED: [&str; 5] = [
     "matchPolicy",
@@ -51,22 +51,34 @@ where
         ctx.metrics.drift_repaired.get_or_create(&Kind { kind }).inc();
         tracing::info!(kind, name = key.1, "put back");
     }
+    let mut tries = 0;
+    loop {
+        let put = put(ctx, kind, desired).await;
+        tries += 1;
+        match put {
+            // Somebody wrote between the two requests: their work is seen and judged in the next try.
+            Err(error) if error.class() == Class::Conflict && tries < TRIES => {}
+            put => {
+                put?;
+                stored.insert(key, meant);
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn put<K>(ctx: &Context, kind: &'static str, desired: &K) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
+{
     let applied = ctx.writer.apply_cluster(kind, desired).await?;
     if !holds(desired, &applied) {
         // Something a server-side apply cannot remove: the object is replaced as a whole, in one step, so that no moment
         // is without it.
         let mut whole = desired.clone();
         whole.meta_mut().resource_version = applied.resource_version();
-        let params = PostParams {
-            field_manager: Some(names::FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        Api::<K>::all(ctx.client.clone())
-            .replace(&desired.name_any(), &params, &whole)
-            .await
-            .map_err(Error::api(format!("replace {kind} {}", desired.name_any())))?;
+        ctx.writer.replace_cluster(kind, &whole).await?;
     }
-    stored.insert(key, meant);
     Ok(())
 }
 

@@ -1,18 +1,20 @@
 //! Keeps the analysis of all policies fresh: one loop, whatever the number of workloads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
 use super::context::Context;
 use super::judge::Proof;
 use super::triggers::Index;
 use crate::api::conditions::Truth;
 use crate::api::stage::Mode;
+use crate::compliance::Finding;
 use crate::network::reach::{self, Analysis, Isolation};
 use crate::network::{policies, world::World};
 
@@ -56,6 +58,15 @@ impl Analysed {
             },
         })
     }
+
+    /// What is worth mending in a namespace although it is no path to a pod.
+    pub fn findings(&self, namespace: &str) -> &[Finding] {
+        let found = self
+            .analysis
+            .as_ref()
+            .and_then(|analysis| analysis.findings.get(namespace));
+        found.map(Vec::as_slice).unwrap_or_default()
+    }
 }
 
 /// Analyses whenever something changed, for ever.
@@ -69,24 +80,33 @@ pub async fn run(ctx: Arc<Context>, index: Index, publish: watch::Sender<Arc<Ana
         let unmodelled = ctx.unmodelled.borrow().clone();
         // Pure and busy: not on a thread that also carries requests.
         let analysed = tokio::task::spawn_blocking(move || analyse(&world, &observed, &unmodelled)).await;
-        let analysed = match analysed {
-            Ok(analysed) => Arc::new(analysed),
-            Err(error) => {
-                tracing::error!(%error, "the analysis failed; the last verdicts stay and grow old");
-                continue;
-            }
-        };
+        let analysed = Arc::new(settled(analysed));
         let before = publish.send_replace(analysed.clone());
-        let namespaces = analysed.analysis.iter().flat_map(|analysis| analysis.namespaces.keys());
-        for namespace in namespaces {
-            if touched.contains(namespace) || before.proof(namespace) != analysed.proof(namespace) {
-                ctx.triggers.workloads_in(&index, namespace);
-            }
+        for namespace in news(&before, &analysed, &touched) {
+            ctx.triggers.workloads_in(&index, &namespace);
         }
     }
 }
 
-/// One analysis. Where nothing is written yet, in audit and warn, what enforce would write is judged with the rest.
+/// What is published. One that failed knows nothing: verdicts of an earlier one would stay True whatever happens since.
+fn settled(analysed: Result<Analysed, JoinError>) -> Analysed {
+    analysed.unwrap_or_else(|error| {
+        tracing::error!(%error, "the analysis failed: nothing is known of the policies until the next change");
+        Analysed::default()
+    })
+}
+
+/// The namespaces whose workloads have something new to say.
+fn news(before: &Analysed, now: &Analysed, touched: &BTreeSet<String>) -> BTreeSet<String> {
+    let known = [before, now].map(|analysed| analysed.analysis.iter().flat_map(|a| a.namespaces.keys()));
+    let namespaces: BTreeSet<&String> = known.into_iter().flatten().collect();
+    let told = |name: &String| {
+        touched.contains(name) || before.proof(name) != now.proof(name) || before.findings(name) != now.findings(name)
+    };
+    namespaces.into_iter().filter(|name| told(name)).cloned().collect()
+}
+
+/// One analysis of all policies.
 fn analyse(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::UnmodelledPolicy]) -> Analysed {
     let seen = observed
         .iter()
@@ -95,27 +115,115 @@ fn analyse(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::
             (key, policy.metadata.resource_version.clone().unwrap_or_default())
         })
         .collect();
-    let mut all: BTreeMap<(String, String), NetworkPolicy> = observed
-        .iter()
-        .map(|policy| {
-            (
-                (policy.namespace().unwrap_or_default(), policy.name_any()),
-                policy.as_ref().clone(),
-            )
-        })
-        .collect();
-    for namespace in world
+    Analysed {
+        analysis: Some(judged(world, observed, unmodelled)),
+        seen,
+    }
+}
+
+/// Where enforce is on, what is stored is judged and nothing else: the peer that would be closed is open today. In audit
+/// and warn, where nothing is written yet, what enforce would write is judged with the rest.
+fn judged(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::UnmodelledPolicy]) -> Analysis {
+    let desired = policies::all(world);
+    let stored = || observed.iter().map(|policy| policy.as_ref().clone());
+    let staged = || world.namespaces.values().filter(|namespace| namespace.stage.is_some());
+    let enforced = |name: &str| world.namespaces.get(name).is_some_and(|ns| ns.mode == Mode::Enforce);
+    let mut verdicts = Analysis::default();
+    if staged().any(|namespace| namespace.mode == Mode::Enforce) {
+        let stored: Vec<NetworkPolicy> = stored().collect();
+        let analysis = reach::analyse_rendered(world, &desired, &stored, unmodelled);
+        take(&mut verdicts, analysis, |name| enforced(name));
+    }
+    if staged().any(|namespace| namespace.mode != Mode::Enforce) {
+        let key = |policy: &NetworkPolicy| (policy.namespace().unwrap_or_default(), policy.name_any());
+        let would_be = desired
+            .iter()
+            .filter(|policy| !enforced(&policy.namespace().unwrap_or_default()));
+        let all: BTreeMap<(String, String), NetworkPolicy> = stored()
+            .chain(would_be.cloned())
+            .map(|policy| (key(&policy), policy))
+            .collect();
+        let all: Vec<NetworkPolicy> = all.into_values().collect();
+        let analysis = reach::analyse_rendered(world, &desired, &all, unmodelled);
+        take(&mut verdicts, analysis, |name| !enforced(name));
+    }
+    verdicts
+}
+
+/// Takes over what an analysis says of some namespaces.
+fn take(verdicts: &mut Analysis, from: Analysis, of: impl Fn(&str) -> bool) {
+    let Analysis { namespaces, findings } = from;
+    verdicts
         .namespaces
-        .values()
-        .filter(|ns| ns.stage.is_some() && ns.mode != Mode::Enforce)
-    {
-        for policy in policies::namespace(world, &namespace.name) {
-            all.insert((namespace.name.clone(), policy.name_any()), policy);
+        .extend(namespaces.into_iter().filter(|(name, _)| of(name)));
+    verdicts
+        .findings
+        .extend(findings.into_iter().filter(|(name, _)| of(name)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::stage::NamespaceStage;
+    use crate::api::workload::Runtime;
+    use crate::network::testkit;
+
+    /// Enforced `train` with a policy of its tenant that lets inference in; `serve` in audit, without a deny.
+    fn mixed() -> (World, Vec<Arc<NetworkPolicy>>) {
+        let mut world = testkit::world();
+        world
+            .stage("train", NamespaceStage::Training)
+            .stage("serve", NamespaceStage::Inference)
+            .workload("train", "road", Runtime::Generic, "")
+            .workload("serve", "model", Runtime::Generic, "");
+        let inference = "{podSelector: {}, policyTypes: [Ingress], \
+                         ingress: [{from: [{namespaceSelector: {matchLabels: {cloison.dev/stage: inference}}}]}]}";
+        let mut observed = policies::namespace(&world, "train");
+        observed.push(testkit::policy("train", "tenants", inference));
+        if let Some(serve) = world.namespaces.get_mut("serve") {
+            serve.mode = Mode::Audit;
+        }
+        (world, observed.into_iter().map(Arc::new).collect())
+    }
+
+    fn truth(analysed: &Analysed, namespace: &str) -> Option<Truth> {
+        analysed.proof(namespace).map(|proof| proof.truth)
+    }
+
+    #[test]
+    fn an_enforced_namespace_is_judged_by_what_is_stored_alone() {
+        let (mut world, observed) = mixed();
+        let analysed = analyse(&world, &observed, &[]);
+        assert_eq!(truth(&analysed, "train"), Some(Truth::False), "serve is open today");
+        assert_eq!(truth(&analysed, "serve"), Some(Truth::True), "and would not be");
+        if let Some(train) = world.namespaces.get_mut("train") {
+            train.mode = Mode::Warn;
+        }
+        let analysed = analyse(&world, &observed, &[]);
+        assert_eq!(truth(&analysed, "train"), Some(Truth::True), "both as they would be");
+    }
+
+    #[test]
+    fn findings_are_taken_from_the_analysis_that_judges_the_namespace() {
+        let (world, mut observed) = mixed();
+        let out = "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 192.0.2.0/24}}]}]}";
+        for namespace in ["train", "serve"] {
+            observed.push(Arc::new(testkit::policy(namespace, "out", out)));
+        }
+        let analysed = analyse(&world, &observed, &[]);
+        for namespace in ["train", "serve"] {
+            assert_eq!(analysed.findings(namespace).len(), 1, "{namespace}");
         }
     }
-    let all: Vec<NetworkPolicy> = all.into_values().collect();
-    Analysed {
-        analysis: Some(reach::analyse(world, &all, unmodelled)),
-        seen,
+
+    #[tokio::test]
+    async fn an_analysis_that_failed_takes_its_verdicts_back() {
+        let (world, observed) = mixed();
+        let before = analyse(&world, &observed, &[]);
+        let failed = tokio::task::spawn_blocking(|| unreachable!("it fails")).await;
+        let now = settled(failed);
+        assert_eq!(truth(&now, "serve"), None);
+        let told = news(&before, &now, &BTreeSet::new());
+        assert!(told.contains("train") && told.contains("serve"), "{told:?}");
     }
 }

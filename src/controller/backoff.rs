@@ -29,6 +29,14 @@ impl<K: Hash + Eq> Backoff<K> {
         delay(class, *count)
     }
 
+    /// Forgets all objects but these.
+    pub fn retain(&self, keep: impl Fn(&K) -> bool) {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retain(|key, _| keep(key));
+    }
+
     /// Forgets an object's failures.
     pub fn succeeded(&self, key: &K) {
         self.0

@@ -49,8 +49,6 @@ impl<K> Seen<'_, K> {
 /// An object that our types cannot read.
 #[derive(Clone, Debug)]
 pub struct Unreadable {
-    /// Its kind.
-    pub kind: &'static str,
     /// Its metadata.
     pub metadata: ObjectMeta,
     /// Why.
@@ -65,8 +63,8 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + S
 pub trait Guard: Send + 'static {
     /// One was seen.
     fn unreadable(&mut self, object: Unreadable);
-    /// So many there are now.
-    fn count(&mut self, unreadable: usize);
+    /// These there are now, by namespace and name.
+    fn all(&mut self, unreadable: Vec<(String, String)>);
 }
 
 /// What becomes of the last readable version of an object that turned unreadable.
@@ -83,7 +81,6 @@ pub enum Unread {
 pub fn guarded<K: Cached>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
-    kind: &'static str,
     known: Store<K>,
     unread: Unread,
     mut guard: impl Guard,
@@ -96,6 +93,7 @@ where
     let mut listed: HashSet<ObjectRef<K>> = HashSet::new();
     watch(api, config).filter_map(move |event| {
         let last = |metadata: &ObjectMeta| known.get(&reference(metadata)).map(|last| (*last).clone());
+        let listing = matches!(event, Ok(Event::Init | Event::InitApply(_)));
         let passed = match event {
             Ok(Event::Init) => {
                 listed.clear();
@@ -110,7 +108,7 @@ where
                 Err(InvalidObject { metadata, error }) => {
                     listed.insert(reference(&metadata));
                     let stays = last(&metadata).filter(|_| unread == Unread::KeepsLast);
-                    guard.unreadable(Unreadable { kind, metadata, error });
+                    guard.unreadable(Unreadable { metadata, error });
                     stays.map(Event::InitApply)
                 }
             },
@@ -122,7 +120,7 @@ where
                 Err(InvalidObject { metadata, error }) => {
                     now.insert(reference(&metadata));
                     let leaves = last(&metadata).filter(|_| unread == Unread::Leaves);
-                    guard.unreadable(Unreadable { kind, metadata, error });
+                    guard.unreadable(Unreadable { metadata, error });
                     leaves.map(Event::Delete)
                 }
             },
@@ -138,7 +136,11 @@ where
             },
             Err(error) => return std::future::ready(Some(Err(error))),
         };
-        guard.count(now.len());
+        // Half a list says nothing of those that were unreadable before it began.
+        if !listing {
+            let name = |object: &ObjectRef<K>| (object.namespace.clone().unwrap_or_default(), object.name.clone());
+            guard.all(now.iter().map(name).collect());
+        }
         std::future::ready(passed.map(Ok))
     })
 }

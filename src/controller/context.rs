@@ -19,9 +19,10 @@ use tokio::sync::watch;
 use super::analysis::Analysed;
 use super::backoff::Backoff;
 use super::evidence::Evidence;
-use super::judge::Hold;
 use super::patience::Patience;
 use super::triggers::Triggers;
+use super::unreadable::UnreadableWorkloads;
+use super::view::{Off, View};
 use super::withdrawals::Withdrawals;
 use super::writer::Writer;
 use crate::api::policy::{AiSecurityPolicySpec, AiSecurityPolicyStatus};
@@ -92,13 +93,17 @@ pub struct Context {
     meant: Mutex<HashMap<(String, String), u64>>,
     /// The cluster's status as it was written last, and the revision, while the watch has not caught up with it.
     pub written_policy: Mutex<Option<(u64, AiSecurityPolicyStatus)>>,
+    /// Workloads of which only the last readable version is known.
+    pub unreadable: UnreadableWorkloads,
     /// Who is waited for before anything is said.
     pub patience: Patience,
     /// What was last said about a namespace, so that it is said once.
     pub said: Mutex<BTreeMap<String, String>>,
+    /// Why namespaces are not sealed, as their workloads say it: reason and text.
+    pub unsealed: Mutex<BTreeMap<String, (&'static str, String)>>,
     /// The hash of the admission policies in force, empty before the first were generated.
     pub policy_hash: watch::Receiver<String>,
-    world: RwLock<(u64, Arc<World>)>,
+    view: RwLock<(u64, Arc<View>)>,
     built: AtomicU64,
 }
 
@@ -130,6 +135,8 @@ pub struct Parts {
     pub policy_hash: watch::Receiver<String>,
     /// See [`Context`].
     pub withdrawals: Arc<Mutex<Withdrawals>>,
+    /// See [`Context`].
+    pub unreadable: UnreadableWorkloads,
 }
 
 impl Context {
@@ -153,10 +160,12 @@ impl Context {
             written: Mutex::default(),
             meant: Mutex::default(),
             written_policy: Mutex::default(),
+            unreadable: parts.unreadable,
             patience: Patience::default(),
             said: Mutex::default(),
+            unsealed: Mutex::default(),
             policy_hash: parts.policy_hash,
-            world: RwLock::new((0, Arc::default())),
+            view: RwLock::new((0, Arc::default())),
             built: AtomicU64::new(0),
         }
     }
@@ -166,64 +175,55 @@ impl Context {
         self.caches.security_policies.get(&ObjectRef::new(names::SINGLETON))
     }
 
-    /// Why nothing is decided about `namespace` at present.
-    pub fn hold(&self, namespace: &str) -> Option<Hold> {
-        if let Some(off) = self.caches.off.find(|map| map.name_any() == names::OFF_CONFIGMAP) {
-            let data = off.data.clone().unwrap_or_default();
-            let only: Vec<&str> = data
-                .get("namespaces")
-                .map(|list| {
-                    list.split(|c: char| c.is_whitespace() || c == ',')
-                        .filter(|name| !name.is_empty())
-                        .collect()
-                })
-                .unwrap_or_default();
-            if only.is_empty() || only.contains(&namespace) {
-                let reason = data
-                    .get("reason")
-                    .cloned()
-                    .unwrap_or_else(|| "no reason was given".to_owned());
-                return Some(Hold::Off { reason });
-            }
-        }
-        self.policy().is_none().then_some(Hold::PolicyMissing)
+    /// The world as the stores show it.
+    pub fn world(&self) -> Arc<World> {
+        self.view().world.clone()
     }
 
-    /// The world as the stores show it. Built anew only when something in it changed.
-    pub fn world(&self) -> Arc<World> {
+    /// The world, and what is held, as the stores show both at one moment. Built anew only when something changed.
+    pub fn view(&self) -> Arc<View> {
         let wanted = self.triggers.world_version();
         {
-            let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
-            if world.0 == wanted && self.built.load(Ordering::Acquire) != 0 {
-                return world.1.clone();
+            let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+            if view.0 == wanted && self.built.load(Ordering::Acquire) != 0 {
+                return view.1.clone();
             }
         }
-        let built = Arc::new(self.build_world());
-        let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
-        *world = (wanted, built.clone());
+        let built = Arc::new(self.look());
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        *view = (wanted, built.clone());
         self.built.store(1, Ordering::Release);
         built
     }
 
-    fn build_world(&self) -> World {
-        let policy = self.policy().map(|policy| policy.spec.clone()).unwrap_or_default();
-        let namespaces = self
-            .caches
-            .namespaces
-            .state()
-            .into_iter()
-            .map(|ns| facts_of(&ns, &policy))
-            .map(|f| (f.name.clone(), f));
+    /// Reads the policy and the stop button once.
+    fn look(&self) -> View {
+        let policy = self.policy();
+        let policy_missing = policy.is_none();
+        let policy = policy.map(|policy| policy.spec.clone()).unwrap_or_default();
+        let off = self.caches.off.find(|map| map.name_any() == names::OFF_CONFIGMAP);
+        let off = off.map(|map| Off::read(map.data.as_ref().unwrap_or(&BTreeMap::new())));
+        let kept = |name: &str| off.as_ref().and_then(|off| off.mode(name, policy.mode));
+        let namespaces = self.caches.namespaces.state().into_iter().map(|namespace| {
+            let facts = facts_of(&namespace, &policy);
+            let mode = kept(&facts.name).unwrap_or(facts.mode);
+            (facts.name.clone(), world::Namespace { mode, ..facts })
+        });
         let present = self.caches.workloads.state();
         let withdrawals = self.withdrawals.lock().unwrap_or_else(PoisonError::into_inner);
         // What vanished counts until its flows are withdrawn; what is there wins over what was.
         let vanished = withdrawals.vanished().filter_map(vanished_of);
         let workloads = vanished.chain(present.iter().filter_map(|w| workload_facts(w)));
-        World {
+        let world = World {
             namespaces: namespaces.collect(),
             workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
-            policy: Arc::new(policy),
+            policy: Arc::new(policy.clone()),
             cluster: self.facts.borrow().clone(),
+        };
+        View {
+            world: Arc::new(world),
+            off,
+            policy_missing,
         }
     }
 
@@ -253,6 +253,12 @@ impl Context {
         let key = (desired.namespace().unwrap_or_default(), desired.name_any());
         let mut known = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(key, meant) == Some(meant)
+    }
+
+    /// Forgets what the policies that are not to be kept were meant to say.
+    pub fn forget_meant(&self, keep: impl Fn(&str, &str) -> bool) {
+        let mut known = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(namespace, name), _| keep(namespace, name));
     }
 
     /// The time to the nanosecond, to tell the age of a proof: a proof is never younger than now.

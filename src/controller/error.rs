@@ -35,6 +35,17 @@ impl Error {
         move |source| Self::Api { what, source }
     }
 
+    /// What failed, and the API server's own words where it answered: one line for people.
+    pub fn line(&self) -> String {
+        match self {
+            Self::Api {
+                what,
+                source: kube::Error::Api(status),
+            } => format!("{what}: {}", status.message),
+            Self::Api { .. } | Self::Timeout(_) => self.to_string(),
+        }
+    }
+
     /// How to answer it.
     pub fn class(&self) -> Class {
         match self {

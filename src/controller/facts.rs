@@ -3,6 +3,7 @@
 //! Read every few minutes and when the EndpointSlices of the Service `kubernetes` change; what the policy says wins.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ListParams;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 
 use crate::network::world::{ClusterNetwork, DnsAt, DnsPeer};
 
@@ -25,6 +27,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 const DNS_SERVICES: [(&str, &str); 2] = [("kube-system", "kube-dns"), ("openshift-dns", "dns-default")];
 /// The address of the node-local cache (NodeLocal DNSCache's default).
 const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
+
+/// Objects in one answer: of thousands of nodes not all at once.
+const PAGE: u32 = 500;
 
 /// Tries until everything was read once.
 pub async fn first(client: &Client, slices: &Store<EndpointSlice>) -> ClusterNetwork {
@@ -147,14 +152,13 @@ async fn api_servers(client: &Client, slices: &[Arc<EndpointSlice>]) -> Result<V
 /// The ranges of Services, pods and nodes; `None` unless pods' ranges are known, because half of the truth would make
 /// an address inside the cluster look external.
 async fn ranges(client: &Client) -> Result<Option<Vec<IpNet>>, kube::Error> {
-    let all = ListParams::default();
-    let nodes = Api::<Node>::all(client.clone()).list(&all).await?;
-    let services = match Api::<ServiceCIDR>::all(client.clone()).list(&all).await {
+    let nodes = every(&Api::<Node>::all(client.clone())).await?;
+    let services = match every(&Api::<ServiceCIDR>::all(client.clone())).await {
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
         services => services?,
     };
     let mut found = BTreeSet::new();
-    let mut pods_known = !nodes.items.is_empty();
+    let mut pods_known = !nodes.is_empty();
     for node in nodes {
         let pod_ranges = node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default();
         pods_known &= !pod_ranges.is_empty();
@@ -168,10 +172,26 @@ async fn ranges(client: &Client) -> Result<Option<Vec<IpNet>>, kube::Error> {
         );
     }
     let service_ranges = services
-        .items
         .into_iter()
         .filter_map(|range| range.spec)
         .filter_map(|spec| spec.cidrs);
     found.extend(service_ranges.flatten().filter_map(|range| range.parse::<IpNet>().ok()));
     Ok(pods_known.then(|| found.into_iter().collect()))
+}
+
+/// All objects, page by page.
+async fn every<K>(api: &Api<K>) -> Result<Vec<K>, kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut page = ListParams::default().limit(PAGE);
+    let mut all = Vec::new();
+    loop {
+        let list = api.list(&page).await?;
+        all.extend(list.items);
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(all),
+        }
+    }
 }

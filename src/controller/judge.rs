@@ -7,6 +7,7 @@ use crate::api::conditions::{Truth, Verdict, types};
 use crate::api::policy::RequiredCondition;
 use crate::api::stage::Mode;
 use crate::api::workload::{FlowState, FlowStatus};
+use crate::network::far::Ends;
 
 /// Why nothing is decided at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,10 @@ pub struct WorkloadEvidence<'a> {
     pub analysis: Option<Proof>,
     /// Its declared flows.
     pub flows: &'a [FlowStatus],
+    /// The other ends of those that are open.
+    pub ends: &'a Ends,
+    /// Why admission alone is switched off here; `None` unless it is.
+    pub admission_off: Option<&'a str>,
     /// The admission canaries; `None` until they ran.
     pub admission: Option<Proof>,
     /// The encryption proof; `None` until there is one.
@@ -226,29 +231,38 @@ fn flows_satisfied(seen: &WorkloadEvidence<'_>) -> Verdict {
             "the policies are not all in place yet",
         );
     }
-    let awaiting = named(FlowState::AwaitingPeer);
-    let open = seen.flows.len() - awaiting.len();
-    if awaiting.is_empty() {
-        Verdict::new(
-            kind,
-            Truth::True,
-            "Rendered",
-            format!("{open} declared flows are allowed at both ends"),
-        )
-    } else {
-        Verdict::new(
-            kind,
-            Truth::True,
-            "AwaitingPeer",
-            format!(
-                "{open} declared flows are allowed at both ends; waiting for: {}",
-                awaiting.join("; ")
-            ),
-        )
+    let ends = seen.ends;
+    if !ends.missing.is_empty() {
+        let missing = ends.missing.join("; ");
+        let message = format!("not allowed at the other end, so nothing passes: {missing}");
+        return Verdict::new(kind, Truth::Unknown, "PeerNotPlaced", message);
     }
+    let awaiting = named(FlowState::AwaitingPeer);
+    let one_sided = ends.one_sided.join(", ");
+    let parts = [
+        Some(format!("{} flows are allowed at both ends", ends.both)),
+        (!one_sided.is_empty()).then(|| format!("on this side only, where the other is not ours to open: {one_sided}")),
+        (!awaiting.is_empty()).then(|| format!("waiting for: {}", awaiting.join("; "))),
+    ];
+    let message = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let reason = if awaiting.is_empty() {
+        "Rendered"
+    } else {
+        "AwaitingPeer"
+    };
+    Verdict::new(kind, Truth::True, reason, message)
+}
+
+/// What a condition says that scope admission of the stop button ends.
+fn admission_off(kind: &'static str, reason: &str) -> Verdict {
+    let message = format!("admission is switched off, the network is not: {reason}; `cloison on` resumes");
+    Verdict::new(kind, Truth::Unknown, "Off", message)
 }
 
 fn admission_enforced(seen: &WorkloadEvidence<'_>) -> Verdict {
+    if let Some(reason) = seen.admission_off {
+        return admission_off(types::ADMISSION_ENFORCED, reason);
+    }
     let verdict = from_proof(types::ADMISSION_ENFORCED, seen.admission.as_ref());
     if seen.mode == Mode::Enforce {
         return verdict;
@@ -305,6 +319,11 @@ fn ready(seen: &WorkloadEvidence<'_>, verdicts: &[Verdict]) -> Verdict {
     if !blocking.is_empty() {
         return Verdict::new(kind, Truth::False, "ConditionNotMet", blocking.join("; "));
     }
+    if let Some(reason) = seen.admission_off
+        && built_in.contains(&types::ADMISSION_ENFORCED)
+    {
+        return admission_off(kind, reason);
+    }
     let open: Vec<String> = verdicts
         .iter()
         .filter(|verdict| verdict.truth != Truth::True)
@@ -317,3 +336,6 @@ fn ready(seen: &WorkloadEvidence<'_>, verdicts: &[Verdict]) -> Verdict {
     };
     Verdict::new(kind, Truth::True, "Reconciled", message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! One pass over one stage namespace: the deny, the seal, catalogue services, the list of workloads that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -12,12 +12,13 @@ use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 
 use super::context::{Context, key_of};
-use super::error::Error;
+use super::error::{Class, Error};
+use super::open::{self, Entries};
 use super::place::{self, Placed};
 use super::report;
 use super::writer::Scope;
-use crate::api::names;
 use crate::api::stage::{Mode, NamespaceStage};
+use crate::api::{AiWorkload, names};
 use crate::network::policies;
 use crate::network::validate::{self, Verdict};
 use crate::network::world::{WorkloadKey, World};
@@ -27,13 +28,55 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// Looks again after a write: longer than a write is awaited in the store.
 const SOON: Duration = Duration::from_secs(3);
 
-/// One pass. Deny before seal, seal before anything is allowed.
+/// One pass.
 pub async fn reconcile(namespace: Arc<Namespace>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let result = pass(&ctx, &namespace).await;
+    if let Err(error) = &result
+        && error.class() == Class::Permanent
+    {
+        let fix = match error.reason() {
+            "Forbidden" | "Unauthorized" => {
+                "give the controller back what the chart grants it (helm upgrade), or mend the policy that refuses it"
+            }
+            _ => "mend what the API server names; it is tried again",
+        };
+        let why = format!(
+            "namespace {} cannot be sealed: {}; {fix}",
+            namespace.name_any(),
+            error.line()
+        );
+        unsealed(&ctx, &namespace, Some((error.reason(), why)));
+    }
+    result
+}
+
+/// Remembers what keeps a namespace from being sealed. Its workloads wait for the seal, and say so.
+fn unsealed(ctx: &Context, namespace: &Namespace, why: Option<(&'static str, String)>) {
     let name = namespace.name_any();
-    if ctx.hold(&name).is_some() || namespace.metadata.deletion_timestamp.is_some() {
+    {
+        let mut known = ctx.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&name) == why.as_ref() {
+            return;
+        }
+        match why {
+            Some(why) => known.insert(name.clone(), why),
+            None => known.remove(&name),
+        };
+    }
+    let here = |workload: &AiWorkload| workload.metadata.namespace.as_deref() == Some(&name);
+    for workload in ctx.caches.workloads.state_filter(here) {
+        ctx.triggers.workload(ObjectRef::from_obj(workload.as_ref()));
+    }
+}
+
+/// Deny before seal, seal before anything is allowed.
+async fn pass(ctx: &Context, namespace: &Namespace) -> Result<Action, Error> {
+    let name = namespace.name_any();
+    let view = ctx.view();
+    if view.hold(&name).is_some() || namespace.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let world = ctx.world();
+    let world = &view.world;
     let Some(facts) = world.namespaces.get(&name) else {
         return Ok(Action::await_change());
     };
@@ -45,18 +88,18 @@ pub async fn reconcile(namespace: Arc<Namespace>, ctx: Arc<Context>) -> Result<A
                  changed: what is in place stays",
                 names::STAGE_LABEL
             );
-            report::say(&ctx, &namespace, EventType::Warning, "UnknownStage", message).await;
+            report::say(ctx, namespace, EventType::Warning, "UnknownStage", message).await;
             Ok(Action::await_change())
         }
-        (None, None) if holds_ours(&ctx, &namespace) => leave(&ctx, &namespace).await,
+        (None, None) if holds_ours(ctx, namespace) => leave(ctx, namespace).await,
         (None, None) => Ok(Action::await_change()),
         (Some(stage), _) if facts.mode != Mode::Enforce => {
             if stage != NamespaceStage::Shared {
-                report::orphan_pods(&ctx, &namespace, &world).await;
+                report::orphan_pods(ctx, namespace, world).await;
             }
             Ok(Action::requeue(AGAIN))
         }
-        (Some(stage), _) => enforce(&ctx, &namespace, &world, stage).await,
+        (Some(stage), _) => enforce(ctx, namespace, world, stage).await,
     }
 }
 
@@ -73,14 +116,20 @@ async fn enforce(ctx: &Context, namespace: &Namespace, world: &World, stage: Nam
              Rename or delete it",
             names::DENY_POLICY
         );
+        unsealed(ctx, namespace, Some(("ForeignObject", message.clone())));
         report::say(ctx, namespace, EventType::Warning, "ForeignObject", message).await;
         return Ok(Action::requeue(AGAIN));
     }
+    let mut failed = None;
     for service in services(world, scope.namespace()) {
-        match place::policy(ctx, &scope, &service, sealed_before).await? {
-            Placed::Already => {}
-            Placed::Now => written = true,
-            Placed::Foreign(why) => {
+        match place::policy(ctx, &scope, &service, sealed_before).await {
+            Ok(Placed::Already) => {}
+            Ok(Placed::Now) => written = true,
+            // One that the API server refuses does not keep the others from being placed.
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+            Ok(Placed::Foreign(why)) => {
                 let message = format!(
                     "NET-09/foreign-object NetworkPolicy {} is not ours ({why}); it was left alone",
                     service.name_any()
@@ -91,8 +140,12 @@ async fn enforce(ctx: &Context, namespace: &Namespace, world: &World, stage: Nam
     }
     withdraw_services(ctx, &scope, world, &observed).await?;
     written |= annotate(ctx, namespace, world, &observed, stage).await?;
+    unsealed(ctx, namespace, None);
     if stage != NamespaceStage::Shared {
         report::orphan_pods(ctx, namespace, world).await;
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     // The watch sets this off again when it shows what was written; this is for the write that it never shows.
     Ok(Action::requeue(if written { SOON } else { AGAIN }))
@@ -130,7 +183,7 @@ async fn annotate(
 /// when its withdrawal was carried out: absence never cuts.
 fn open_list(namespace: &Namespace, world: &World, observed: &BTreeMap<String, Arc<NetworkPolicy>>) -> String {
     let here = namespace.name_any();
-    let mut entries: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut entries = Entries::new();
     for workload in world.workloads_in(&here) {
         let placed = observed.contains_key(&format!("{}{}", names::WORKLOAD_POLICY_PREFIX, workload.key.name));
         match validate::workload(world, workload) {
@@ -148,36 +201,20 @@ fn open_list(namespace: &Namespace, world: &World, observed: &BTreeMap<String, A
         // The canaries' positive control is a pod that would be admitted; it is only ever asked for in a dry run.
         entries.entry(names::DEFAULT_WORKLOAD.to_owned()).or_default();
     }
-    let present = namespace
-        .annotations()
-        .get(names::OPEN_ANNOTATION)
-        .map(String::as_str)
-        .unwrap_or_default();
-    for entry in present.split_whitespace() {
-        let (name, gates) = entry.split_once(':').unwrap_or((entry, ""));
+    let present = open::read(annotation(namespace, names::OPEN_ANNOTATION));
+    for (name, gates) in &present {
         let key = WorkloadKey::new(&here, name);
-        let open = observed.contains_key(&format!("{}{name}", names::WORKLOAD_POLICY_PREFIX));
-        if !entries.contains_key(name) && (open || world.workloads.contains_key(&key)) {
-            let gates = gates.split(',').filter(|gate| !gate.is_empty()).map(str::to_owned);
-            entries.insert(name.to_owned(), gates.collect());
+        let placed = observed.contains_key(&format!("{}{name}", names::WORKLOAD_POLICY_PREFIX));
+        if !entries.contains_key(name) && (placed || world.workloads.contains_key(&key)) {
+            entries.insert(name.clone(), gates.clone());
         }
     }
-    if entries.len() > names::OPEN_LIMIT {
-        tracing::warn!(
-            namespace = here,
-            workloads = entries.len(),
-            "only {} workloads fit a namespace",
-            names::OPEN_LIMIT
-        );
-    }
-    let text = entries.into_iter().take(names::OPEN_LIMIT).map(|(name, gates)| {
-        if gates.is_empty() {
-            name
-        } else {
-            format!("{name}:{}", gates.into_iter().collect::<Vec<_>>().join(","))
-        }
-    });
-    text.collect::<Vec<_>>().join(" ")
+    open::write(&entries, &present)
+}
+
+/// An annotation; empty without one.
+fn annotation<'n>(namespace: &'n Namespace, key: &str) -> &'n str {
+    namespace.annotations().get(key).map(String::as_str).unwrap_or_default()
 }
 
 /// What the catalogue wants in a shared namespace.
@@ -224,13 +261,17 @@ async fn leave(ctx: &Context, namespace: &Namespace) -> Result<Action, Error> {
     let observed = ctx.policies_in(scope.namespace());
     let ours = |policy: &&Arc<NetworkPolicy>| place::is_ours(policy);
     if let Some(deny) = observed.get(names::DENY_POLICY).filter(ours) {
-        ctx.writer.delete_network_policy(&scope, deny).await?;
+        if deny.metadata.deletion_timestamp.is_none() {
+            ctx.writer.delete_network_policy(&scope, deny).await?;
+        }
+        // A dataplane's finalizer keeps it in force for a while. The watch sets this off again when it is gone; a shared
+        // namespace may have nothing else to take away.
+        let more = observed.values().filter(ours).count() > 1;
+        if more || namespace.annotations().contains_key(names::SEALED_ANNOTATION) {
+            return Ok(Action::requeue(SOON));
+        }
     }
-    for policy in observed
-        .values()
-        .filter(ours)
-        .filter(|policy| policy.name_any() != names::DENY_POLICY)
-    {
+    for policy in observed.values().filter(ours) {
         ctx.writer.delete_network_policy(&scope, policy).await?;
     }
     ctx.writer.annotate_namespace(namespace, None, None).await?;

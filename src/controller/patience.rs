@@ -20,6 +20,14 @@ impl Patience {
         since.entry(key.clone()).or_insert_with(Instant::now).elapsed() < LIMIT
     }
 
+    /// Forgets all workloads but these.
+    pub fn retain(&self, keep: impl Fn(&WorkloadKey) -> bool) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|key, _| keep(key));
+    }
+
     /// Nothing is waited for any more.
     pub fn settled(&self, key: &WorkloadKey) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);

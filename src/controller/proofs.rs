@@ -7,28 +7,115 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::evidence::Snapshot;
 use super::judge::Proof;
 use crate::api::conditions::{self, Truth, Verdict, types};
-use crate::api::encryption::SecretEncryptionStatus;
+use crate::api::encryption::{EncryptionMode, Proof as AskedProof, SecretEncryptionSpec, SecretEncryptionStatus};
 use crate::api::policy::AiSecurityPolicySpec;
+use crate::encryption::proof::{age, reasons};
+
+/// Where nobody says how old a proof may be.
+const DEFAULT_HOURS: i32 = 24;
+/// The reason where something is asked for that this version does not do.
+const NOT_SUPPORTED: &str = "NotSupported";
 
 /// Conditions of `SecretEncryption`.
 mod encryption_types {
     pub const ENCRYPTED: &str = "Encrypted";
+    pub const CONVERGED: &str = "Converged";
     pub const DEGRADED: &str = "Degraded";
 }
 
-/// What the canaries have shown; `None` until they ran.
-pub fn admission(seen: &Snapshot) -> Option<Proof> {
-    seen.admission.as_ref().map(|proof| Proof {
+/// What people ask of the proofs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The oldest that a proof may be.
+    pub max_age: Duration,
+    /// Whether values that were written earlier are to be proven too.
+    reads: bool,
+    /// Settings that this version does not carry out, and what it does instead.
+    unsupported: Vec<&'static str>,
+}
+
+impl Asked {
+    /// What the policy and `SecretEncryption` ask; the stricter age of both holds.
+    pub fn of(policy: Option<&AiSecurityPolicySpec>, encryption: Option<&SecretEncryptionSpec>) -> Self {
+        let of_policy = policy.and_then(|policy| policy.secrets.as_ref());
+        let ages = [
+            of_policy.map(|secrets| secrets.proof_max_age_hours),
+            encryption.map(|encryption| encryption.proof_max_age_hours),
+        ];
+        let hours = ages.into_iter().flatten().min().unwrap_or(DEFAULT_HOURS);
+        let reads = encryption.is_some_and(|encryption| encryption.proof == AskedProof::Reads);
+        let mut unsupported = Vec::new();
+        if encryption.is_some_and(|encryption| encryption.mode == EncryptionMode::Manage) {
+            unsupported
+                .push("`mode: Manage` changes nothing: the encryption is only observed, as with `mode: Observe`");
+        }
+        if reads {
+            unsupported.push("`proof: Reads` reads nothing: only new writes are proven, as with `proof: Writes`");
+        }
+        if encryption.is_some_and(|encryption| encryption.suspend) {
+            unsupported.push("`suspend` stops nothing: nothing is managed, and looking goes on");
+        }
+        Self {
+            max_age: Duration::from_secs(u64::try_from(hours).unwrap_or(24) * 3600),
+            reads,
+            unsupported,
+        }
+    }
+
+    /// What is asked and not done, in one line.
+    fn not_done(&self) -> Option<String> {
+        let all = self.unsupported.join("; ");
+        (!all.is_empty()).then(|| format!("not in this version: {all}"))
+    }
+
+    /// A verdict about Secrets in the light of what was asked: no True for more than was proven.
+    fn limit(&self, mut verdict: Verdict) -> Verdict {
+        let Some(not_done) = self.not_done() else {
+            return verdict;
+        };
+        if self.reads && verdict.truth == Truth::True {
+            verdict.truth = Truth::Unknown;
+            verdict.reason = NOT_SUPPORTED;
+        }
+        verdict.message = format!("{}; {not_done}", verdict.message);
+        verdict
+    }
+}
+
+/// What the canaries have shown of the policies `hash`; `None` until they ran.
+pub fn admission(seen: &Snapshot, hash: &str, now: &Time, max_age: Duration) -> Option<Proof> {
+    let proof = seen.admission.as_ref()?;
+    let unknown = |reason, message| Proof {
+        truth: Truth::Unknown,
+        reason,
+        message,
+    };
+    if !hash.is_empty() && proof.policy_hash != hash {
+        let last = match proof.policy_hash.as_str() {
+            "" => "no policies yet".to_owned(),
+            last => format!("policies {last}"),
+        };
+        let message = format!("policies {hash} are becoming active; the API servers were last asked about {last}");
+        return Some(unknown("Activating", message));
+    }
+    if age(&proof.at, now).is_none_or(|age| age > max_age) {
+        let message = format!(
+            "the canaries were last sent at {}, longer ago than proofMaxAgeHours allows; is the controller running?",
+            proof.at.0
+        );
+        return Some(unknown(reasons::PROOF_STALE, message));
+    }
+    Some(Proof {
         truth: proof.truth,
         reason: proof.reason,
         message: proof.message.clone(),
     })
 }
 
-/// What is known of Secrets; a proof older than `max_age` says nothing any more.
-pub fn encryption(seen: &Snapshot, now: &Time, max_age: Duration) -> Option<Proof> {
+/// What is known of Secrets; a proof older than was asked says nothing any more.
+pub fn encryption(seen: &Snapshot, now: &Time, asked: &Asked) -> Option<Proof> {
     seen.encryption.as_ref().map(|proof| {
-        let verdict = proof.verdict(types::SECRETS_ENCRYPTED, now, max_age);
+        let verdict = asked.limit(proof.verdict(types::SECRETS_ENCRYPTED, now, asked.max_age));
         Proof {
             truth: verdict.truth,
             reason: verdict.reason,
@@ -37,49 +124,162 @@ pub fn encryption(seen: &Snapshot, now: &Time, max_age: Duration) -> Option<Proo
     })
 }
 
-/// The oldest a proof about Secrets may be.
-pub fn max_age(policy: &AiSecurityPolicySpec) -> Duration {
-    let hours = policy
-        .secrets
-        .as_ref()
-        .map_or(24, |secrets| secrets.proof_max_age_hours);
-    Duration::from_secs(u64::try_from(hours).unwrap_or(24) * 3600)
-}
-
 /// The status of `SecretEncryption`. `now` is in whole seconds, as conditions are; `moment` tells the age of the proof.
 pub fn encryption_status(
     seen: &Snapshot,
     present: &SecretEncryptionStatus,
     generation: Option<i64>,
-    max_age: Duration,
+    asked: &Asked,
     now: &Time,
     moment: &Time,
 ) -> SecretEncryptionStatus {
-    let Some(proof) = &seen.encryption else {
-        let verdict = Verdict::new(
+    let mut verdicts = vec![match &seen.encryption {
+        Some(proof) => asked.limit(proof.verdict(encryption_types::ENCRYPTED, moment, asked.max_age)),
+        None => Verdict::new(
             encryption_types::ENCRYPTED,
             Truth::Unknown,
             "NotProbed",
             "no proof was gathered yet",
-        );
-        return SecretEncryptionStatus {
-            observed_generation: generation,
-            conditions: conditions::conditions(&present.conditions, &[verdict], generation, now),
-            replicas: Vec::new(),
-        };
-    };
-    let mut verdicts = vec![proof.verdict(encryption_types::ENCRYPTED, moment, max_age)];
-    if let Some(degraded) = &proof.degraded {
+        ),
+    }];
+    if let Some(degraded) = seen.encryption.as_ref().and_then(|proof| proof.degraded.clone()) {
         verdicts.push(Verdict::new(
             encryption_types::DEGRADED,
             Truth::True,
             "UnreadableValues",
-            degraded.clone(),
+            degraded,
         ));
     }
+    if let Some(not_done) = asked.not_done() {
+        verdicts.push(Verdict::new(
+            encryption_types::CONVERGED,
+            Truth::Unknown,
+            NOT_SUPPORTED,
+            not_done,
+        ));
+    }
+    let replicas = seen.encryption.as_ref().map(|proof| proof.replicas.clone());
     SecretEncryptionStatus {
         observed_generation: generation,
         conditions: conditions::conditions(&present.conditions, &verdicts, generation, now),
-        replicas: proof.replicas.clone(),
+        replicas: replicas.unwrap_or_default(),
+    }
+}
+
+/// The status of `SecretEncryption` while nothing is decided: nothing is claimed.
+pub fn encryption_held(
+    present: &SecretEncryptionStatus,
+    generation: Option<i64>,
+    (reason, message): (&'static str, String),
+    now: &Time,
+) -> SecretEncryptionStatus {
+    let verdict = Verdict::new(encryption_types::ENCRYPTED, Truth::Unknown, reason, message);
+    SecretEncryptionStatus {
+        observed_generation: generation,
+        conditions: conditions::conditions(&present.conditions, &[verdict], generation, now),
+        replicas: present.replicas.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controller::evidence::AdmissionProof;
+    use crate::encryption::EncryptionProof;
+
+    fn time(text: &str) -> Time {
+        Time(text.parse().unwrap())
+    }
+
+    fn seen(at: &str) -> Snapshot {
+        Snapshot {
+            admission: Some(AdmissionProof {
+                truth: Truth::True,
+                reason: "CanariesRefused",
+                message: "refused".to_owned(),
+                policy_hash: "11111111".to_owned(),
+                at: time(at),
+            }),
+            encryption: Some(EncryptionProof {
+                truth: Truth::True,
+                reason: reasons::NEW_WRITES_ENCRYPTED,
+                ..EncryptionProof::unreadable("encrypted", &time(at))
+            }),
+        }
+    }
+
+    fn asked(policy: Value, encryption: Value) -> Asked {
+        let policy: AiSecurityPolicySpec = serde_json::from_value(policy).unwrap();
+        let encryption: Option<SecretEncryptionSpec> = serde_json::from_value(encryption).unwrap();
+        Asked::of(Some(&policy), encryption.as_ref())
+    }
+
+    #[test]
+    fn a_proof_of_other_policies_is_no_proof_of_these() {
+        let (seen, now) = (seen("2026-01-01T00:00:00Z"), time("2026-01-01T00:00:01Z"));
+        let day = Duration::from_hours(24);
+        assert_eq!(admission(&seen, "11111111", &now, day).unwrap().truth, Truth::True);
+        let other = admission(&seen, "22222222", &now, day).unwrap();
+        assert_eq!((other.truth, other.reason), (Truth::Unknown, "Activating"));
+        assert!(other.message.contains("11111111") && other.message.contains("22222222"));
+        assert!(admission(&Snapshot::default(), "11111111", &now, day).is_none());
+    }
+
+    #[test]
+    fn an_old_proof_says_nothing_of_either_leg() {
+        let (seen, later) = (seen("2026-01-01T00:00:00Z"), time("2026-01-01T02:00:01Z"));
+        for (hours, truth) in [(3, Truth::True), (2, Truth::Unknown)] {
+            let asked = asked(json!({}), json!({ "proofMaxAgeHours": hours }));
+            let found = admission(&seen, "11111111", &later, asked.max_age).unwrap();
+            assert_eq!(found.truth, truth, "{}", found.message);
+            let found = encryption(&seen, &later, &asked).unwrap();
+            assert_eq!(found.truth, truth, "{}", found.message);
+        }
+    }
+
+    #[test]
+    fn the_stricter_age_holds() {
+        let hours = |policy, encryption| asked(policy, encryption).max_age.as_secs() / 3600;
+        let of_policy = |hours: i32| json!({"secrets": {"proofMaxAgeHours": hours}});
+        assert_eq!(hours(json!({}), Value::Null), 24);
+        assert_eq!(hours(of_policy(48), Value::Null), 48);
+        assert_eq!(hours(of_policy(48), json!({"proofMaxAgeHours": 2})), 2);
+        assert_eq!(hours(of_policy(3), json!({"proofMaxAgeHours": 12})), 3);
+        assert_eq!(hours(json!({}), json!({"proofMaxAgeHours": 100})), 100);
+    }
+
+    #[test]
+    fn what_is_asked_and_not_done_is_said_and_never_claimed() {
+        let (seen, now) = (seen("2026-01-01T00:00:00Z"), time("2026-01-01T00:00:01Z"));
+        let waived = json!({"requirement": "Waived"});
+        for (spec, truth, word) in [
+            (json!({}), Truth::True, None),
+            (
+                json!({"mode": "Manage", "escrow": waived}),
+                Truth::True,
+                Some("`mode: Manage`"),
+            ),
+            (json!({"proof": "Reads"}), Truth::Unknown, Some("`proof: Reads`")),
+            (json!({"suspend": true}), Truth::True, Some("`suspend`")),
+        ] {
+            let asked = asked(json!({}), spec);
+            let said = encryption(&seen, &now, &asked).unwrap();
+            assert_eq!(said.truth, truth, "{}", said.message);
+            let present = SecretEncryptionStatus::default();
+            let status = encryption_status(&seen, &present, Some(1), &asked, &now, &now);
+            let converged = conditions::find(&status.conditions, "Converged");
+            let encrypted = conditions::find(&status.conditions, "Encrypted").unwrap();
+            assert_eq!(encrypted.status, truth.as_str());
+            match word {
+                None => assert!(converged.is_none() && !said.message.contains("version")),
+                Some(word) => {
+                    let converged = converged.unwrap();
+                    assert_eq!((&*converged.status, &*converged.reason), ("Unknown", NOT_SUPPORTED));
+                    assert!(converged.message.contains(word) && said.message.contains(word));
+                }
+            }
+        }
     }
 }

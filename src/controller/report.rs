@@ -11,7 +11,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::context::Context;
 use super::error::Error;
-use crate::api::conditions::{self, Verdict};
+use crate::api::conditions::{self, Truth, Verdict, types};
 use crate::api::stage::Mode;
 use crate::api::workload::{AiWorkloadStatus, FindingStatus, FlowStatus};
 use crate::api::{AiWorkload, names};
@@ -40,6 +40,10 @@ pub struct WorkloadReport {
 /// Writes a workload's status if it says anything new, and an event for each condition that flipped.
 pub async fn workload(ctx: &Context, workload: &AiWorkload, report: WorkloadReport) -> Result<(), Error> {
     let reference = ObjectRef::from_obj(workload);
+    // This is its last readable version; what it says now was told by the guard.
+    if ctx.unreadable.contains(&reference) {
+        return Ok(());
+    }
     let present = last_status(ctx, &reference, workload);
     let now = Time(Context::now());
     let status = AiWorkloadStatus {
@@ -67,6 +71,7 @@ pub async fn workload(ctx: &Context, workload: &AiWorkload, report: WorkloadRepo
         .writer
         .apply_status(&api, "AiWorkload", &workload.name_any(), &status)
         .await?;
+    ctx.unreadable.wrote(&reference);
     for flip in conditions::flips(&present.conditions, &status.conditions) {
         event(ctx, workload, flip).await;
     }
@@ -75,6 +80,20 @@ pub async fn workload(ctx: &Context, workload: &AiWorkload, report: WorkloadRepo
         cache.insert(reference, (version, status));
     }
     Ok(())
+}
+
+/// The annotation of a quarantine promises more than this version does: that is said on the workload.
+pub fn quarantined(workload: &AiWorkload) -> Option<Verdict> {
+    workload.annotations().get(names::QUARANTINE_ANNOTATION)?;
+    Some(Verdict::new(
+        types::QUARANTINED,
+        Truth::False,
+        "NotSupported",
+        format!(
+            "the annotation {} cuts nothing in this version; delete the pods or apply a NetworkPolicy",
+            names::QUARANTINE_ANNOTATION
+        ),
+    ))
 }
 
 /// The status as it is: what we wrote last, while the watch has not caught up with it.

@@ -54,7 +54,7 @@ impl Watches<'_> {
     {
         let (store, writer) = reflector::store();
         let guard = self.reporter.for_kind(kind);
-        let stream = caches::guarded(api, config, kind, store.clone(), Unread::Leaves, guard);
+        let stream = caches::guarded(api, config, store.clone(), Unread::Leaves, guard);
         let labels = (kind, self.metrics.clone());
         caches::keep(self.tasks, writer, stream, prune, labels, |_| {}, on_change);
         store
@@ -67,7 +67,7 @@ impl Watches<'_> {
         let api = Api::all(self.client.clone());
         let guard = self.reporter.for_kind(kind);
         let config = WatchConfig::default();
-        let stream = caches::guarded(api, config, kind, store.clone(), Unread::KeepsLast, guard);
+        let stream = caches::guarded(api, config, store.clone(), Unread::KeepsLast, guard);
         let labels = (kind, self.metrics.clone());
         let (leaving, back) = (self.withdrawals.clone(), self.withdrawals.clone());
         // Before the store loses it: no moment may show a world without a workload whose flows are open.
@@ -133,16 +133,21 @@ impl Watches<'_> {
         let off = self.keep(api, only, "ConfigMap", caches::prune::<ConfigMap>, move |_| {
             t.everything(&i)
         });
-        let t = triggers.clone();
+        let (t, i) = (triggers.clone(), made.clone());
         let api = Api::all(client.clone());
         let encryptions = self.keep(
             api,
             all(),
             "SecretEncryption",
             caches::prune::<SecretEncryption>,
-            move |_| {
-                t.cluster.notify_one();
-                t.encryption.notify_one();
+            move |seen| {
+                let same = matches!(&seen, Seen::Applied { old: Some(old), new } if old.metadata.generation == new.metadata.generation);
+                if same {
+                    t.cluster.notify_one();
+                } else {
+                    // How old a proof may be is part of every workload's word.
+                    t.everything(&i);
+                }
             },
         );
         let t = triggers.clone();

@@ -23,7 +23,7 @@ use super::stores::{self, Watches};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::withdrawals::Withdrawals;
-use super::{Settings, analysis, cluster, facts, namespace, unmodelled, withdraw, workload};
+use super::{Settings, analysis, cluster, facts, forget, namespace, unmodelled, withdraw, workload};
 use crate::api::names;
 use crate::cluster::client::whoami;
 use crate::cluster::health::Readiness;
@@ -69,6 +69,7 @@ pub async fn run(term: Term<'_>) {
     let mut tasks = JoinSet::new();
     let (triggers, queues) = Triggers::new();
     let reporter = UnreadableReporter::start(&mut tasks, client.clone(), metrics.clone());
+    let unreadable = reporter.workloads();
     let addresses = Arc::new(Notify::new());
     let watches = Watches {
         tasks: &mut tasks,
@@ -91,7 +92,7 @@ pub async fn run(term: Term<'_>) {
     let (analysed_tx, analysed_rx) = watch::channel(Arc::default());
     let (hash_tx, hash_rx) = watch::channel(String::new());
     let (in_force_tx, in_force_rx) = watch::channel(None);
-    let evidence = Arc::new(Evidence::new());
+    let evidence = Arc::new(Evidence::shown_by(metrics.proof_time.clone()));
     let ctx = Arc::new(Context::new(Parts {
         client: client.clone(),
         caches,
@@ -109,7 +110,9 @@ pub async fn run(term: Term<'_>) {
         facts: facts_rx,
         policy_hash: hash_rx,
         withdrawals,
+        unreadable,
     }));
+    withdraw::adopt(&ctx, &index);
     let Queues {
         workloads,
         namespaces,
@@ -120,6 +123,7 @@ pub async fn run(term: Term<'_>) {
     tasks.spawn(unmodelled::run(ctx.clone(), unmodelled_tx));
     tasks.spawn(watch_facts(ctx.clone(), index.clone(), addresses, facts_tx));
     tasks.spawn(withdraw::run(ctx.clone(), index.clone(), since, deletions));
+    tasks.spawn(forget::run(ctx.clone()));
     tasks.spawn(on_evidence(ctx.clone(), index.clone()));
     let gathering = Gathering {
         client,
@@ -288,13 +292,17 @@ async fn on_evidence(ctx: Arc<Context>, index: Index) {
 }
 
 /// Gathers the evidence: about Secrets as `SecretEncryption` says, or as its defaults say while there is none, and about
-/// the admission policies in force.
+/// the admission policies in force. While nothing is decided it looks on, and writes no canary.
 async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiver<Option<Arc<Expected>>>) {
     let settings = |ctx: &Context| {
         let found = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
-        found.map_or_else(EncryptionSettings::default, |found| {
+        let settings = found.map_or_else(EncryptionSettings::default, |found| {
             EncryptionSettings::from(&found.spec)
-        })
+        });
+        EncryptionSettings {
+            writes: ctx.view().hold("").is_none(),
+            ..settings
+        }
     };
     let (publish, current) = watch::channel(settings(&ctx));
     let follow = async {

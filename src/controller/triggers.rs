@@ -14,6 +14,8 @@ use tokio::sync::{Notify, mpsc};
 use super::caches::Seen;
 use crate::api::stage::NamespaceStage;
 use crate::api::{AiSecurityPolicy, AiWorkload, names};
+use crate::network::policies;
+use crate::network::world::WorkloadKey;
 
 /// Longest that a write is awaited in the store.
 const IN_FLIGHT: Duration = Duration::from_secs(2);
@@ -144,6 +146,7 @@ impl Triggers {
             .iter()
             .for_each(|w| self.workload(ObjectRef::from_obj(w.as_ref())));
         self.cluster.notify_one();
+        self.encryption.notify_one();
     }
 
     fn changed_world(&self) {
@@ -246,6 +249,10 @@ impl Triggers {
         lock(&self.touched).insert(namespace.clone());
         self.shown(seen);
         self.analysis.notify_one();
+        // What they say of their flows depends on it: the other end has to be in place.
+        for WorkloadKey { namespace, name } in told(seen) {
+            self.workload(ObjectRef::new(&name).within(&namespace));
+        }
         let name = policy.name_any();
         if let Some(workload) = name.strip_prefix(names::WORKLOAD_POLICY_PREFIX) {
             self.workload(ObjectRef::new(workload).within(&namespace));
@@ -287,6 +294,30 @@ impl Triggers {
             *lock(&self.catalogue) = services.chain(sources).map(str::to_owned).collect();
             self.everything(index);
         }
+    }
+}
+
+/// The workloads for which a change of a policy of ours is news. A service has many users, and each of them changes its
+/// policy: news is only to those that came or left, unless anything else changed.
+fn told(seen: &Seen<'_, NetworkPolicy>) -> BTreeSet<WorkloadKey> {
+    let now = policies::named(seen.object());
+    let Seen::Applied { old: Some(old), new } = seen else {
+        return now;
+    };
+    let before = policies::named(old);
+    let rest = |policy: &NetworkPolicy| {
+        let mut policy = policy.clone();
+        let rules = policy
+            .spec
+            .iter_mut()
+            .flat_map(|spec| spec.ingress.iter_mut().flatten());
+        rules.for_each(|rule| rule.from = None);
+        (policy.spec, policy.metadata.labels, policy.metadata.deletion_timestamp)
+    };
+    if rest(old) == rest(new) {
+        now.symmetric_difference(&before).cloned().collect()
+    } else {
+        now.union(&before).cloned().collect()
     }
 }
 

@@ -1,12 +1,15 @@
 //! Carries out withdrawals, as fast as [`super::withdrawals`] lets them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
+use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::caches::Seen;
@@ -15,7 +18,8 @@ use super::triggers::Index;
 use super::withdrawals::Withdrawals;
 use super::{namespace, report};
 use crate::api::{AiWorkload, names};
-use crate::network::world::WorkloadKey;
+use crate::network::world::{Workload, WorkloadKey};
+use crate::network::{policies, remnants};
 
 /// How often rationed withdrawals are looked at.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -47,6 +51,7 @@ pub async fn run(ctx: Arc<Context>, index: Index, since: Instant, mut deletions:
             () = tokio::time::sleep(AGAIN) => {}
         }
         forget_namespaces(&ctx);
+        forget_deleted(&ctx, &index);
         if lock(&ctx).waiting() > 0 {
             match definition(&ctx).await {
                 Definition::Stands(created) => {
@@ -64,19 +69,85 @@ pub async fn run(ctx: Arc<Context>, index: Index, since: Instant, mut deletions:
             }
         }
         tell(&ctx);
+        tell_of_held(&ctx).await;
+    }
+}
+
+/// Before anything is rendered: of a workload whose policy is there and which is not, nobody knows whether it was
+/// deleted while nobody watched. It counts as vanished, with the flows that policies give it.
+pub fn adopt(ctx: &Context, index: &Index) {
+    let found = remnants::find(&ctx.world(), &ctx.caches.network_policies.state());
+    if found.is_empty() {
+        return;
+    }
+    tracing::warn!(
+        workloads = found.len(),
+        "policies are there whose AiWorkloads are not: their flows stay"
+    );
+    for workload in found {
+        let key = workload.key.clone();
+        if let Some(object) = object_of(workload) {
+            lock(ctx).gone(key, object);
+        }
+    }
+    ctx.triggers.everything(index);
+}
+
+/// What only a policy is left of, as an object: withdrawals keep workloads as they were last seen.
+fn object_of(workload: Workload) -> Option<AiWorkload> {
+    let spec = json!({"stage": workload.stage, "owner": "", "purpose": "", "network": workload.network});
+    let mut object = AiWorkload::new(&workload.key.name, serde_json::from_value(spec).ok()?);
+    object.metadata.namespace = Some(workload.key.namespace);
+    Some(object)
+}
+
+fn placed(ctx: &Context, key: &WorkloadKey) -> bool {
+    ctx.policy_named(&key.namespace, &policies::workload_policy_name(&key.name))
+        .is_some()
+}
+
+/// Who deletes the policy of a workload that vanished has decided; its peers are told.
+fn forget_deleted(ctx: &Context, index: &Index) {
+    let deleted = lock(ctx).forget_deleted(|key| placed(ctx, key));
+    for workload in deleted {
+        ctx.triggers.on_workload(index, &Seen::Gone(&workload));
+    }
+}
+
+/// Says in each namespace which flows stay open, and what ends that.
+async fn tell_of_held(ctx: &Context) {
+    let mut held: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for key in lock(ctx).held().filter(|key| placed(ctx, key)) {
+        held.entry(key.namespace.clone()).or_default().push(key.name.clone());
+    }
+    for (namespace, workloads) in held {
+        let Some(object) = ctx.caches.namespaces.get(&ObjectRef::new(&namespace)) else {
+            continue;
+        };
+        let shown = workloads.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+        let more = match workloads.len().saturating_sub(10) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!(
+            "WKL-02/vanished the flows of {shown}{more} stay open: the AiWorkload is gone or cannot be read, and nobody saw \
+             its deletion. Apply it again, or end its flows: kubectl -n {namespace} delete networkpolicy {}NAME",
+            names::WORKLOAD_POLICY_PREFIX
+        );
+        report::say(ctx, &object, EventType::Warning, "VanishedWorkload", message).await;
     }
 }
 
 async fn withdraw(ctx: &Context, index: &Index, now: Duration) {
-    let world = ctx.world();
+    let view = ctx.view();
     let size = |stage| {
-        world
+        view.world
             .workloads
             .values()
             .filter(|workload| workload.stage == stage)
             .count()
     };
-    let due = lock(ctx).due(now, size, |key| ctx.hold(&key.namespace).is_none());
+    let due = lock(ctx).due(now, size, |key| view.hold(&key.namespace).is_none());
     for key in due {
         if let Err(error) = namespace::withdraw_workload(ctx, &key).await {
             tracing::warn!(%key, %error, "withdrawal failed; it is tried again");

@@ -32,19 +32,28 @@ struct Vanished {
     workload: AiWorkload,
     /// A DELETE was seen: its flows are to be withdrawn.
     withdraw: bool,
+    /// Its policy was seen since it vanished.
+    placed: bool,
 }
 
 impl Withdrawals {
     /// A DELETE was seen.
     pub fn deleted(&mut self, key: WorkloadKey, workload: AiWorkload) {
-        let withdraw = true;
-        self.vanished.insert(key, Vanished { workload, withdraw });
+        let vanished = Vanished {
+            workload,
+            withdraw: true,
+            placed: false,
+        };
+        self.vanished.insert(key, vanished);
     }
 
     /// A new list does not hold it, and nobody saw it being deleted: its flows stay.
     pub fn gone(&mut self, key: WorkloadKey, workload: AiWorkload) {
-        let withdraw = false;
-        self.vanished.entry(key).or_insert(Vanished { workload, withdraw });
+        self.vanished.entry(key).or_insert(Vanished {
+            workload,
+            withdraw: false,
+            placed: false,
+        });
     }
 
     /// It is back, its withdrawal was carried out, or its namespace is gone.
@@ -63,6 +72,25 @@ impl Withdrawals {
     /// Keeps those for which `keep` holds.
     pub fn retain(&mut self, keep: impl Fn(&WorkloadKey) -> bool) {
         self.vanished.retain(|key, _| keep(key));
+    }
+
+    /// Of those whose flows stay: what somebody else took away, by deleting the policy, is forgotten and returned.
+    pub fn forget_deleted(&mut self, placed: impl Fn(&WorkloadKey) -> bool) -> Vec<AiWorkload> {
+        let mut deleted = Vec::new();
+        for (key, vanished) in self.vanished.iter_mut().filter(|(_, vanished)| !vanished.withdraw) {
+            let now = placed(key);
+            if vanished.placed && !now {
+                deleted.push(key.clone());
+            }
+            vanished.placed = now;
+        }
+        deleted.iter().filter_map(|key| self.forget(key)).collect()
+    }
+
+    /// Those whose flows stay, because nobody saw a deletion.
+    pub fn held(&self) -> impl Iterator<Item = &WorkloadKey> {
+        let held = self.vanished.iter().filter(|(_, vanished)| !vanished.withdraw);
+        held.map(|(key, _)| key)
     }
 
     /// How many are to be withdrawn.
@@ -164,6 +192,18 @@ mod tests {
         withdrawals.gone(WorkloadKey::new("ns", "x"), workload(Stage::Inference));
         assert_eq!(withdraw(&mut withdrawals, 0, 5), 0);
         assert_eq!((withdrawals.waiting(), withdrawals.vanished().count()), (0, 6));
+    }
+
+    #[test]
+    fn what_nobody_deleted_is_forgotten_with_its_policy() {
+        let mut withdrawals = deleted(1);
+        let key = WorkloadKey::new("ns", "x");
+        withdrawals.gone(key.clone(), workload(Stage::Inference));
+        assert_eq!(withdrawals.forget_deleted(|_| false).len(), 0, "it never had one");
+        assert_eq!(withdrawals.forget_deleted(|_| true).len(), 0);
+        assert_eq!(withdrawals.held().collect::<Vec<_>>(), [&key]);
+        assert_eq!(withdrawals.forget_deleted(|_| false).len(), 1);
+        assert_eq!((withdrawals.waiting(), withdrawals.vanished().count()), (1, 1));
     }
 
     #[test]

@@ -1,22 +1,26 @@
 //! One pass over one workload: observe → validate → plan → apply → judge → report.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 
 use super::context::{Context, key_of};
 use super::error::Error;
 use super::judge::{Hold, Placement, Proof, WorkloadEvidence, judge};
+use super::open;
 use super::place::{self, Placed};
+use super::proofs::Asked;
 use super::writer::Scope;
 use super::{proofs, report};
 use crate::api::AiWorkload;
 use crate::api::names;
 use crate::api::stage::Mode;
 use crate::compliance::Finding;
+use crate::network::far::{self, Ends};
 use crate::network::flows::{self, Flows};
 use crate::network::validate::{self, Verdict};
 use crate::network::world::{WorkloadKey, World};
@@ -33,6 +37,8 @@ struct Seen {
     scope: Scope,
     world: Arc<World>,
     hold: Option<Hold>,
+    /// Why admission is off here, if it is.
+    admission_off: Option<String>,
     mode: Mode,
 }
 
@@ -45,25 +51,31 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
         return Ok(Action::await_change());
     };
     let refusals = match validate::workload(&seen.world, known) {
-        Verdict::Accepted => Vec::new(),
+        Verdict::Accepted => no_room(&ctx, &seen).into_iter().collect(),
         Verdict::Refused(findings) => findings,
     };
     let resolved = flows::resolve(&seen.world, known);
     let placement = place(&ctx, &seen, &refusals).await;
     let underway = matches!(&placement, Ok(Placement::Pending(_)));
     let unanalysed = placement.is_ok() && refusals.is_empty() && seen.hold.is_none() && !is_analysed(&ctx, &seen);
-    if (underway || unanalysed) && ctx.patience.waits(&seen.key) {
+    let ends = match &placement {
+        Ok(Placement::Placed) => far::ends(&seen.world, known, &resolved, |ns, name| ctx.policy_named(ns, name)),
+        _ => Ends::default(),
+    };
+    let waiting = underway || unanalysed || !ends.missing.is_empty();
+    if waiting && ctx.patience.waits(&seen.key) {
         // The watch or the analysis sets this off again in a moment; what is said until then would only be said twice.
         return Ok(Action::requeue(SOON));
     }
-    if !underway && !unanalysed {
+    if !waiting {
         ctx.patience.settled(&seen.key);
     }
     let (placement, failure) = match placement {
         Ok(placement) => (placement, None),
-        Err(error) => (Placement::Failed(error.reason(), error.to_string()), Some(error)),
+        Err(error) => (Placement::Failed(error.reason(), error.line()), Some(error)),
     };
-    let status = assess(&ctx, &seen, &refusals, &resolved, placement);
+    let mut status = assess(&ctx, &seen, &refusals, &resolved, &ends, placement);
+    status.verdicts.extend(report::quarantined(&workload));
     report::workload(&ctx, &workload, status).await?;
     match failure {
         Some(error) => Err(error),
@@ -75,13 +87,18 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
 fn observe(ctx: &Context, workload: &AiWorkload) -> Option<Seen> {
     let key = key_of(workload)?;
     let scope = Scope::of(workload)?;
-    let world = ctx.world();
+    let view = ctx.view();
+    let world = view.world.clone();
     let mode = world.namespaces.get(&key.namespace)?.mode;
     if !world.workloads.contains_key(&key) || workload.metadata.deletion_timestamp.is_some() {
         return None;
     }
     Some(Seen {
-        hold: ctx.hold(&key.namespace),
+        hold: view.hold(&key.namespace),
+        admission_off: match view.admission_hold(&key.namespace) {
+            Some(Hold::Off { reason }) => Some(reason),
+            Some(Hold::PolicyMissing) | None => None,
+        },
         key,
         scope,
         world,
@@ -106,10 +123,7 @@ async fn place(ctx: &Context, seen: &Seen, refusals: &[Finding]) -> Result<Place
     let deny = policies::deny(&seen.key.namespace, stage);
     let denied = ctx.policy_named(&seen.key.namespace, names::DENY_POLICY);
     if drift::compare(&deny, denied.as_deref()) != drift::Drift::Same {
-        return Ok(Placement::Pending(format!(
-            "namespace {} is being sealed",
-            seen.key.namespace
-        )));
+        return Ok(unsealed(ctx, seen, "the namespace is being sealed"));
     }
     let opened = is_open(ctx, seen);
     match place::policy(ctx, &seen.scope, &desired, opened).await? {
@@ -126,28 +140,36 @@ async fn place(ctx: &Context, seen: &Seen, refusals: &[Finding]) -> Result<Place
         Placed::Already if opened => Ok(Placement::Placed),
         Placed::Already => {
             ctx.triggers.namespace(&seen.key.namespace);
-            Ok(Placement::Pending(
-                "waiting for the namespace to list this workload, so that its pods are admitted".to_owned(),
-            ))
+            let waits = "waiting for the namespace to list this workload, so that its pods are admitted";
+            Ok(unsealed(ctx, seen, waits))
         }
     }
 }
 
-/// Whether pods of the workload are admitted: the namespace's list names it.
+/// What a workload says that waits for its namespace: what keeps the namespace back, if anything does.
+fn unsealed(ctx: &Context, seen: &Seen, waits: &str) -> Placement {
+    let known = ctx.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+    match known.get(&seen.key.namespace) {
+        Some((reason, why)) => Placement::Failed(reason, why.clone()),
+        None => Placement::Pending(waits.to_owned()),
+    }
+}
+
+/// The workloads that the namespace lists: pods of these are admitted.
+fn listed(ctx: &Context, seen: &Seen) -> open::Entries {
+    let namespace = ctx.caches.namespaces.get(&ObjectRef::new(&seen.key.namespace));
+    let list = namespace.and_then(|namespace| namespace.annotations().get(names::OPEN_ANNOTATION).cloned());
+    open::read(&list.unwrap_or_default())
+}
+
 fn is_open(ctx: &Context, seen: &Seen) -> bool {
-    let namespace = ctx
-        .caches
-        .namespaces
-        .get(&kube::runtime::reflector::ObjectRef::new(&seen.key.namespace));
-    namespace.is_some_and(|namespace| {
-        let list = namespace
-            .annotations()
-            .get(names::OPEN_ANNOTATION)
-            .map(String::as_str)
-            .unwrap_or_default();
-        list.split_whitespace()
-            .any(|entry| entry.split(':').next() == Some(&seen.key.name))
-    })
+    listed(ctx, seen).contains_key(&seen.key.name)
+}
+
+/// The refusal of a workload that its namespace has no room for.
+fn no_room(ctx: &Context, seen: &Seen) -> Option<Finding> {
+    let enforced = seen.mode == Mode::Enforce;
+    open::no_room(&listed(ctx, seen), &seen.key).filter(|_| enforced)
 }
 
 /// Whether the analysis has seen the workload's policy as it is now.
@@ -165,6 +187,7 @@ fn assess(
     seen: &Seen,
     refusals: &[Finding],
     resolved: &Flows,
+    ends: &Ends,
     placement: Placement,
 ) -> report::WorkloadReport {
     let refused: Vec<String> = refusals.iter().map(Finding::line).collect();
@@ -173,6 +196,9 @@ fn assess(
         .then(|| ctx.analysed.borrow().proof(&seen.key.namespace))
         .flatten();
     let required = seen.world.policy.require.clone().unwrap_or_default();
+    let encryption = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
+    let asked = Asked::of(Some(&seen.world.policy), encryption.as_ref().map(|found| &found.spec));
+    let (policy_hash, moment) = (ctx.policy_hash.borrow().clone(), Time(Context::moment()));
     let verdicts = judge(&WorkloadEvidence {
         hold: seen.hold.clone(),
         mode: seen.mode,
@@ -180,16 +206,25 @@ fn assess(
         placement,
         analysis,
         flows: &resolved.statuses,
-        admission: proofs::admission(&evidence),
-        encryption: proofs::encryption(&evidence, &Time(Context::moment()), proofs::max_age(&seen.world.policy)),
+        ends,
+        admission_off: seen.admission_off.as_deref(),
+        admission: proofs::admission(&evidence, &policy_hash, &moment, asked.max_age),
+        encryption: proofs::encryption(&evidence, &moment, &asked),
         required: &required,
     });
-    let findings: Vec<Finding> = refusals.iter().chain(&resolved.findings).cloned().collect();
+    let analysed = ctx.analysed.borrow().clone();
+    let others = analysed.findings(&seen.key.namespace);
+    let findings: Vec<Finding> = refusals
+        .iter()
+        .chain(&resolved.findings)
+        .chain(others)
+        .cloned()
+        .collect();
     report::WorkloadReport {
         verdicts,
         mode: seen.mode,
         flows: resolved.statuses.clone(),
         findings,
-        policy_hash: ctx.policy_hash.borrow().clone(),
+        policy_hash,
     }
 }

@@ -6,7 +6,7 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -121,6 +121,27 @@ impl Writer {
         self.apply(&Api::all(self.client.clone()), kind, object).await
     }
 
+    /// Puts a whole cluster-scoped object of ours in the place of the one with its resource version.
+    pub async fn replace_cluster<K>(&self, kind: &'static str, whole: &K) -> Result<K, Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
+    {
+        let name = whole.name_any();
+        let result = Api::<K>::all(self.client.clone())
+            .replace(&name, &posted(), whole)
+            .await;
+        self.counted(kind, "replaced", format!("replace {kind} {name}"), result)
+    }
+
+    /// Creates an object that must not be there yet.
+    pub async fn create<K>(&self, api: &Api<K>, kind: &'static str, object: &K) -> Result<K, Error>
+    where
+        K: ResourceExt + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
+    {
+        let result = api.create(&posted(), object).await;
+        self.counted(kind, "created", format!("create {kind} {}", object.name_any()), result)
+    }
+
     /// Deletes a cluster-scoped object of ours; one that is gone already is fine.
     pub async fn delete_cluster<K>(&self, kind: &'static str, name: &str) -> Result<(), Error>
     where
@@ -188,5 +209,12 @@ impl Writer {
             .get_or_create(&KindResult { kind, result: label })
             .inc();
         result
+    }
+}
+
+fn posted() -> PostParams {
+    PostParams {
+        field_manager: Some(names::FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
     }
 }

@@ -114,7 +114,7 @@ impl EncryptionProof {
     }
 }
 
-/// None if `now` lies before: then a clock was set back and nothing can be said.
-fn age(at: &Time, now: &Time) -> Option<Duration> {
+/// The age of a proof; `None` if `now` lies before it: then a clock was set back and nothing can be said.
+pub fn age(at: &Time, now: &Time) -> Option<Duration> {
     Duration::try_from(now.0.duration_since(at.0)).ok()
 }

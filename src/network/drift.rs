@@ -94,7 +94,7 @@ pub fn same_rules(a: &NetworkPolicy, b: &NetworkPolicy) -> bool {
 }
 
 /// Our label, or a field that we own: either alone can be taken away by somebody else.
-fn is_ours(metadata: &ObjectMeta) -> bool {
+pub fn is_ours(metadata: &ObjectMeta) -> bool {
     let labels = metadata.labels.as_ref();
     let labelled = labels.and_then(|labels| labels.get(names::MANAGED_BY_LABEL));
     let mut managers = metadata.managed_fields.iter().flatten();
@@ -231,7 +231,7 @@ fn items<T>(
     fields.extend(differing.map(|(index, _)| format!("{path}[{index}]")));
 }
 
-fn same_peer(a: &NetworkPolicyPeer, b: &NetworkPolicyPeer) -> bool {
+pub(super) fn same_peer(a: &NetworkPolicyPeer, b: &NetworkPolicyPeer) -> bool {
     // Here an absent selector and an empty one differ: absent is the own namespace, empty is every namespace.
     let selectors = |a: &Option<LabelSelector>, b: &Option<LabelSelector>| match (a, b) {
         (Some(a), Some(b)) => same_selector(a, b),

@@ -4,12 +4,14 @@
 //! [`drift`] compares it with what is stored, and [`reach`] judges the whole set of policies, those of others included.
 
 pub mod drift;
+pub mod far;
 pub mod flows;
 pub mod foreign;
 pub mod policies;
 pub mod ports;
 pub mod presets;
 pub mod reach;
+pub mod remnants;
 pub mod rules;
 #[cfg(test)]
 pub(crate) mod testkit;

@@ -7,13 +7,17 @@
 mod object;
 mod services;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule};
 
 use crate::api::names;
-use crate::api::network::Protocol;
+use crate::api::network::{CatalogueService, Protocol};
 use crate::api::stage::NamespaceStage;
 
-use self::object::{Direction, in_workload, object, peer, ports, selecting};
+pub(super) use self::object::peer;
+pub use self::object::workload_of;
+use self::object::{Direction, in_workload, object, ports, selecting};
 use super::flows::{Opening, Peer, Resolver};
 use super::ports::PortSet;
 use super::validate;
@@ -94,6 +98,31 @@ pub fn workload_policy_name(workload: &str) -> String {
     format!("{}{workload}", names::WORKLOAD_POLICY_PREFIX)
 }
 
+/// The policy of a service as if this workload were the only one that uses it.
+pub(super) fn service(entry: &CatalogueService, user: &WorkloadKey) -> Option<NetworkPolicy> {
+    services::ingress(entry, 0, &[user])
+}
+
+/// The name of a service's policy. Further policies of the same service end in `.2`, `.3`: an entry's name has no dot, so
+/// none of them is the first policy of another entry.
+pub(super) fn service_policy_name(entry: &str, index: usize) -> String {
+    let number = if index == 0 {
+        String::new()
+    } else {
+        format!(".{}", index + 1)
+    };
+    format!("{}{entry}{number}", names::SERVICE_POLICY_PREFIX)
+}
+
+/// The workloads that a policy of ours names as peers.
+pub fn named(policy: &NetworkPolicy) -> BTreeSet<WorkloadKey> {
+    let spec = policy.spec.as_ref();
+    let ingress = spec.and_then(|spec| spec.ingress.as_ref()).into_iter().flatten();
+    let egress = spec.and_then(|spec| spec.egress.as_ref()).into_iter().flatten();
+    let peers = ingress.map(|rule| &rule.from).chain(egress.map(|rule| &rule.to));
+    peers.flatten().flatten().filter_map(workload_of).collect()
+}
+
 /// The same policy without a rule: how an allow is withdrawn. Deleting it at once would leave pods open for a moment on
 /// CNIs that program deletions late, and would leave nothing to see of what happened.
 #[must_use]
@@ -144,7 +173,8 @@ fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Optio
     ))
 }
 
-fn peers(opening: &Opening) -> Vec<k8s_openapi::api::networking::v1::NetworkPolicyPeer> {
+/// The peers of the rule that an opening is rendered as.
+pub(super) fn peers(opening: &Opening) -> Vec<k8s_openapi::api::networking::v1::NetworkPolicyPeer> {
     opening.peers.iter().map(peer).collect()
 }
 

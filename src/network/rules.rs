@@ -4,6 +4,8 @@ use crate::compliance::id::{NET_02, NET_03, NET_04, NET_05, NET_06, NET_09, Rule
 
 /// The name cannot be the value of a pod label.
 pub const NAME: RuleId = WKL_02.rule("name");
+/// The list of the namespace's workloads is full.
+pub const NO_ROOM: RuleId = WKL_02.rule("room");
 /// A workload's stage is not its namespace's.
 pub const STAGE_MISMATCH: RuleId = NET_02.rule("stage-mismatch");
 /// A workload in a shared namespace.

@@ -375,7 +375,7 @@ pub(super) fn for_stage(
 }
 
 /// The nearest known name as a question, or else what to do without one.
-pub(super) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>, otherwise: &str) -> String {
+pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>, otherwise: &str) -> String {
     // Two slips in a word of six letters or more, one in a shorter one: beyond that a guess is another word.
     let limit = if name.chars().count() < 6 { 1 } else { 2 };
     known

@@ -40,7 +40,7 @@ pub fn accepted(kind: &str) -> Value {
                 "network": {
                     "services": [{
                         "name": "registry",
-                        "to": { "namespace": "registry", "podLabels": { "app": "registry" } },
+                        "to": { "namespace": "registry", "podLabels": { "app": "registry", "app.kubernetes.io/name": "" } },
                         "ports": [{ "port": 5000 }],
                     }],
                     "sources": [{ "name": "gateway", "kind": "Gateway", "from": { "namespace": "edge" } }],
@@ -180,14 +180,14 @@ fn policies() -> Vec<Case> {
                 CONTROL,
                 json!({ "id": "NET-07", "mode": "Disabled", "reason": "we know" }),
             )],
-            "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Off",
+            "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Disabled",
         ),
         policy(
             vec![(
                 CONTROL,
                 json!({ "id": "DAT-01", "perStage": { "evaluation": "Disabled" }, "reason": "we know" }),
             )],
-            "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Off",
+            "CLU-02/untouchable DAT-01, NET-07 and CLU-04 cannot be Disabled",
         ),
         policy(
             vec![(
@@ -202,6 +202,25 @@ fn policies() -> Vec<Case> {
                 json!({ "name": "s", "to": { "cidrs": ["192.0.2.0/24"], "podLabels": { "a": "b" } }, "ports": [{ "port": 1 }] }),
             )],
             "NET-04/catalogue `podLabels` needs `namespace`",
+        ),
+        policy(
+            vec![("/spec/network/services/0/to/podLabels", json!({ "a b": "c" }))],
+            "NET-04/catalogue a key of `podLabels` is no label key",
+        ),
+        policy(
+            vec![("/spec/network/services/0/to/podLabels", json!({ "app": "a b" }))],
+            "NET-04/catalogue a value of `podLabels` is no label value",
+        ),
+        policy(
+            vec![(
+                "/spec/network/sources/0/from/podLabels",
+                json!({ "Not.A.Prefix/": "c" }),
+            )],
+            "NET-06/source a key of `podLabels` is no label key",
+        ),
+        policy(
+            vec![("/spec/network/sources/0/from/podLabels", json!({ "app": "-" }))],
+            "NET-06/source a value of `podLabels` is no label value",
         ),
         policy(
             vec![(

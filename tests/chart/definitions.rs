@@ -8,7 +8,7 @@ use crate::cases::{accepted, on_create};
 use crate::{api, installed};
 
 /// Sets or removes what a pointer names; missing parents are made.
-fn change(object: &mut Value, pointer: &str, value: Value) {
+pub fn change(object: &mut Value, pointer: &str, value: Value) {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     let mut at = object;
     for step in parent.split('/').skip(1) {

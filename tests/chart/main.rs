@@ -1,6 +1,10 @@
 //! The chart installs what the code says, with real Helm on real API servers, and leaves what it promises to leave.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+#[path = "../common/operator.rs"]
+mod operator;
+
+mod agreement;
 mod cases;
 mod definitions;
 mod examples;

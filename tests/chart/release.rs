@@ -1,22 +1,26 @@
 //! A release's life on the oldest Kubernetes that is supported: install, work, upgrade, uninstall, come back.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use cloison::api::names;
-use cloison_testbed::{ControlPlane, Minor, Tool, eventually};
+use cloison_testbed::{ControlPlane, Minor, Program, Tool, eventually};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::{ClusterResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{NAMESPACE, api, plane, run};
+use crate::{NAMESPACE, api, operator, plane, run};
 
+/// The namespace in which the controller works.
+const STAGE: &str = "vision-train";
 /// Deletions are the controller manager's: it looks at owners and namespaces in its own time.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -55,55 +59,63 @@ where
     .unwrap();
 }
 
-/// An admission policy as the controller writes it: owned by its role.
-fn owned(kind: &str, name: &str, owner: &ClusterRole, spec: &Value) -> Value {
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": kind,
-        "metadata": {
-            "name": name,
-            "labels": { names::MANAGED_BY_LABEL: names::CLOISON, names::PART_OF_LABEL: names::CLOISON },
-            "ownerReferences": [{
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRole",
-                "name": owner.name_any(),
-                "uid": owner.uid().unwrap(),
-            }],
-        },
-        "spec": spec,
+/// Waits until no policy and no binding of ours is there.
+async fn none_is_left(client: &Client) {
+    eventually(PATIENCE, "no admission policy of ours is left", async || {
+        let mut left = ours::<ValidatingAdmissionPolicy>(client).await;
+        left.extend(ours::<ValidatingAdmissionPolicyBinding>(client).await);
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{:?}", left.keys()))
+        }
     })
+    .await
+    .unwrap();
 }
 
-/// What the controller leaves in a cluster, written under its own account.
-async fn work_as_the_controller(plane: &ControlPlane) {
+/// The real controller, under the account that the chart made, until its policies are in force and a namespace is sealed.
+async fn controller_at_work(plane: &ControlPlane) -> Program {
+    let controller = operator::controller(plane, "controller").await;
+    controller.start().unwrap();
+    let admin = plane.admin().unwrap();
+    operator::healthy(&admin, STAGE, "Training").await;
+    operator::condition(&admin, STAGE, "steady", "AdmissionEnforced", "True").await;
+    let owner: ClusterRole = Api::all(admin.clone()).get(names::CONTROLLER_ROLE).await.unwrap();
+    let policies = ours::<ValidatingAdmissionPolicy>(&admin).await;
+    let bindings = ours::<ValidatingAdmissionPolicyBinding>(&admin).await;
+    for (name, metadata) in policies.iter().chain(&bindings) {
+        let owners = metadata.owner_references.iter().flatten();
+        let owners: Vec<(&str, &str)> = owners.map(|owner| (&*owner.kind, &*owner.uid)).collect();
+        assert_eq!(owners, [("ClusterRole", &*owner.uid().unwrap())], "{name}");
+    }
+    assert!(policies.contains_key("cloison-pod") && bindings.contains_key("cloison-pod-deny"));
+    controller
+}
+
+/// Every object of a kind that is of the cluster and carries our label.
+async fn ours<K>(client: &Client) -> BTreeMap<String, ObjectMeta>
+where
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let label = format!("{}={}", names::MANAGED_BY_LABEL, names::CLOISON);
+    let api: Api<K> = Api::all(client.clone());
+    let found = api.list(&ListParams::default().labels(&label)).await.unwrap();
+    let named = |object: K| (object.name_any(), object.meta().clone());
+    found.items.into_iter().map(named).collect()
+}
+
+/// What the controller's account cannot do.
+async fn the_controller_is_limited(plane: &ControlPlane) {
     let controller = plane
         .service_account(NAMESPACE, names::CONTROLLER_ACCOUNT)
         .await
         .unwrap();
-    let owner: ClusterRole = Api::all(controller.clone()).get(names::CONTROLLER_ROLE).await.unwrap();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(controller.clone());
-    let policy = json!({
-        "failurePolicy": "Fail",
-        "matchConstraints": { "resourceRules": [{
-            "apiGroups": ["cloison.dev"], "apiVersions": ["v1alpha1"], "operations": ["CREATE"], "resources": ["waivers"],
-        }] },
-        "validations": [{ "expression": "false", "message": "cloison was here" }],
+    let foreign = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": { "name": "somebody-elses" },
     });
-    apply(
-        &policies,
-        owned("ValidatingAdmissionPolicy", "cloison-pod", &owner, &policy),
-    )
-    .await
-    .unwrap();
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(controller.clone());
-    let binding = json!({ "policyName": "cloison-pod", "validationActions": ["Deny"] });
-    apply(
-        &bindings,
-        owned("ValidatingAdmissionPolicyBinding", "cloison-pod-deny", &owner, &binding),
-    )
-    .await
-    .unwrap();
-    let foreign = owned("ValidatingAdmissionPolicy", "somebody-elses", &owner, &policy);
     assert!(
         is_forbidden(apply(&policies, foreign).await),
         "the controller writes a policy that is not ours"
@@ -113,26 +125,11 @@ async fn work_as_the_controller(plane: &ControlPlane) {
         is_forbidden(foreign),
         "the controller deletes a policy that is not ours"
     );
-
-    let deny = json!({
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": { "name": names::DENY_POLICY, "labels": { names::MANAGED_BY_LABEL: names::CLOISON } },
-        "spec": { "podSelector": {}, "policyTypes": ["Ingress", "Egress"] },
-    });
-    apply(&Api::<NetworkPolicy>::namespaced(controller.clone(), "default"), deny)
-        .await
-        .unwrap();
     let secrets: Api<Secret> = Api::namespaced(controller.clone(), NAMESPACE);
     assert!(
         is_forbidden(secrets.list(&ListParams::default()).await),
         "the controller reads Secrets"
     );
-
-    let policy = json!({
-        "apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": { "name": names::SINGLETON },
-    });
-    apply_created(&controller, policy).await;
     let tokens: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(controller, NAMESPACE);
     let request = serde_json::from_value(json!({ "spec": { "audiences": [], "expirationSeconds": 600 } })).unwrap();
     tokens
@@ -146,15 +143,6 @@ async fn work_as_the_controller(plane: &ControlPlane) {
         is_forbidden(own),
         "the controller mints tokens for others than the canary"
     );
-}
-
-async fn apply_created(client: &Client, object: Value) {
-    let kind = object["kind"].as_str().unwrap();
-    let created = serde_json::from_value(object.clone()).unwrap();
-    api(client, kind, None)
-        .create(&PostParams::default(), &created)
-        .await
-        .unwrap();
 }
 
 /// What the canary writes, and that it can do no harm with it.
@@ -211,8 +199,6 @@ async fn a_release_lives_and_leaves_what_it_promised() {
     let client = plane.admin().unwrap();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
-    let denies: Api<NetworkPolicy> = Api::namespaced(client.clone(), "default");
     let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
     let namespaces: Api<Namespace> = Api::all(client.clone());
 
@@ -224,8 +210,9 @@ async fn a_release_lives_and_leaves_what_it_promised() {
         notes.contains("nothing is refused and no NetworkPolicy has been written"),
         "{notes}"
     );
-    work_as_the_controller(&plane).await;
+    the_controller_is_limited(&plane).await;
     work_as_the_canary(&plane).await;
+    let controller = controller_at_work(&plane).await;
 
     // An upgrade changes what the values say and nothing that a component wrote; server-side apply refuses conflicts.
     helm(
@@ -245,14 +232,21 @@ async fn a_release_lives_and_leaves_what_it_promised() {
     assert_eq!(written["written"].0, b"1");
     assert!(policies.get_opt("cloison-pod").await.unwrap().is_some());
 
+    // The controller is still there: its pod ends in its own time.
+    let isolation = operator::in_place(&client, STAGE).await;
     helm(&kubeconfig, &["uninstall", "cloison"]);
     // Nobody is left to correct them, so nothing may go on refusing.
-    is_gone(&policies, "cloison-pod").await;
-    is_gone(&bindings, "cloison-pod-deny").await;
+    none_is_left(&client).await;
+    controller.stop().await;
+    none_is_left(&client).await;
     is_gone(&namespaces, names::CANARY_NAMESPACE).await;
     is_gone(&Api::<ClusterRole>::all(client.clone()), "cloison-auditor").await;
     // Isolation does not fall open because a release was removed.
-    denies.get(names::DENY_POLICY).await.unwrap();
+    assert_eq!(operator::in_place(&client, STAGE).await, isolation);
+    assert!(
+        isolation.contains_key(names::DENY_POLICY) && isolation.len() == 2,
+        "{isolation:?}"
+    );
     let kept = definitions.list(&ListParams::default()).await.unwrap();
     let ours: Vec<String> = kept
         .iter()
@@ -287,5 +281,5 @@ async fn a_release_lives_and_leaves_what_it_promised() {
     for name in ours {
         is_gone(&definitions, &name).await;
     }
-    denies.get(names::DENY_POLICY).await.unwrap();
+    assert_eq!(operator::in_place(&client, STAGE).await, isolation);
 }

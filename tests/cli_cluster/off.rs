@@ -81,24 +81,16 @@ async fn off_ends_refusals_with_the_controller_dead_and_so_do_three_kubectl_line
     };
     kubectl(&["apply", "-f", file.to_str().unwrap()]);
     eventually(SOON, "a refusal again", refused).await.unwrap();
-    kubectl(&[
-        "-n",
-        names::DEFAULT_NAMESPACE,
-        "create",
-        "configmap",
-        "cloison-off",
-        "--from-literal=scope=all",
-        "--from-literal=reason=INC",
-    ]);
-    let kinds = "validatingwebhookconfigurations,validatingadmissionpolicybindings";
-    kubectl(&["delete", kinds, "-l", "app.kubernetes.io/part-of=cloison"]);
-    kubectl(&[
-        "delete",
-        "networkpolicies",
-        "-A",
-        "-l",
-        "app.kubernetes.io/part-of=cloison",
-    ]);
+    let denied = common::objects(&client, "networking.k8s.io/v1", "NetworkPolicy", Some("vision-train"));
+    let deny = cloison::network::policies::deny("vision-train", cloison::api::stage::NamespaceStage::Training);
+    common::apply(&client, common::typed("networking.k8s.io/v1", "NetworkPolicy", &deny)).await;
+    for line in emergency_lines(&admin) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        kubectl(&words);
+    }
+    assert!(denied.get_opt(names::DENY_POLICY).await.unwrap().is_none());
+    let map = maps.get(names::OFF_CONFIGMAP).await.unwrap();
+    assert_eq!(map.data["data"]["scope"], json!("all"));
     assert_eq!(ours(&client, BINDING.0, BINDING.1).await, 0);
     eventually(SOON, "nothing is refused again", admitted).await.unwrap();
 }
@@ -133,6 +125,18 @@ async fn off_in_one_namespace_leaves_the_others_refused() {
         "cloison-pod",
         "WKL-01/host-ipc",
     );
+    // Another scope would change what is off already; another reason stands beside the first.
+    let other = ["off", "--scope", "admission", "--reason", "other", "-n", "vision-infer"];
+    let said = cloison(&admin, &other);
+    assert_eq!(said.code, 2, "{said:?}");
+    let text = format!("{said:?}");
+    assert!(
+        text.contains("off with scope all already (vision-train)") && text.contains("cloison on"),
+        "{text}"
+    );
+    let again = ["off", "--scope", "all", "--reason", "second", "-n", "vision-train"];
+    assert_eq!(cloison(&admin, &again).code, 0);
+    contains(&cloison(&admin, &["status", "-A"]), &["scope all, reason INC; second"]);
     let said = cloison(&admin, &["on"]);
     contains(&said, &["namespace vision-train: cloison.dev/mode is enforce again"]);
     common::eventually_refused(&cluster, "WKL-01/host-ipc", async || {
@@ -221,6 +225,33 @@ async fn off_holds_against_a_living_controller_and_on_brings_everything_back() {
     }
     operator::condition(&client, "vision-train", "road", "Ready", "True").await;
     assert!(ours(&client, BINDING.0, BINDING.1).await > 0);
+}
+
+/// The three lines that the chart's notes give to who has no `cloison` at hand, without the word `kubectl`, as Helm
+/// prints them after an installation.
+fn emergency_lines(admin: &Path) -> Vec<String> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/cloison");
+    // A dry-run of the client renders the notes and touches no cluster.
+    let install = [
+        "install",
+        "cloison",
+        chart,
+        "-n",
+        names::DEFAULT_NAMESPACE,
+        "--dry-run=client",
+    ];
+    let notes = run(&find(Tool::Helm).unwrap(), admin, &install);
+    assert_eq!(notes.code, 0, "{notes:?}");
+    let (_, rest) = notes.out.split_once("If Cloison itself is the problem").unwrap();
+    let lines = rest
+        .lines()
+        .skip(1)
+        .map_while(|line| line.trim().strip_prefix("kubectl "));
+    let lines: Vec<String> = lines
+        .map(|line| line.split(" #").next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(lines.len(), 3, "{}", notes.out);
+    lines
 }
 
 /// Every deletion of a NetworkPolicy of the namespace, in order, from the audit log.

@@ -6,6 +6,16 @@ use serde_json::{Value, json};
 use crate::common::apply;
 use crate::{cloison, cluster, common, contains, operator, until};
 
+/// The Lease of a controller that renewed it so many minutes ago.
+fn lease(minutes: i64) -> Value {
+    let renewed = k8s_openapi::jiff::Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_mins(minutes);
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": names::CONTROLLER_LEASE, "namespace": names::DEFAULT_NAMESPACE},
+        "spec": {"holderIdentity": "pod-1", "leaseDurationSeconds": 30, "renewTime": format!("{renewed:.6}")},
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn status_says_how_old_everything_is() {
     let (cluster, admin, tenant) = cluster().await;
@@ -25,14 +35,6 @@ async fn status_says_how_old_everything_is() {
             "the controller has not looked at it yet",
         ],
     );
-    let lease = |minutes: i64| {
-        let renewed = k8s_openapi::jiff::Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_mins(minutes);
-        json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": names::CONTROLLER_LEASE, "namespace": names::DEFAULT_NAMESPACE},
-            "spec": {"holderIdentity": "pod-1", "leaseDurationSeconds": 30, "renewTime": format!("{renewed:.6}")},
-        })
-    };
     let status = |truth: &str| {
         json!({"status": {"observedGeneration": 1, "mode": "Enforce", "conditions": [
             {"type": "Ready", "status": truth, "reason": "ConditionNotMet", "message": "a\nb", "lastTransitionTime": "2026-11-22T12:00:00Z"},
@@ -101,4 +103,83 @@ async fn status_says_how_old_everything_is() {
             "the cluster's conditions cannot be told",
         ],
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_and_why_say_how_old_a_proof_can_be_in_the_same_words() {
+    let (cluster, admin, _) = cluster().await;
+    let client = cluster.admin();
+    let controller = cluster.operator().await;
+    let version = "cloison.dev/v1alpha1";
+    let policy = json!({
+        "apiVersion": version, "kind": "AiSecurityPolicy", "metadata": {"name": "default"},
+        "spec": {"secrets": {"proofMaxAgeHours": 36}},
+    });
+    apply(&client, policy).await;
+    apply(
+        &client,
+        operator::workload("vision-train", "default", "Training", Value::Null),
+    )
+    .await;
+    let since = k8s_openapi::jiff::Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_hours(23);
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "message": "m", "lastTransitionTime": format!("{since:.0}")});
+    let proven = json!({"status": {"conditions": [condition("SecretsEncrypted", "True")]}});
+    common::patch_status(&controller, version, "AiSecurityPolicy", None, "default", proven)
+        .await
+        .unwrap();
+    let ready = json!({"status": {"observedGeneration": 1, "mode": "Enforce", "conditions": [
+        condition("Ready", "True"), condition("SecretsEncrypted", "Unknown"),
+    ]}});
+    common::patch_status(
+        &controller,
+        version,
+        "AiWorkload",
+        Some("vision-train"),
+        "default",
+        ready,
+    )
+    .await
+    .unwrap();
+    let both = || {
+        ["status", "why"].map(|verb| match verb {
+            "why" => cloison(&admin, &["why", "aiw/default", "-n", "vision-train"]),
+            other => cloison(&admin, &[other, "-n", "vision-train"]),
+        })
+    };
+
+    apply(&client, lease(0)).await;
+    let [status, why] = both();
+    assert_eq!((status.code, why.code), (0, 0), "{status:?}\n{why:?}");
+    let proof = "SecretsEncrypted: True for 23 h; its proof is at most 36 h old (secrets.proofMaxAgeHours)\n";
+    contains(&status, &[proof, "AdmissionEnforced: nothing is proven yet\n"]);
+    contains(
+        &why,
+        &[
+            "controller pod-1 renewed its lease",
+            "SecretsEncrypted   Unknown   23 h   R",
+        ],
+    );
+
+    apply(&client, lease(300)).await;
+    let [status, why] = both();
+    assert_eq!((status.code, why.code), (1, 1), "{status:?}\n{why:?}");
+    let proof =
+        "SecretsEncrypted: True for 23 h; its proof is at least 5 h old, for nobody looked since, and at most 41 h\n";
+    contains(&status, &[proof]);
+    for said in [&status, &why] {
+        contains(
+            said,
+            &["STALE: the controller last renewed its lease 5 h ago; every condition below is as old\n"],
+        );
+    }
+
+    apply(&client, lease(0)).await;
+    let mut changed = operator::workload("vision-train", "default", "Training", Value::Null);
+    changed["spec"]["purpose"] = json!("Something else that is worth testing");
+    apply(&client, changed).await;
+    let [status, why] = both();
+    assert_eq!((status.code, why.code), (1, 1), "{status:?}\n{why:?}");
+    for said in [&status, &why] {
+        contains(said, &["the controller has not looked at the last change yet"]);
+    }
 }

@@ -137,7 +137,8 @@ async fn why_tells_every_problem_where_a_refusal_has_room_for_three() {
     contains(
         &said,
         &[
-            "Ready       False    Refused",
+            "CONDITION   STATUS   FOR ",
+            "Ready       False    ",
             "egress      service nowhere   Unresolved",
             "High       NET-04/unknown-service",
         ],

@@ -1,5 +1,5 @@
 //! A control plane with the admission policies in force, as an installation has them: the operator and the canary are
-//! real ServiceAccounts with just the rights they need, tenants hold the stock roles, people hold what they are given.
+//! real ServiceAccounts under their generated roles, tenants hold the stock roles, people hold what they are given.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::needless_pass_by_value, reason = "tests read better so")]
 
@@ -16,6 +16,7 @@ use cloison::admission::{
 use cloison::api::definitions::definitions;
 use cloison::api::names;
 use cloison::api::policy::AiSecurityPolicySpec;
+use cloison::cluster::roles::components;
 use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DynamicObject;
@@ -136,45 +137,17 @@ impl Cluster {
             )
             .await;
         }
-        let all = ["get", "list", "create", "update", "patch", "delete"];
-        self.grant(
-            names::CONTROLLER_ACCOUNT,
-            json!([
-                {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "patch"]},
-                {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": all},
-                {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingwebhookconfigurations"], "verbs": all},
-                {"apiGroups": [names::GROUP], "resources": ["aiworkloads", "aisecuritypolicies"], "verbs": ["get", "list", "create", "patch"]},
-                {"apiGroups": [names::GROUP], "resources": ["aiworkloads/status", "aisecuritypolicies/status"], "verbs": ["patch"]},
-            ]),
-        )
-        .await;
-        let rules: Vec<Value> = cloison::admission::CANARY_RIGHTS
-            .iter()
-            .map(|right| {
-                json!({"apiGroups": [right.group], "resources": [right.resource], "verbs": right.verbs, "resourceNames": right.names})
-            })
-            .collect();
-        apply(
-            &admin,
-            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": rules,
-                   "metadata": {"name": names::CANARY_ACCOUNT, "namespace": names::CANARY_NAMESPACE}}),
-        )
-        .await;
-        apply(
-            &admin,
-            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-                   "metadata": {"name": names::CANARY_ACCOUNT, "namespace": names::CANARY_NAMESPACE},
-                   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": names::CANARY_ACCOUNT},
-                   "subjects": [{"kind": "ServiceAccount", "name": names::CANARY_ACCOUNT, "namespace": names::DEFAULT_NAMESPACE}]}),
-        )
-        .await;
+        for object in components().iter().flat_map(|it| it.objects(names::DEFAULT_NAMESPACE)) {
+            apply(&admin, object).await;
+        }
         self.seal(names::CANARY_NAMESPACE, "training", names::DEFAULT_WORKLOAD)
             .await;
         self.default_account(names::CANARY_NAMESPACE).await;
     }
 
-    /// A ClusterRole for a ServiceAccount of the operator's namespace, or for a user whose name holds no dash prefix.
-    pub async fn grant(&self, account: &str, rules: Value) {
+    /// A ClusterRole for a ServiceAccount of the operator's namespace, beside its generated role: to see that a policy
+    /// would hold even if the role did not.
+    pub async fn grant_more(&self, account: &str, rules: Value) {
         let subject = json!({"kind": "ServiceAccount", "name": account, "namespace": names::DEFAULT_NAMESPACE});
         self.bind(account, subject, rules).await;
     }

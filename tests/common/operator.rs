@@ -2,7 +2,6 @@
 //! ServiceAccount.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,25 +49,7 @@ pub fn install(plane: &ControlPlane, values: &[&str]) {
 
 /// A controller, not started yet, under the chart's ServiceAccount.
 pub async fn controller(plane: &ControlPlane, identity: &str) -> Program {
-    let kubeconfig: PathBuf = plane
-        .service_account_kubeconfig(names::DEFAULT_NAMESPACE, names::CONTROLLER_ACCOUNT)
-        .await
-        .expect("the chart's account");
-    let arguments = [
-        "controller".into(),
-        "--kubeconfig".into(),
-        kubeconfig.into_os_string(),
-        "--identity".into(),
-        identity.into(),
-        "--health-address".into(),
-        "127.0.0.1:0".into(),
-        "--lease-seconds".into(),
-        "6".into(),
-        "--log".into(),
-        "info,cloison=debug".into(),
-    ];
-    let log = plane.logs_dir().join(format!("{identity}.log"));
-    Program::new(identity, env!("CARGO_BIN_EXE_cloison"), arguments, log)
+    controller_with_lease(plane, identity, 6).await
 }
 
 /// Installs the chart, starts the controller and waits until it reconciles.
@@ -210,6 +191,7 @@ pub fn ask(controller: &Program, path: &str) -> Option<(u16, String)> {
 }
 
 /// The sum of a metric's samples whose text holds all of `labels`, such as `kind="AiWorkload"`; zero without a sample.
+/// Fractions are cut off.
 pub fn metric(controller: &Program, name: &str, labels: &[&str]) -> i64 {
     let (_, text) = ask(controller, "/metrics").unwrap_or_default();
     let samples = text.lines().filter(|line| {
@@ -217,7 +199,7 @@ pub fn metric(controller: &Program, name: &str, labels: &[&str]) -> i64 {
         rest.starts_with([' ', '{']) && labels.iter().all(|label| line.contains(label))
     });
     samples
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok())
+        .filter_map(|line| line.rsplit_once(' ')?.1.split('.').next()?.parse::<i64>().ok())
         .sum()
 }
 

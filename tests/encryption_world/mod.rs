@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use cloison::admission::CANARY_RIGHTS;
 use cloison::api::conditions::Truth;
 use cloison::api::names;
+use cloison::cluster::roles::components;
 use cloison::controller::evidence::admission::Expected;
 use cloison::controller::evidence::encryption::EncryptionSettings;
 use cloison::controller::evidence::{self, Evidence, Gathering, Snapshot};
@@ -25,7 +25,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub const NAMESPACE: &str = names::DEFAULT_NAMESPACE;
-pub const METRICS_ROLE: &str = "cloison-canary-metrics";
+/// The generated role that lets the canary read metrics.
+pub const METRICS_ROLE: &str = "cloison-canary";
 /// For one verdict to appear; several passes and a restart fit into it.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -165,88 +166,38 @@ impl Drop for World {
     }
 }
 
-/// Namespace, accounts and rights, as the chart would install them.
+/// Namespaces, accounts and their generated roles, as the chart installs them.
 async fn grant(plane: &ControlPlane) {
     let client = plane.admin().unwrap();
-    let rule = |groups: &str, resources: &str, verbs: &[&str]| json!({ "apiGroups": [groups], "resources": [resources], "verbs": verbs });
-    let mut token = rule("", "serviceaccounts/token", &["create"]);
-    token["resourceNames"] = json!([names::CANARY_ACCOUNT]);
-    let mut secret = rule("", "secrets", &["create", "patch"]);
-    secret["resourceNames"] = json!([names::CANARY_SECRET]);
-    let roles = [
-        (
-            names::CONTROLLER_ACCOUNT,
-            "kube-system",
-            rule("coordination.k8s.io", "leases", &["list"]),
-        ),
-        (
-            names::CONTROLLER_ACCOUNT,
-            "default",
-            rule("discovery.k8s.io", "endpointslices", &["list"]),
-        ),
-        (names::CONTROLLER_ACCOUNT, NAMESPACE, token),
-        (names::CANARY_ACCOUNT, NAMESPACE, secret),
-    ];
     apply(&client, "v1", "Namespace", None, NAMESPACE, json!({})).await;
     let canaries = json!({ "metadata": { "labels": cloison::admission::canary_labels() } });
     apply(&client, "v1", "Namespace", None, names::CANARY_NAMESPACE, canaries).await;
     for account in [names::CONTROLLER_ACCOUNT, names::CANARY_ACCOUNT] {
         apply(&client, "v1", "ServiceAccount", Some(NAMESPACE), account, json!({})).await;
     }
-    for (account, namespace, rule) in roles {
-        let body = json!({ "rules": [rule] });
-        apply(&client, RBAC, "Role", Some(namespace), account, body).await;
-        let binding = bind(account, "Role", account);
-        apply(&client, RBAC, "RoleBinding", Some(namespace), account, binding).await;
-    }
-    let dry_run: Vec<Value> = CANARY_RIGHTS
-        .iter()
-        .map(|right| {
-            json!({
-                "apiGroups": [right.group],
-                "resources": [right.resource],
-                "verbs": right.verbs,
-                "resourceNames": right.names,
-            })
-        })
-        .collect();
-    let (namespace, account) = (Some(names::CANARY_NAMESPACE), names::CANARY_ACCOUNT);
-    apply(&client, RBAC, "Role", namespace, account, json!({ "rules": dry_run })).await;
-    apply(
-        &client,
-        RBAC,
-        "RoleBinding",
-        namespace,
-        account,
-        bind(account, "Role", account),
-    )
-    .await;
-    let body = json!({ "rules": [{ "nonResourceURLs": ["/metrics"], "verbs": ["get"] }] });
-    apply(&client, RBAC, "ClusterRole", None, METRICS_ROLE, body).await;
-    grant_metrics(plane).await;
+    apply_roles(&client, |_| true).await;
 }
 
+/// Gives the canary the right to read metrics back.
 pub async fn grant_metrics(plane: &ControlPlane) {
-    let binding = bind(names::CANARY_ACCOUNT, "ClusterRole", METRICS_ROLE);
-    apply(
-        &plane.admin().unwrap(),
-        RBAC,
-        "ClusterRoleBinding",
-        None,
-        METRICS_ROLE,
-        binding,
-    )
-    .await;
+    let metrics = |object: &Value| object["kind"] == "ClusterRoleBinding" && object["metadata"]["name"] == METRICS_ROLE;
+    apply_roles(&plane.admin().unwrap(), metrics).await;
+}
+
+/// The generated roles and bindings, or some of them.
+async fn apply_roles(client: &Client, wanted: impl Fn(&Value) -> bool) {
+    let all = components()
+        .into_iter()
+        .flat_map(|component| component.objects(NAMESPACE));
+    for object in all.filter(wanted) {
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let (kind, name) = (text("/kind").unwrap(), text("/metadata/name").unwrap());
+        let namespace = text("/metadata/namespace");
+        apply(client, RBAC, &kind, namespace.as_deref(), &name, object).await;
+    }
 }
 
 pub const RBAC: &str = "rbac.authorization.k8s.io/v1";
-
-fn bind(account: &str, kind: &str, role: &str) -> Value {
-    json!({
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role },
-        "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": NAMESPACE }],
-    })
-}
 
 pub async fn apply(client: &Client, version: &str, kind: &str, namespace: Option<&str>, name: &str, body: Value) {
     let objects = objects(client, version, kind, namespace);

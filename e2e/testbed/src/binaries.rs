@@ -60,7 +60,7 @@ pub fn find(tool: Tool) -> Result<PathBuf, Error> {
     if let Some(path) = lock(&FOUND).get(&tool) {
         return Ok(path.clone());
     }
-    let path = match given(tool)? {
+    let path = match given(tool, from_environment)? {
         Some(path) => path,
         None => build(tool)?,
     };
@@ -74,18 +74,19 @@ pub(crate) async fn find_in_background(tool: Tool) -> Result<PathBuf, Error> {
     search.map_err(|error| failure(tool, error.to_string()))?
 }
 
-fn given(tool: Tool) -> Result<Option<PathBuf>, Error> {
-    let Some((variable, file_name)) = tool.envtest() else {
+/// What the environment names, by `variable`; `None` where it names nothing.
+fn given(tool: Tool, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<Option<PathBuf>, Error> {
+    let Some((asset, file_name)) = tool.envtest() else {
         return Ok(None);
     };
-    if let Some(path) = from_environment(variable) {
+    if let Some(path) = variable(asset) {
         return if path.is_file() {
             Ok(Some(path))
         } else {
-            Err(failure(tool, format!("{variable}={} is not a file", path.display())))
+            Err(failure(tool, format!("{asset}={} is not a file", path.display())))
         };
     }
-    let asset = from_environment("KUBEBUILDER_ASSETS").map(|folder| folder.join(file_name));
+    let asset = variable("KUBEBUILDER_ASSETS").map(|folder| folder.join(file_name));
     Ok(asset.filter(|path| path.is_file()))
 }
 
@@ -120,5 +121,44 @@ fn failure(tool: Tool, reason: String) -> Error {
     Error::Tool {
         tool: tool.name().to_string(),
         reason,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_asked_in_the_order_of_envtest() {
+        let folder = std::env::temp_dir().join(format!("cloison-binaries-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (own, asset) = (folder.join("own"), folder.join("kube-apiserver"));
+        std::fs::write(&own, "").unwrap();
+        std::fs::write(&asset, "").unwrap();
+        let newest = Tool::KubeApiserver(Minor::V1_36);
+        let says = |tool, variables: &[(&str, &Path)]| {
+            given(tool, |wanted| {
+                let found = variables.iter().find(|(name, _)| *name == wanted);
+                found.map(|(_, path)| path.to_path_buf())
+            })
+        };
+        let (program, assets) = ("TEST_ASSET_KUBE_APISERVER", "KUBEBUILDER_ASSETS");
+        let both = [(assets, folder.as_path()), (program, own.as_path())];
+        assert_eq!(says(newest, &both).unwrap(), Some(own.clone()));
+        assert_eq!(says(newest, &both[..1]).unwrap(), Some(asset));
+        assert_eq!(says(newest, &[]).unwrap(), None, "it is built");
+        // A folder without the program, and tools that envtest does not know, are built too.
+        assert_eq!(says(Tool::Etcd, &both[..1]).unwrap(), None);
+        assert_eq!(says(Tool::KubeApiserver(Minor::V1_33), &both).unwrap(), None);
+        assert_eq!(says(Tool::Helm, &both).unwrap(), None);
+        // Who names a program means it: nothing else is taken in its place.
+        let said = says(newest, &[(assets, folder.as_path()), (program, &folder.join("none"))]);
+        let said = said.unwrap_err().to_string();
+        assert!(
+            said.contains("TEST_ASSET_KUBE_APISERVER=") && said.ends_with("is not a file"),
+            "{said}"
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

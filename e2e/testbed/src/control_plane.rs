@@ -292,6 +292,11 @@ impl ControlPlane {
         self.shared.work_dir.path()
     }
 
+    /// Keeps the logs when the control plane goes, as after a failed test. The database goes all the same.
+    pub fn keep_logs(&self) {
+        self.shared.work_dir.keep();
+    }
+
     /// The folder with one log per process.
     pub fn logs_dir(&self) -> PathBuf {
         self.shared.work_dir.logs()

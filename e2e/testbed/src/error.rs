@@ -25,6 +25,17 @@ pub enum Error {
         /// The last 20 lines of the log.
         tail: String,
     },
+    /// The kernel, or the container, gives a process no host name of its own.
+    #[error(
+        "{process} needs a host name of its own, or replicas could not be told apart, and gets none ({said}); run as root \
+         with CAP_SYS_ADMIN, or allow user namespaces: sysctl user.max_user_namespaces, and the container's seccomp profile"
+    )]
+    HostName {
+        /// Such as `api-server-0`.
+        process: String,
+        /// What `unshare` said.
+        said: String,
+    },
     /// A condition did not come true before its deadline (see [`crate::eventually`]).
     #[error("{what}: not within {waited:?}; last seen: {last}")]
     Deadline {

@@ -210,6 +210,12 @@ impl Process {
         let bytes = fs::read(&recipe.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
+        if let Some(said) = lines.last().filter(|line| line.starts_with("unshare: ")) {
+            return Error::HostName {
+                process: recipe.name.clone(),
+                said: (*said).to_owned(),
+            };
+        }
         let tail = lines[lines.len().saturating_sub(20)..].join("\n");
         Error::Process {
             process: recipe.name.clone(),

@@ -103,6 +103,34 @@ async fn a_termination_leaves_neither_process_nor_folder() {
 }
 
 #[tokio::test]
+async fn a_ctrl_c_leaves_neither_process_nor_folder() {
+    let mut up = Up::start();
+    up.signal(Signal::INT);
+    assert!(up.child.wait().unwrap().success());
+    up.all_gone().await;
+    assert!(!up.folder.exists(), "{}", up.folder.display());
+}
+
+#[test]
+fn a_panic_leaves_the_logs_and_no_process() {
+    let (seen, found) = std::sync::mpsc::channel();
+    let test = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let plane = ControlPlane::start(Options::default()).await.unwrap();
+            seen.send((plane.processes(), plane.folder().to_path_buf())).unwrap();
+            panic!("a test that fails");
+        });
+    });
+    assert!(test.join().is_err());
+    let (processes, folder) = found.recv().unwrap();
+    assert_eq!(processes.len(), 2);
+    assert!(processes.iter().all(|(_, id)| !is_alive(*id)), "{processes:?}");
+    assert!(folder.join("logs/api-server-0.log").is_file(), "{}", folder.display());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
 async fn a_drop_leaves_neither_process_nor_folder() {
     let plane = ControlPlane::start(Options::default()).await.unwrap();
     let folder = plane.folder().to_path_buf();

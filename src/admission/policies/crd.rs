@@ -53,6 +53,11 @@ pub(in crate::admission) fn write(spec: &AiSecurityPolicySpec, modes: &Modes, ha
     (draft.policy(hash), moded(NAME, spec.mode, hash))
 }
 
+/// Whether it refuses anything in any stage.
+pub(in crate::admission) fn refuses(spec: &AiSecurityPolicySpec, modes: &Modes) -> bool {
+    clauses(spec, modes).iter().any(Clause::refuses)
+}
+
 /// The policy's own list, or the law's.
 fn listed(own: Option<&Vec<CamelCase>>, law: &[Use]) -> Vec<String> {
     let mut uses: Vec<String> = match own {

@@ -9,7 +9,7 @@ mod security;
 
 use super::Written;
 use crate::admission::cel::{entries, entry, list, text};
-use crate::admission::clause::{denied, observed};
+use crate::admission::clause::{Clause, denied, observed};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, moded, requirement, resources};
 use crate::admission::operator::Operator;
@@ -30,9 +30,7 @@ pub(in crate::admission) fn write(
     variables.extend(membership::variables());
     variables.extend(security::variables(&spec.pods));
     variables.extend(images::variables(&spec.pods));
-    let mut clauses = membership::clauses(modes);
-    clauses.extend(security::clauses(modes, &spec.pods));
-    clauses.extend(images::clauses(modes, &spec.pods));
+    let clauses = clauses(spec, modes);
     variables.push(("problems", denied(&clauses)));
     variables.push(("observed", observed(&clauses)));
 
@@ -64,6 +62,18 @@ pub(in crate::admission) fn write(
         ..Draft::default()
     };
     (draft.policy(hash), moded(NAME, spec.mode, hash))
+}
+
+fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
+    let mut clauses = membership::clauses(modes);
+    clauses.extend(security::clauses(modes, &spec.pods));
+    clauses.extend(images::clauses(modes, &spec.pods));
+    clauses
+}
+
+/// Whether it refuses anything in any stage.
+pub(in crate::admission) fn refuses(spec: &AiSecurityPolicySpec, modes: &Modes) -> bool {
+    clauses(spec, modes).iter().any(Clause::refuses)
 }
 
 /// What the clauses ask of the request and its namespace.

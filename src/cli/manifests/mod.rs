@@ -1,8 +1,10 @@
 //! Manifests as people keep them: files, folders and standard input; several documents to a file, Lists, JSON, the
 //! output of Helm and Kustomize. Whatever does not fit is told with its file, line and field, and the rest goes on.
 
+mod bounds;
 mod node;
 mod objects;
+mod schema;
 mod typed;
 
 use std::fmt;
@@ -15,6 +17,7 @@ use serde::de::DeserializeOwned;
 pub(super) use self::node::Node;
 pub(super) use self::objects::Objects;
 use crate::compliance::Location;
+use crate::network::validate;
 
 /// One object as it was read.
 #[derive(Clone, Debug)]
@@ -57,6 +60,30 @@ impl Document {
     pub(super) fn kind(&self) -> (&str, &str) {
         let text = |key| self.root.text(key).unwrap_or_default();
         (text("apiVersion"), text("kind"))
+    }
+
+    /// What is missing of `apiVersion` and `kind`, without which this is no object.
+    fn is_no_object(&self) -> Option<Problem> {
+        let node::Shape::Map(entries) = &self.root.shape else {
+            return Some(Problem {
+                at: self.locate(""),
+                message: "this is no object: it must be a map with `apiVersion` and `kind`".to_owned(),
+            });
+        };
+        let missing: Vec<&str> = ["apiVersion", "kind"]
+            .into_iter()
+            .filter(|key| self.root.text(key).is_none_or(str::is_empty))
+            .collect();
+        let misspelt = entries.iter().find_map(|(name, node)| {
+            let guess = did_you_mean(name, missing.iter().copied());
+            (!guess.is_empty()).then(|| (node.at, format!(": `{name}` is unknown{guess}")))
+        });
+        let (at, guess) = misspelt.unwrap_or((self.root.at, String::new()));
+        let keys: Vec<String> = missing.iter().map(|key| format!("`{key}`")).collect();
+        (!missing.is_empty()).then(|| Problem {
+            at: Location::default().in_file(&*self.file, at.line, at.column),
+            message: format!("this is no object without {}{guess}", keys.join(" and ")),
+        })
     }
 
     /// The object as a type.
@@ -107,6 +134,15 @@ impl Manifests {
                 manifests.file(path);
             }
         }
+        if manifests.documents.is_empty() && manifests.problems.is_empty() {
+            manifests.problems.extend(paths.iter().map(|path| Problem {
+                at: Location {
+                    file: Some(path.display().to_string()),
+                    ..Location::default()
+                },
+                message: "there is no object in it; name files, or folders with .yaml, .yml or .json files".to_owned(),
+            }));
+        }
         manifests
     }
 
@@ -156,12 +192,13 @@ impl Manifests {
     pub(super) fn add(&mut self, file: &str, text: &str) {
         let file: Arc<str> = Arc::from(file);
         for (first, part) in parts(text) {
-            match parse(&part) {
-                Ok(Some(mut root)) => {
+            match serde_saphyr::from_str::<Node>(&part) {
+                Ok(mut root) => {
                     root.shift(first);
-                    self.flatten(&file, root);
+                    if !matches!(root.shape, node::Shape::Null) {
+                        self.flatten(&file, root);
+                    }
                 }
-                Ok(None) => {}
                 Err(error) => {
                     let at = error.location().map_or((1, 1), |at| (at.line(), at.column()));
                     let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
@@ -174,18 +211,17 @@ impl Manifests {
         }
     }
 
-    /// A List is its items. Documents that are no maps (a file of values may hold anything) are passed over.
+    /// A List is its items. What is no object is told, as kubectl does: a misspelt `kind` would be passed over otherwise.
     fn flatten(&mut self, file: &Arc<str>, root: Node) {
         let document = Document {
             file: file.clone(),
             root,
         };
-        let (version, kind) = document.kind();
-        if version.is_empty() || kind.is_empty() {
-            return;
+        if let Some(problem) = document.is_no_object() {
+            return self.problems.push(problem);
         }
         match document.root.items("items") {
-            Some(items) if kind.ends_with("List") => {
+            Some(items) if document.kind().1.ends_with("List") => {
                 for item in items {
                     self.flatten(file, item.clone());
                 }
@@ -203,9 +239,12 @@ fn first_line(error: &serde_saphyr::Error) -> String {
     line.trim_start_matches("error: ").to_owned()
 }
 
-fn parse(text: &str) -> Result<Option<Node>, serde_saphyr::Error> {
-    let node: Option<Node> = serde_saphyr::from_str(text)?;
-    Ok(node.filter(|node| matches!(node.shape, node::Shape::Map(_))))
+/// The nearest known word as a question behind a message, where one is near enough.
+fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    match validate::did_you_mean(word, known, "").as_str() {
+        "" => String::new(),
+        guess => format!("; {guess}"),
+    }
 }
 
 /// The documents of a text, each with the number of lines before it. A marker in the first column ends a document even

@@ -65,11 +65,22 @@ impl Node {
         }
     }
 
-    /// Adds an empty map under a key that is absent or null.
+    /// Drops every key whose value is null, as the API server does.
+    pub fn drop_nulls(&mut self) {
+        match &mut self.shape {
+            Shape::List(items) => items.iter_mut().for_each(Self::drop_nulls),
+            Shape::Map(entries) => {
+                entries.retain(|(_, node)| !matches!(node.shape, Shape::Null));
+                entries.iter_mut().for_each(|(_, node)| node.drop_nulls());
+            }
+            Shape::Null | Shape::Bool(_) | Shape::Number(_) | Shape::Text(_) => {}
+        }
+    }
+
+    /// Adds an empty map under a key that is absent.
     pub fn or_empty(&mut self, key: &str) {
         let at = self.at;
         let Shape::Map(entries) = &mut self.shape else { return };
-        entries.retain(|(name, node)| name != key || !matches!(node.shape, Shape::Null));
         if entries.iter().all(|(name, _)| name != key) {
             let shape = Shape::Map(Vec::new());
             entries.push((key.to_owned(), Self { at, shape }));

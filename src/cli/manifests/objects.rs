@@ -7,7 +7,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::{Document, Manifests, Problem};
+use super::schema::Schemas;
+use super::{Document, Manifests, Problem, did_you_mean};
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
 
 /// An object and the document it was read from.
@@ -35,8 +36,8 @@ pub(in crate::cli) struct Objects {
     pub network_policies: Named<NetworkPolicy>,
     /// What could not be read, by file and line.
     pub problems: Vec<Problem>,
-    /// Documents of other kinds.
-    pub passed_over: usize,
+    /// Documents of other kinds, by kind.
+    pub passed_over: BTreeMap<String, usize>,
 }
 
 impl Objects {
@@ -46,8 +47,15 @@ impl Objects {
             problems: manifests.problems,
             ..Self::default()
         };
-        for document in manifests.documents {
-            if let Err(problem) = objects.add(document, home) {
+        let schemas = Schemas::builtin();
+        for mut document in manifests.documents {
+            if is_ours(document.kind().0) {
+                document.root.drop_nulls();
+            }
+            let refused = check(&schemas, &document);
+            if !refused.is_empty() {
+                objects.problems.extend(refused);
+            } else if let Err(problem) = objects.add(document, home) {
                 objects.problems.push(problem);
             }
         }
@@ -56,41 +64,30 @@ impl Objects {
     }
 
     fn add(&mut self, mut document: Document, home: &str) -> Result<(), Problem> {
-        let ours = format!("{}/{}", names::GROUP, names::VERSION);
         let (version, kind) = document.kind();
-        match (version, kind) {
-            ("v1", "Namespace") => keep(&mut self.namespaces, document, None),
-            ("networking.k8s.io/v1", "NetworkPolicy") => keep(&mut self.network_policies, document, Some(home)),
-            (version, "AiWorkload") if version == ours => keep(&mut self.workloads, document, Some(home)),
-            (version, "AiSecurityPolicy") if version == ours => {
+        if !is_ours(version) {
+            return match (version, kind) {
+                ("v1", "Namespace") => keep(&mut self.namespaces, document, None),
+                ("networking.k8s.io/v1", "NetworkPolicy") => keep(&mut self.network_policies, document, Some(home)),
+                _ => {
+                    *self.passed_over.entry(kind.to_owned()).or_default() += 1;
+                    Ok(())
+                }
+            };
+        }
+        match kind {
+            "AiWorkload" => keep(&mut self.workloads, document, Some(home)),
+            "AiSecurityPolicy" => {
                 // An empty policy is the policy of an installation that nobody configured.
                 document.root.or_empty("spec");
-                let named = document.root.get("metadata").and_then(|metadata| metadata.text("name"));
-                if named != Some(names::SINGLETON) {
-                    let message = "there is one AiSecurityPolicy and its name is `default`".to_owned();
-                    return Err(Problem {
-                        at: document.locate("metadata.name"),
-                        message,
-                    });
-                }
                 keep(&mut self.policies, document, None)
             }
-            (version, "SecretEncryption") if version == ours => {
+            "SecretEncryption" => {
                 document.root.or_empty("spec");
                 document.read::<SecretEncryption>().map(drop)
             }
-            (version, "Waiver") if version == ours => document.read::<Waiver>().map(drop),
-            (version, kind) if version == names::GROUP || version.starts_with(&format!("{}/", names::GROUP)) => {
-                let message = format!("{version} {kind} is no kind of this version");
-                Err(Problem {
-                    at: document.locate("kind"),
-                    message,
-                })
-            }
-            _ => {
-                self.passed_over += 1;
-                Ok(())
-            }
+            // `check` lets no other kind of ours by.
+            _ => document.read::<Waiver>().map(drop),
         }
     }
 
@@ -98,6 +95,39 @@ impl Objects {
     pub(in crate::cli) fn policy(&self) -> Option<&Sourced<AiSecurityPolicy>> {
         self.policies.values().next()
     }
+}
+
+/// Whether a version is of our group, served or not.
+fn is_ours(version: &str) -> bool {
+    version == names::GROUP
+        || version
+            .strip_prefix(names::GROUP)
+            .is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What the API server would refuse of a kind of ours.
+fn check(schemas: &Schemas, document: &Document) -> Vec<Problem> {
+    let (version, kind) = document.kind();
+    if !is_ours(version) {
+        return Vec::new();
+    }
+    let schema = schemas
+        .get(kind)
+        .filter(|_| version == format!("{}/{}", names::GROUP, names::VERSION));
+    let Some(schema) = schema else {
+        let guess = did_you_mean(kind, schemas.kinds());
+        return vec![Problem {
+            at: document.locate("kind"),
+            message: format!("{version} {kind} is no kind of this version{guess}"),
+        }];
+    };
+    let faults = schema.check(&document.root.json()).into_iter();
+    faults
+        .map(|fault| Problem {
+            at: document.locate(&fault.field),
+            message: fault.message,
+        })
+        .collect()
 }
 
 /// Two documents of one object contradict each other: the first counts, and the second is a problem.

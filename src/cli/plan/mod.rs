@@ -21,6 +21,10 @@ use crate::api::names;
 
 /// Flags of `plan`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes with -f: 0 nothing is against it, 1 there are findings of severity Medium or worse, 2 something \
+                  could not be read, or the API server would refuse it."
+)]
 #[command(group = ArgGroup::new("what").required(true).multiple(true).args(["files", "namespace", "all"]))]
 pub struct Arguments {
     /// Manifests: files, folders with everything below them, `-` for standard input. No cluster is asked.

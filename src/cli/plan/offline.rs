@@ -13,7 +13,7 @@ use crate::admission::{Offline, Operator, PolicySet, Request, generate};
 use crate::api::names;
 use crate::api::stage::Mode;
 use crate::api::workload::FlowStatus;
-use crate::cli::manifests::{Manifests, Objects};
+use crate::cli::manifests::{Manifests, Objects, Problem};
 use crate::cli::{CliError, FINDINGS, UNREADABLE, out};
 use crate::compliance::id::{NET_02, NET_03};
 use crate::compliance::{Assurance, Finding, Location, Severity, Subject, worst};
@@ -47,6 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         let chosen = Objects::of(Manifests::read(std::slice::from_ref(path)), home);
         objects.problems.extend(chosen.problems);
         if chosen.policies.is_empty() {
+            tell(&objects.problems);
             return Err(CliError::Usage(format!(
                 "{} holds no readable AiSecurityPolicy",
                 path.display()
@@ -61,15 +62,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         objects.policies = chosen.policies;
     }
     let plan = judge(&objects, arguments, notes)?;
-    for problem in &objects.problems {
-        eprintln!("{problem}");
-    }
+    tell(&objects.problems);
     match arguments.output {
         Some(Output::Yaml) => {
             eprint!("{}", print::remarks(&plan));
             out::print(&print::yaml(&plan)?)?;
         }
-        None => out::print(&print::tables(&plan, objects.passed_over))?,
+        None => out::print(&print::tables(&plan, objects.problems.is_empty()))?,
     }
     Ok(if !objects.problems.is_empty() {
         ExitCode::from(UNREADABLE)
@@ -80,11 +79,36 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     })
 }
 
+/// What nothing was said about.
+fn passed_over(objects: &Objects) -> Option<String> {
+    let kinds = objects
+        .passed_over
+        .iter()
+        .map(|(kind, number)| format!("{number} {kind}"));
+    let kinds = kinds.collect::<Vec<_>>().join(", ");
+    let number = out::count(objects.passed_over.values().sum(), "document");
+    (!kinds.is_empty()).then(|| {
+        format!(
+            "{number} of other kinds not judged here: {kinds}; once pods run, `cloison plan -n NAMESPACE` judges them"
+        )
+    })
+}
+
+/// What could not be read, with file, line and field.
+fn tell(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+}
+
 fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Result<Plan, CliError> {
     let spec = if let Some(policy) = objects.policy() {
         policy.object.spec.clone()
     } else {
-        notes.push("no AiSecurityPolicy in the input: judged by the defaults".to_owned());
+        let readable = if objects.problems.is_empty() { "" } else { "readable " };
+        notes.push(format!(
+            "no {readable}AiSecurityPolicy in the input: judged by the defaults"
+        ));
         // The schema's defaults are in the deserializer, not in `Default`.
         serde_json::from_value(json!({})).map_err(std::io::Error::other)?
     };
@@ -92,6 +116,7 @@ fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Re
     let set = generate(&spec, &operator, Timestamp::now());
     let (world, assumed) = world::of(objects, spec, arguments.as_enforced);
     notes.extend(assumed);
+    notes.extend(passed_over(objects));
     let mut policies = policies::all(&world);
     let (flows, mut findings) = network(&world);
     findings.extend(isolation(objects, &world, &policies));

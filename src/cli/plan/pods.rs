@@ -150,8 +150,46 @@ pub(super) fn runtime(pods: &[Value]) -> Option<&'static str> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
+    use crate::admission::{Operator, generate};
+
+    /// What a plan shows is what would be refused once the namespace is enforced, and nothing about the seal and the list
+    /// of workloads that are not there yet.
+    #[test]
+    fn pods_are_judged_as_if_their_namespace_were_enforced() {
+        let policy = serde_json::from_value(json!({})).unwrap();
+        let set = generate(
+            &policy,
+            &Operator::in_namespace("cloison-system"),
+            Timestamp::UNIX_EPOCH,
+        );
+        let offline = Offline::new(&set).unwrap();
+        let pod = |workload: Option<&str>| {
+            json!({
+                "metadata": {"name": "p", "labels": {names::WORKLOAD_LABEL: workload}},
+                "spec": {"hostIPC": true, "containers": [{"name": "c", "image": "x"}]},
+            })
+        };
+        let listed = BTreeSet::from(["road".to_owned()]);
+        let enforced = as_enforced("n", "u", NamespaceStage::Training, &listed);
+        let rules = |workload: Option<&str>| {
+            let refused = judge(&offline, &[pod(workload)], &enforced).unwrap();
+            assert_eq!(refused.pods, 1);
+            refused.rules.keys().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        // `default` is never missing: it is what somebody who plans writes first.
+        assert_eq!(rules(None), ["WKL-01/host-ipc"]);
+        assert_eq!(rules(Some("road")), ["WKL-01/host-ipc"]);
+        assert_eq!(rules(Some("other")), ["WKL-01/host-ipc", "WKL-02/unknown"]);
+        // The control: in mode Audit, where the namespace is today, the same pod is let through.
+        let mut audit = enforced.clone();
+        audit["metadata"]["labels"][names::MODE_LABEL] = json!(Mode::Audit.label());
+        assert_eq!(judge(&offline, &[pod(None)], &audit).unwrap().pods, 0);
+    }
 
     fn pod(container: &Value, restart: &str) -> Value {
         json!({"metadata": {"name": "p"}, "spec": {"restartPolicy": restart, "containers": [container]}})

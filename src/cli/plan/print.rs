@@ -11,16 +11,15 @@ use crate::api::workload::{FlowDirection, FlowState};
 use crate::cli::{CliError, out};
 use crate::compliance::Finding;
 
-/// The tables: objects, flows, findings, notes.
-pub(super) fn tables(plan: &Plan, passed_over: usize) -> String {
-    let mut sections = vec![objects(plan), flows(plan), findings(plan), notes(plan)];
-    if sections[..3].iter().all(String::is_empty) {
-        let others = out::count(passed_over, "document");
-        sections.insert(
-            0,
-            format!("Nothing would be written; {others} of other kinds passed over.\n"),
-        );
+/// The tables: objects, flows, findings, notes. `whole`: everything could be read.
+pub(super) fn tables(plan: &Plan, whole: bool) -> String {
+    let mut sections = vec![objects(plan), flows(plan), findings(plan)];
+    if sections.iter().all(String::is_empty) {
+        sections.insert(0, "Nothing would be written.\n".to_owned());
+    } else if plan.findings.is_empty() && whole {
+        sections.push("no findings\n".to_owned());
     }
+    sections.push(notes(plan));
     sections.retain(|section| !section.is_empty());
     sections.join("\n")
 }
@@ -91,7 +90,7 @@ fn objects(plan: &Plan) -> String {
             vec![none(), none(), none(), name, "yes".to_owned()]
         }));
     }
-    out::table(&["NAMESPACE", "STAGE", "MODE", "OBJECT", "APPLIED"], rows)
+    out::table(&["NAMESPACE", "STAGE", "MODE", "OBJECT", "WOULD BE APPLIED"], rows)
 }
 
 fn object<K: Resource<DynamicType = ()>>(object: &K) -> String {

@@ -28,8 +28,11 @@ const TOLD: usize = 5;
 
 /// Flags of `why`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 nothing is refused (an AiWorkload: as `status`), 1 something is, 2 it could not be read."
+)]
 pub struct Arguments {
-    /// KIND/NAME, or KIND NAME: a Job, a TrainJob, a Deployment, an AiWorkload.
+    /// Whatever makes pods, a pod, or an AiWorkload: job/train, deploy/serve, aiw/default.
     #[arg(required = true, num_args = 1..=2, value_name = "KIND/NAME")]
     object: Vec<String>,
     /// The namespace; otherwise that of the context.
@@ -56,7 +59,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     let kinds = Kinds::discover(&client).await?;
     let resource = kinds.named(kind)?;
     if resource.group == names::GROUP && resource.kind == "AiWorkload" {
-        return workload::run(&client, namespace, name).await;
+        return workload::run(&client, namespace, name, &arguments.operator_namespace).await;
     }
     let family = Family::gather(&client, &kinds, &resource, namespace, name).await?;
     let troubles = events::gather(&client, namespace).await?;

@@ -3,47 +3,54 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client};
 
 use crate::api::AiWorkload;
-use crate::api::conditions::{find, types};
-use crate::api::workload::{AiWorkloadStatus, FlowDirection, FlowState};
+use crate::api::conditions::types;
+use crate::api::workload::{AiWorkloadStatus, FlowDirection};
+use crate::cli::lease::pulse;
 use crate::cli::plan::state;
+use crate::cli::status::row;
 use crate::cli::{CliError, FINDINGS, out};
 
-/// Reads its status and prints it.
-pub(super) async fn run(client: &Client, namespace: &str, name: &str) -> Result<ExitCode, CliError> {
+/// Reads its status and prints it; in the words of `status`, and with its exit code.
+pub(super) async fn run(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    operator_namespace: &str,
+) -> Result<ExitCode, CliError> {
     let workload = Api::<AiWorkload>::namespaced(client.clone(), namespace)
         .get(name)
         .await
         .map_err(CliError::api(format!("get AiWorkload {namespace}/{name}")))?;
+    let now = Timestamp::now();
+    let controller = pulse(client, operator_namespace, now).await?;
+    let row = row(&workload);
     let status = workload.status.clone().unwrap_or_default();
-    let current = status.observed_generation == workload.metadata.generation;
-    let mut text = format!("AiWorkload {namespace}/{name}\n");
-    if !current {
-        text.push_str("the controller has not looked at the last change yet; what follows is older\n");
+    let mut text = format!("AiWorkload {namespace}/{name}\n{}\n", controller.message);
+    if !row.is_current {
+        let _ = writeln!(text, "{}; what follows is older", row.why);
     }
-    let sections = [conditions(&status), flows(&status), findings(&status)];
+    let sections = [conditions(&status, now), flows(&status), findings(&status)];
     let sections: Vec<String> = sections.into_iter().filter(|section| !section.is_empty()).collect();
-    if sections.is_empty() && current {
+    if sections.is_empty() && row.is_current {
         text.push_str("everything is True\n");
     }
     for section in sections {
         let _ = write!(text, "\n{section}");
     }
     out::print(&text)?;
-    let stalled = find(&status.conditions, types::STALLED).is_some_and(|c| c.status == "True");
-    let unready = find(&status.conditions, types::READY).is_some_and(|c| c.status == "False");
-    let refused = status.flows.iter().any(|flow| flow.state == FlowState::Refused);
-    Ok(if stalled || unready || refused {
-        ExitCode::from(FINDINGS)
-    } else {
+    Ok(if row.is_ready(&controller) {
         ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FINDINGS)
     })
 }
 
 /// Those that are not True. Reconciling and Stalled are bad news when they are.
-fn conditions(status: &AiWorkloadStatus) -> String {
+fn conditions(status: &AiWorkloadStatus, now: Timestamp) -> String {
     let news = |kind: &str, status: &str| match kind {
         types::RECONCILING | types::STALLED => status == "True",
         _ => status != "True",
@@ -52,8 +59,8 @@ fn conditions(status: &AiWorkloadStatus) -> String {
         .conditions
         .iter()
         .filter(|c| news(&c.type_, &c.status))
-        .map(|c| [&c.type_, &c.status, &c.reason, &c.message].map(Clone::clone).to_vec());
-    out::table(&["CONDITION", "STATUS", "REASON", "MESSAGE"], rows.collect())
+        .map(|condition| out::condition(condition, now));
+    out::table(&["CONDITION", "STATUS", "FOR", "REASON", "MESSAGE"], rows.collect())
 }
 
 fn flows(status: &AiWorkloadStatus) -> String {

@@ -29,6 +29,9 @@ const ACTIVATION: Duration = Duration::from_secs(10);
 /// See [`Expected::pace`]. Dry runs are cheap, and there are many of them.
 const PACE: Duration = Duration::from_secs(4);
 
+/// See [`Expected::leases_age`]. Several passes of the loop that lists the Leases, and its slowest.
+const LEASES_AGE: Duration = Duration::from_secs(120);
+
 /// The policies that must be in force, and how to see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expected {
@@ -40,6 +43,10 @@ pub struct Expected {
     pub interval: Duration,
     /// The shortest time per request while all is well, on average: many API servers make a round rarer.
     pub pace: Duration,
+    /// How old the list of API servers may be: with an older one nobody knows whether all were asked.
+    pub leases_age: Duration,
+    /// Policies of the set that refuse and that no canary tries.
+    pub unprobed: Vec<String>,
 }
 
 impl Expected {
@@ -50,6 +57,8 @@ impl Expected {
             canaries: admission::canaries(set, spec, now),
             interval: Duration::from_secs(u64::try_from(spec.interval_seconds).unwrap_or(60)),
             pace: PACE,
+            leases_age: LEASES_AGE,
+            unprobed: admission::unprobed(set, spec, now),
         }
     }
 }
@@ -121,14 +130,20 @@ async fn ask_all(fleet: &Mutex<Fleet>, wanted: &Expected) -> AdmissionProof {
             answers: ask_one(&held.server, &wanted.canaries).await,
         });
     let answers = join_all(asked).await;
-    conclude(&observation, &answers, wanted)
+    conclude(&observation, fleet.leases_age(), &answers, wanted)
 }
 
-fn conclude(observation: &Observation, answers: &[ReplicaAnswers], wanted: &Expected) -> AdmissionProof {
+fn conclude(
+    observation: &Observation,
+    leases_age: Option<Duration>,
+    answers: &[ReplicaAnswers],
+    wanted: &Expected,
+) -> AdmissionProof {
     let fresh: Vec<String> = observation.leases.iter().map(|lease| lease.name.clone()).collect();
-    let verdict = admission::judge(&wanted.canaries, answers, &fresh, &wanted.hash);
+    let verdict = admission::judge(&wanted.canaries, answers, &fresh, &wanted.hash).but_for(&wanted.unprobed);
     // The judge counts answers against Leases; an API server that hides from both is found by the barrier.
-    let (truth, reason, message) = match (verdict.truth, barrier(observation)) {
+    let doubt = stale(leases_age, wanted.leases_age).or_else(|| barrier(observation));
+    let (truth, reason, message) = match (verdict.truth, doubt) {
         (Truth::True, Some((reason, message))) => (Truth::Unknown, reason, message),
         _ => (verdict.truth, verdict.reason, verdict.message),
     };
@@ -139,6 +154,18 @@ fn conclude(observation: &Observation, answers: &[ReplicaAnswers], wanted: &Expe
         policy_hash: wanted.hash.clone(),
         at: Time(Timestamp::now()),
     }
+}
+
+/// Why a list of Leases of this age says nothing. The message names no moment: it would be another one each time.
+fn stale(age: Option<Duration>, bound: Duration) -> Option<(&'static str, String)> {
+    age.is_none_or(|age| age > bound).then(|| {
+        let message = format!(
+            "the identity Leases in kube-system could not be listed for more than {} s, so an API server that joined since \
+             was not asked; give the controller the right to list them back",
+            bound.as_secs()
+        );
+        ("LeasesStale", message)
+    })
 }
 
 fn nothing() -> AdmissionProof {

@@ -37,6 +37,8 @@ pub struct EncryptionSettings {
     pub pace: Duration,
     /// How long a proof outlives evidence that is missing.
     pub grace: Duration,
+    /// Whether the canary Secret may be written.
+    pub writes: bool,
 }
 
 impl Default for EncryptionSettings {
@@ -53,6 +55,7 @@ impl From<&SecretEncryptionSpec> for EncryptionSettings {
             interval: Duration::from_secs(5),
             pace: Duration::from_secs(2),
             grace: Duration::from_secs(30),
+            writes: true,
         }
     }
 }
@@ -116,7 +119,7 @@ async fn try_look(
 ) -> Result<Observation, Error> {
     fleet.look(gathering, &settings.api_servers).await?;
     let observation = fleet.observation(settings.attestation.as_ref());
-    if observation.may_write() && write_canaries(gathering, fleet).await {
+    if settings.writes && observation.may_write() && write_canaries(gathering, fleet).await {
         fleet.list_leases(gathering).await?;
         return Ok(fleet.observation(settings.attestation.as_ref()));
     }

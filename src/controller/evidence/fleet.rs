@@ -31,6 +31,8 @@ pub(super) struct Fleet {
     origin: Instant,
     tracker: Leases,
     leases: Vec<FreshLease>,
+    /// When they were listed last.
+    counted: Option<Instant>,
     /// Where the API servers are, as of when, and by which settings.
     addresses: Vec<Address>,
     listed: Option<(Instant, ApiServers)>,
@@ -48,6 +50,7 @@ impl Fleet {
             origin: Instant::now(),
             tracker: Leases::default(),
             leases: Vec::new(),
+            counted: None,
             addresses: Vec::new(),
             listed: None,
             connections: Vec::new(),
@@ -60,6 +63,11 @@ impl Fleet {
     /// A monotonic clock.
     pub fn now(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    /// How long ago it was seen which API servers there are; `None` before the first time.
+    pub fn leases_age(&self) -> Option<Duration> {
+        self.counted.map(|at| at.elapsed())
     }
 
     /// Wakes when an API server joined, left or restarted.
@@ -114,6 +122,7 @@ impl Fleet {
         let now = self.now();
         self.tracker.observe(now, listed);
         self.leases = self.tracker.fresh(now);
+        self.counted = Some(Instant::now());
         for held in &self.connections {
             if let Reading::Seen(scrape) = &held.reading {
                 self.memory.note(scrape, now);

@@ -12,12 +12,17 @@ pub mod encryption;
 mod fleet;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Client, Config};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Mutex, watch};
 
 use crate::api::conditions::Truth;
+use crate::cluster::telemetry::Kind;
 use crate::encryption::EncryptionProof;
 use admission::Expected;
 use encryption::EncryptionSettings;
@@ -90,7 +95,11 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Evidence {
     snapshot: watch::Sender<Snapshot>,
+    proof_time: ProofTime,
 }
+
+/// When each leg last proved or disproved something, as a metric.
+pub type ProofTime = Family<Kind, Gauge<f64, AtomicU64>>;
 
 impl Default for Evidence {
     fn default() -> Self {
@@ -101,8 +110,23 @@ impl Default for Evidence {
 impl Evidence {
     /// An empty store.
     pub fn new() -> Self {
+        Self::shown_by(ProofTime::default())
+    }
+
+    /// An empty store that shows the times of proofs.
+    pub fn shown_by(proof_time: ProofTime) -> Self {
         Self {
             snapshot: watch::Sender::new(Snapshot::default()),
+            proof_time,
+        }
+    }
+
+    /// Unknown proves nothing, so it is no newer proof.
+    fn show(&self, leg: &'static str, truth: Truth, at: &Time) {
+        if truth != Truth::Unknown {
+            let seconds = Duration::from_secs(u64::try_from(at.0.as_second()).unwrap_or_default());
+            let gauge = self.proof_time.get_or_create(&Kind { kind: leg });
+            gauge.set(seconds.as_secs_f64());
         }
     }
 
@@ -119,6 +143,7 @@ impl Evidence {
 
     /// Stores a proof about Secrets.
     pub fn publish_encryption(&self, proof: EncryptionProof) {
+        self.show("encryption", proof.truth, &proof.at);
         self.snapshot.send_if_modified(|snapshot| {
             let same = snapshot
                 .encryption
@@ -131,6 +156,7 @@ impl Evidence {
 
     /// Stores a proof about admission.
     pub fn publish_admission(&self, proof: AdmissionProof) {
+        self.show("admission", proof.truth, &proof.at);
         self.snapshot.send_if_modified(|snapshot| {
             let same = snapshot
                 .admission

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::api::names;
 use crate::network::flows::Peer;
 use crate::network::ports::PortSet;
+use crate::network::world::WorkloadKey;
 
 /// A value of `policyTypes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub(super) fn own_pods(workload: &str) -> NetworkPolicyPeer {
 }
 
 /// The other end of a flow.
-pub(super) fn peer(peer: &Peer) -> NetworkPolicyPeer {
+pub(in crate::network) fn peer(peer: &Peer) -> NetworkPolicyPeer {
     match peer {
         Peer::Workload(key) => pods(&key.namespace, in_workload(&key.name)),
         Peer::Pods { namespace, labels } => pods(namespace, selecting(labels.clone())),
@@ -105,6 +106,20 @@ pub(super) fn peer(peer: &Peer) -> NetworkPolicyPeer {
             ..NetworkPolicyPeer::default()
         },
     }
+}
+
+/// The workload that a peer names: the inverse of [`peer`]. `None` for any other peer, however alike.
+pub fn workload_of(peer: &NetworkPolicyPeer) -> Option<WorkloadKey> {
+    let namespace = peer.namespace_selector.as_ref()?.match_expressions.as_deref()?;
+    let [requirement] = namespace else { return None };
+    let [namespace] = requirement.values.as_deref()? else {
+        return None;
+    };
+    let labels = peer.pod_selector.as_ref()?.match_labels.as_ref();
+    let name = labels.and_then(|labels| labels.get(names::WORKLOAD_LABEL));
+    let key = WorkloadKey::new(namespace, name.map_or(names::DEFAULT_WORKLOAD, String::as_str));
+    let rendered = self::peer(&Peer::Workload(key.clone()));
+    (rendered == *peer).then_some(key)
 }
 
 /// Pods of a namespace, found by the one label that nobody can forge.

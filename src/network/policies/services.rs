@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule};
 
-use crate::api::names;
 use crate::api::network::CatalogueService;
 use crate::network::flows::{Peer, Resolver, service_ports};
 use crate::network::world::{WorkloadKey, owned};
 
 use super::object::{Direction, object, peer, ports, selecting};
+use super::service_policy_name;
 
 /// Most peers of one policy: an object of 400 peers has about 100 KiB, far from what etcd refuses.
 const PEERS: usize = 400;
@@ -38,21 +38,15 @@ pub(super) fn by_namespace<'w>(resolver: &Resolver<'w>) -> BTreeMap<&'w str, Vec
     policies
 }
 
-/// What may come to one service. Further policies of the same service end in `.2`, `.3`: an entry's name has no dot, so
-/// none of them is the first policy of another entry.
-fn ingress(entry: &CatalogueService, index: usize, users: &[&WorkloadKey]) -> Option<NetworkPolicy> {
-    let number = if index == 0 {
-        String::new()
-    } else {
-        format!(".{}", index + 1)
-    };
+/// What may come to one service.
+pub(super) fn ingress(entry: &CatalogueService, index: usize, users: &[&WorkloadKey]) -> Option<NetworkPolicy> {
     let rule = NetworkPolicyIngressRule {
         from: Some(users.iter().map(|key| peer(&Peer::Workload((*key).clone()))).collect()),
         ports: Some(ports(&service_ports(entry).ok()?)),
     };
     Some(object(
         entry.to.namespace.as_deref()?,
-        format!("{}{}{number}", names::SERVICE_POLICY_PREFIX, entry.name),
+        service_policy_name(&entry.name, index),
         selecting(owned(entry.to.pod_labels.as_ref())),
         &[Direction::Ingress],
         vec![rule],

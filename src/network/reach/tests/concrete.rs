@@ -111,7 +111,9 @@ impl Opinion<'_> {
         let mut isolated = false;
         for policy in &self.snapshot.policies {
             let spec = policy.spec.as_ref().unwrap();
-            if policy.metadata.namespace.as_ref() != Some(&own.namespace) || !matches(&spec.pod_selector, &own.labels) {
+            if policy.metadata.namespace.as_ref() != Some(&own.namespace)
+                || !matches(spec.pod_selector.as_ref(), &own.labels)
+            {
                 continue;
             }
             let egress = spec.egress.clone().unwrap_or_default();
@@ -162,11 +164,11 @@ impl Opinion<'_> {
         if pod.host_network {
             return false;
         }
-        let namespace_fits = match &peer.namespace_selector {
+        let namespace_fits = match peer.namespace_selector.as_ref() {
             None => pod.namespace == here,
             selector => matches(selector, &self.snapshot.namespaces[&pod.namespace]),
         };
-        namespace_fits && matches(&peer.pod_selector, &pod.labels)
+        namespace_fits && matches(peer.pod_selector.as_ref(), &pod.labels)
     }
 }
 
@@ -184,7 +186,7 @@ fn port_fits(written: &NetworkPolicyPort, target: Option<&Pod>, protocol: Protoc
     }
 }
 
-fn matches(selector: &Option<LabelSelector>, labels: &Labels) -> bool {
+fn matches(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
     let Some(selector) = selector else { return true };
     let equal = selector
         .match_labels

@@ -22,21 +22,33 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Returns how many scenes did not show what they must.
+/// Returns how many scenes did not show what they must. The logs of a play that went wrong are kept.
 async fn play() -> Result<usize, String> {
     let mut stage = Stage::build().await?;
-    scenes::install(&mut stage).await?;
-    scenes::workloads(&mut stage)?;
-    scenes::privileged_pod(&mut stage)?;
-    scenes::unknown_workload(&mut stage)?;
-    scenes::tenant_edits_our_policy(&mut stage)?;
-    scenes::hostile_policy(&mut stage)?;
-    scenes::deleted_policy(&mut stage)?;
-    scenes::encryption(&mut stage).await?;
-    scenes::controller_killed(&mut stage)?;
+    if let Err(error) = scenes(&mut stage).await {
+        return Err(format!("{error}; {}", stage.keep_logs()));
+    }
     let missed = stage.summary();
+    if missed > 0 {
+        stage::say(&stage.keep_logs());
+    }
     if std::env::var_os("KEEP").is_some_and(|keep| keep == "1") {
         stage.keep().await?;
     }
     Ok(missed)
+}
+
+async fn scenes(stage: &mut Stage) -> Result<(), String> {
+    scenes::install(stage).await?;
+    scenes::audit(stage)?;
+    scenes::workloads(stage)?;
+    scenes::privileged_pod(stage)?;
+    scenes::hostile_pod(stage)?;
+    scenes::unknown_workload(stage)?;
+    scenes::tenant_edits_our_policy(stage)?;
+    scenes::moved_stage(stage)?;
+    scenes::hostile_policy(stage)?;
+    scenes::deleted_policy(stage)?;
+    scenes::encryption(stage).await?;
+    scenes::controller_killed(stage)
 }

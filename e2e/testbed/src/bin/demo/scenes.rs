@@ -9,6 +9,8 @@ use super::stage::{Output, Stage, say, scene};
 
 const NAMESPACE: &str = "cloison-system";
 const PRIVILEGED: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"miner","namespace":"vision-train","labels":{"cloison.dev/workload":"road-train"}},"spec":{"containers":[{"name":"main","image":"registry.example.com/vision/trainer@sha256:771ed3e147668c60055b8252967579c0c7089cf88a3918b19a3e62e41b98b121","securityContext":{"privileged":true}}]}}"#;
+/// How many the quickstart has.
+const WORKLOADS: usize = 3;
 const UNKNOWN: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"stray","namespace":"vision-train","labels":{"cloison.dev/workload":"raod-train"}},"spec":{"containers":[{"name":"main","image":"registry.example.com/vision/trainer@sha256:771ed3e147668c60055b8252967579c0c7089cf88a3918b19a3e62e41b98b121"}]}}"#;
 
 /// Installs the chart and starts the controller under its ServiceAccount.
@@ -46,11 +48,47 @@ pub async fn install(stage: &mut Stage) -> Result<(), String> {
     let controller = Program::new("controller", program()?, arguments, log);
     controller.start().map_err(|error| error.to_string())?;
     stage.controller = Some(controller);
-    let created = stage.wait(&["get", "aisp"], |output| output.text.contains("default"))?;
+    let created = stage.wait(&["get", "aisp"], |output| output.ok && output.text.contains("default"))?;
     stage.expect(
-        "the first start audits and refuses nothing",
-        created.text.contains("Audit"),
+        "the first start makes the organisation's policy, in mode Audit",
+        created.ok && created.text.contains("Audit"),
     );
+    Ok(())
+}
+
+/// In audit nothing is refused, and the same rules warn once the admin asks for it.
+pub fn audit(stage: &mut Stage) -> Result<(), String> {
+    scene("In mode audit, where every namespace begins, a privileged pod of a tenant is created as before");
+    stage.admin(&["create", "namespace", "sandbox"])?;
+    stage.admin(&["label", "namespace", "sandbox", "cloison.dev/stage=training"])?;
+    let kubeconfig = alice(stage, "sandbox")?;
+    let pod = PRIVILEGED.replace("vision-train", "sandbox");
+    let file = stage.plane.folder().join("pod.json");
+    std::fs::write(&file, &pod).map_err(|error| error.to_string())?;
+    say(&format!("alice$ cat pod.json\n{pod}"));
+    let in_force = [
+        "get",
+        "validatingadmissionpolicybinding",
+        "cloison-pod-audit",
+        "-o",
+        "name",
+    ];
+    let in_force = stage.wait(&in_force, |output| output.ok)?;
+    // The namespace's ServiceAccount comes a moment after it.
+    let create = ["create", "-f", "pod.json"];
+    let created = stage.wait_as("alice", &kubeconfig, &create, |output| output.ok)?;
+    stage.expect(
+        "audit refuses nothing: the pod is there",
+        in_force.ok && created.ok && !created.text.contains("[cloison "),
+    );
+    stage.admin(&["label", "namespace", "sandbox", "cloison.dev/mode=warn"])?;
+    let again = ["create", "--dry-run=server", "-f", "again.json"];
+    let file = stage.plane.folder().join("again.json");
+    std::fs::write(&file, pod.replace("\"miner\"", "\"miner-2\"")).map_err(|error| error.to_string())?;
+    let warns = |output: &Output| output.ok && output.text.contains("WKL-01/privileged");
+    let warned = stage.wait_as("alice", &kubeconfig, &again, warns)?;
+    stage.expect("warn says what enforce would refuse, and admits it", warns(&warned));
+    stage.admin(&["delete", "namespace", "sandbox", "--wait=false"])?;
     Ok(())
 }
 
@@ -98,15 +136,10 @@ pub fn workloads(stage: &mut Stage) -> Result<(), String> {
     let ready = stage.admin(&ready)?;
     stage.expect("every workload is Ready", ready.ok);
     let table = ["get", "aiworkloads", "--all-namespaces"];
-    let rows = |output: &Output, word: &str| output.text.lines().skip(1).filter(|line| line.contains(word)).count();
     // Isolated stays Unknown; Admitted becomes True once the canaries were refused on both API servers.
     let admitted = |output: &Output| {
-        let admitted = output
-            .text
-            .lines()
-            .skip(1)
-            .filter(|line| line.split_whitespace().nth(7) == Some("True"));
-        admitted.count() == rows(output, "vision-")
+        let mut rows = output.text.lines().skip(1).map(|line| line.split_whitespace().nth(7));
+        output.ok && rows.clone().count() == WORKLOADS && rows.all(|admitted| admitted == Some("True"))
     };
     let shown = stage.wait(&table, admitted)?;
     stage.expect(
@@ -139,26 +172,27 @@ pub fn workloads(stage: &mut Stage) -> Result<(), String> {
     Ok(())
 }
 
-/// The tenant: an ML engineer with the stock role `edit` in the training namespace.
-fn alice(stage: &Stage) -> Result<PathBuf, String> {
+/// The tenant: an ML engineer with the stock role `edit` in a namespace.
+fn alice(stage: &Stage, namespace: &str) -> Result<PathBuf, String> {
     let binding = [
         "create",
         "rolebinding",
         "alice",
         "-n",
-        "vision-train",
+        namespace,
         "--clusterrole=edit",
         "--user=alice",
     ];
     stage.quietly(&binding)?;
-    stage
-        .plane
-        .kubeconfig_as("alice", &[])
-        .map_err(|error| error.to_string())
+    // The binding reaches the authorizer through a watch.
+    let may = ["auth", "can-i", "create", "pods", "-n", namespace, "--as=alice"];
+    stage.until(&may, |output| output.ok)?;
+    let kubeconfig = stage.plane.kubeconfig_as("alice", &[]);
+    kubeconfig.map_err(|error| error.to_string())
 }
 
 fn apply_as_alice(stage: &Stage, manifest: &str) -> Result<Output, String> {
-    let kubeconfig = alice(stage)?;
+    let kubeconfig = alice(stage, "vision-train")?;
     let file = stage.plane.folder().join("pod.json");
     std::fs::write(&file, manifest).map_err(|error| error.to_string())?;
     say(&format!("alice$ cat pod.json\n{manifest}"));
@@ -183,13 +217,68 @@ pub fn privileged_pod(stage: &mut Stage) -> Result<(), String> {
     Ok(())
 }
 
+/// A pod that escapes the network is refused.
+pub fn hostile_pod(stage: &mut Stage) -> Result<(), String> {
+    scene("She tries a pod on its node's network, with the node's disk (examples/hostile)");
+    let kubeconfig = alice(stage, "vision-train")?;
+    let apply = ["apply", "-f", "examples/hostile/host-network-pod.yaml"];
+    let output = stage.kubectl_as("alice", &kubeconfig, &apply, true)?;
+    let refused = |rule| refused_by(&output, "cloison-pod", rule);
+    stage.expect(
+        "refused: WKL-01/host-network and WKL-01/host-path",
+        refused("WKL-01/host-network") && refused("WKL-01/host-path"),
+    );
+    Ok(())
+}
+
+/// Who may edit namespaces does not thereby move them between stages.
+pub fn moved_stage(stage: &mut Stage) -> Result<(), String> {
+    scene("bob, who may edit namespaces and no more, makes the training namespace one of inference (examples/hostile)");
+    let role = [
+        "create",
+        "clusterrole",
+        "namespace-editor",
+        "--verb=get,patch",
+        "--resource=namespaces",
+    ];
+    stage.quietly(&role)?;
+    let binding = [
+        "create",
+        "clusterrolebinding",
+        "bob",
+        "--clusterrole=namespace-editor",
+        "--user=bob",
+    ];
+    stage.quietly(&binding)?;
+    stage.until(&["auth", "can-i", "patch", "namespaces", "--as=bob"], |output| {
+        output.ok
+    })?;
+    let kubeconfig = stage
+        .plane
+        .kubeconfig_as("bob", &[])
+        .map_err(|error| error.to_string())?;
+    let apply = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "-f",
+        "examples/hostile/move-stage.yaml",
+    ];
+    let output = stage.kubectl_as("bob", &kubeconfig, &apply, true)?;
+    stage.expect(
+        "refused: NET-02/stage-label",
+        refused_by(&output, "cloison-namespace", "NET-02/stage-label"),
+    );
+    Ok(())
+}
+
 /// A pod of a workload that does not exist is refused.
 pub fn unknown_workload(stage: &mut Stage) -> Result<(), String> {
     scene("She mistypes the workload's name");
     let output = apply_as_alice(stage, UNKNOWN)?;
     stage.expect(
-        "refused: WKL-02/unknown, with the names that exist",
-        refused_by(&output, "cloison-pod", "WKL-02/unknown"),
+        "refused: WKL-02/unknown, with the name that does not exist",
+        refused_by(&output, "cloison-pod", "WKL-02/unknown no AiWorkload \"raod-train\""),
     );
     Ok(())
 }
@@ -197,7 +286,7 @@ pub fn unknown_workload(stage: &mut Stage) -> Result<(), String> {
 /// A tenant cannot touch the deny.
 pub fn tenant_edits_our_policy(stage: &mut Stage) -> Result<(), String> {
     scene("She tries to take the wall down");
-    let kubeconfig = alice(stage)?;
+    let kubeconfig = alice(stage, "vision-train")?;
     let delete = ["delete", "networkpolicy", "cloison-ns-deny", "-n", "vision-train"];
     let deleted = stage.kubectl_as("alice", &kubeconfig, &delete, true)?;
     let opened = r#"{"spec":{"egress":[{}]}}"#;
@@ -295,7 +384,7 @@ pub fn controller_killed(stage: &mut Stage) -> Result<(), String> {
     }
     let privileged = apply_as_alice(stage, PRIVILEGED)?;
     let unknown = apply_as_alice(stage, UNKNOWN)?;
-    let kubeconfig = alice(stage)?;
+    let kubeconfig = alice(stage, "vision-train")?;
     let delete = ["delete", "networkpolicy", "cloison-ns-deny", "-n", "vision-train"];
     let deleted = stage.kubectl_as("alice", &kubeconfig, &delete, true)?;
     let all = refused_by(&privileged, "cloison-pod", "WKL-01/privileged")

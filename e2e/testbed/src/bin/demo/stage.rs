@@ -59,6 +59,9 @@ impl Stage {
         };
         let plane = ControlPlane::start(options).await.map_err(|error| error.to_string())?;
         let admin = plane.admin_kubeconfig().map_err(|error| error.to_string())?;
+        // Everybody else works there, and has the examples too.
+        std::os::unix::fs::symlink(Self::repository().join("examples"), plane.folder().join("examples"))
+            .map_err(|error| format!("{}: {error}", plane.folder().display()))?;
         say(&format!("control plane ready after {:.0?}", start.elapsed()));
         Ok(Self {
             plane,
@@ -136,13 +139,33 @@ impl Stage {
 
     /// Repeats a quiet kubectl until `enough` is content, and then shows the last answer.
     pub fn wait(&self, words: &[&str], enough: impl Fn(&Output) -> bool) -> Result<Output, String> {
+        self.wait_as("admin", &self.admin, words, enough)
+    }
+
+    /// As [`Self::wait`], without showing anything.
+    pub fn until(&self, words: &[&str], enough: impl Fn(&Output) -> bool) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
+        while !enough(&self.quietly(words)?) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::wait`], for anybody.
+    pub fn wait_as(
+        &self,
+        who: &str,
+        kubeconfig: &Path,
+        words: &[&str],
+        enough: impl Fn(&Output) -> bool,
+    ) -> Result<Output, String> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let output = self.quietly(words)?;
+            let output = self.kubectl_as(who, kubeconfig, words, false)?;
             if enough(&output) || Instant::now() > end {
                 let shown: Vec<String> = words.iter().map(|word| quoted(word)).collect();
                 say(&format!(
-                    "admin$ kubectl {}\n{}",
+                    "{who}$ kubectl {}\n{}",
                     shown.join(" "),
                     output.text.trim_end()
                 ));
@@ -171,13 +194,15 @@ impl Stage {
             );
             say("NetworkIsolated stay Unknown), and that Secrets written earlier are encrypted (they were not read).");
         } else {
-            say(&format!(
-                "\n{missed} of {} were not seen; the logs are in {}",
-                self.seen.len(),
-                self.plane.logs_dir().display()
-            ));
+            say(&format!("\n{missed} of {} were not seen", self.seen.len()));
         }
         missed
+    }
+
+    /// Keeps the folder of the control plane, and says where the logs are.
+    pub fn keep_logs(&self) -> String {
+        self.plane.keep_logs();
+        format!("the logs are kept in {}", self.plane.logs_dir().display())
     }
 
     /// Leaves everything running until Ctrl-C.
