@@ -52,9 +52,10 @@ fn hostile(value: &Value) -> Vec<Value> {
 fn pointers(value: &Value, at: &str, into: &mut Vec<String>) {
     into.push(at.to_owned());
     match value {
+        // The key of a label may hold a slash.
         Value::Object(map) => map
             .iter()
-            .for_each(|(key, value)| pointers(value, &format!("{at}/{key}"), into)),
+            .for_each(|(key, value)| pointers(value, &format!("{at}/{}", key.replace('/', "~1")), into)),
         Value::Array(items) => {
             let items = items.iter().enumerate();
             items.for_each(|(index, value)| pointers(value, &format!("{at}/{index}"), into));
