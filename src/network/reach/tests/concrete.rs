@@ -19,7 +19,9 @@ use crate::network::reach::concrete::{AddressRange, Blocks, Connectivity, Endpoi
 use crate::network::reach::explain::Asked;
 use crate::network::testkit::{Labels, policy};
 
-const PROBES: [(Protocol, u16); 6] = [
+const PROBES: [(Protocol, u16); 7] = [
+    // Some pods call UDP 53 what rules of TCP name.
+    (Protocol::TCP, 53),
     (Protocol::TCP, 80),
     (Protocol::TCP, 85),
     (Protocol::TCP, 8080),
