@@ -4,9 +4,11 @@
 
 mod catalogue;
 mod completions;
+mod connectivity;
 mod controller;
 mod controls;
 mod crds;
+mod explain;
 mod lease;
 mod manifests;
 mod off;
@@ -14,6 +16,7 @@ mod on;
 mod out;
 mod plan;
 mod proof;
+mod snapshot;
 mod status;
 mod why;
 
@@ -63,6 +66,10 @@ pub enum Command {
     Why(why::Arguments),
     /// Show every workload with what is proven about it, and how old the proofs are.
     Status(status::Arguments),
+    /// Show which workloads can connect to which, in manifests (-f) or in the cluster.
+    Connectivity(connectivity::Arguments),
+    /// Say which rule of which policy allows a connection, or that none does.
+    Explain(explain::Arguments),
     /// List the services that workloads may name in connectTo.
     Catalogue(catalogue::Arguments),
     /// List the controls, or show one in full.
@@ -103,6 +110,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Plan(arguments) => plan::run(arguments).await,
         Command::Why(arguments) => why::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
+        Command::Connectivity(arguments) => connectivity::run(arguments).await,
+        Command::Explain(arguments) => explain::run(arguments).await,
         Command::Catalogue(arguments) => catalogue::run(arguments).await,
         Command::Controls(arguments) => controls::run(&arguments),
         Command::Off(arguments) => off::run(arguments).await,

@@ -80,6 +80,12 @@ impl PortSet {
         *self == Self::all()
     }
 
+    /// Whether it holds one port.
+    pub fn contains(&self, protocol: Protocol, port: u16) -> bool {
+        let mut intervals = self.0.iter();
+        intervals.any(|interval| interval.protocol == protocol && (interval.first..=interval.last).contains(&port))
+    }
+
     /// The intervals, in order.
     pub fn intervals(&self) -> &[Interval] {
         &self.0

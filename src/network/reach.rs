@@ -10,6 +10,8 @@
 
 mod analysis;
 mod cidr;
+pub mod concrete;
+pub mod explain;
 mod map;
 mod permits;
 mod policy;

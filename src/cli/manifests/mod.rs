@@ -88,7 +88,12 @@ impl Document {
 
     /// The object as a type.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        typed::read(&self.root).map_err(|fault| {
+        self.read_part(&self.root)
+    }
+
+    /// A part of the object as a type. The field of a fault is told from that part on, its place exactly.
+    pub(super) fn read_part<T: DeserializeOwned>(&self, part: &Node) -> Result<T, Problem> {
+        typed::read(part).map_err(|fault| {
             let at = fault.at.unwrap_or(self.root.at);
             let place = if fault.field.is_empty() {
                 Location::default()

@@ -56,6 +56,15 @@ impl Node {
         }
     }
 
+    /// The values inside, of a list or a map.
+    pub fn children(&self) -> Box<dyn Iterator<Item = &Self> + '_> {
+        match &self.shape {
+            Shape::List(items) => Box::new(items.iter()),
+            Shape::Map(entries) => Box::new(entries.iter().map(|(_, node)| node)),
+            Shape::Null | Shape::Bool(_) | Shape::Number(_) | Shape::Text(_) => Box::new(std::iter::empty()),
+        }
+    }
+
     /// Drops every key whose value is null, as the API server does.
     pub fn drop_nulls(&mut self) {
         match &mut self.shape {

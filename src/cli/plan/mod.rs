@@ -8,6 +8,7 @@ mod print;
 mod survey;
 mod world;
 
+pub(super) use self::offline::planned;
 pub(super) use self::print::state;
 
 use std::path::PathBuf;

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{Arguments, Output, print, world};
 use crate::admission::{Offline, Operator, PolicySet, Request, generate};
 use crate::api::names;
+use crate::api::stage::Mode;
 use crate::api::workload::FlowStatus;
 use crate::cli::manifests::{Manifests, Objects, Problem};
 use crate::cli::{CliError, FINDINGS, UNREADABLE, out};
@@ -143,6 +144,25 @@ fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Re
         policies,
         flows,
     })
+}
+
+/// The NetworkPolicies that the operator would write for what is in the input: in namespaces of mode Enforce.
+pub(in crate::cli) fn planned(objects: &Objects) -> Result<Vec<NetworkPolicy>, CliError> {
+    let spec = match objects.policy() {
+        Some(policy) => policy.object.spec.clone(),
+        None => serde_json::from_value(json!({})).map_err(std::io::Error::other)?,
+    };
+    let (world, _) = world::of(objects, spec, false);
+    let mut policies = policies::all(&world);
+    policies.retain(|policy| {
+        let namespace = policy.namespace().unwrap_or_default();
+        let enforced = world
+            .namespaces
+            .get(&namespace)
+            .is_some_and(|facts| facts.mode == Mode::Enforce);
+        enforced && objects.namespaces.contains_key(&(String::new(), namespace))
+    });
+    Ok(policies)
 }
 
 fn network(world: &World) -> (Vec<(WorkloadKey, FlowStatus)>, Vec<Finding>) {

@@ -234,7 +234,7 @@ impl<'p> Map<'p> {
             };
             let message = format!(
                 "opens {what} addresses outside the cluster that nothing declares, on {}",
-                rule.ports
+                rule.ports.possible
             );
             let subject = Subject::namespaced("NetworkPolicy", policy.namespace, policy.name);
             findings.push(

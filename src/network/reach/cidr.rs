@@ -1,5 +1,8 @@
 //! Sets of addresses, as sorted ranges of numbers.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::api::networking::v1::IPBlock;
 
@@ -75,6 +78,61 @@ impl Addresses {
     pub(super) fn is_within(&self, other: &Self) -> bool {
         self.without(other).is_empty()
     }
+
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        let (ranges, address) = match address.to_canonical() {
+            IpAddr::V4(address) => (&self.v4, u128::from(u32::from(address))),
+            IpAddr::V6(address) => (&self.v6, u128::from(address)),
+        };
+        ranges.iter().any(|(first, last)| (*first..=*last).contains(&address))
+    }
+
+    /// Whether it has addresses of IPv6.
+    pub(super) fn is_v6(&self) -> bool {
+        !self.v6.is_empty()
+    }
+}
+
+/// Addresses that no block tells apart, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressRange {
+    /// The first address.
+    pub first: IpAddr,
+    /// The last address, of the same family.
+    pub last: IpAddr,
+}
+
+/// The whole address space, cut at the ends of every block: what is true of one address of a range is true of all.
+pub(super) fn cells(blocks: &[&Addresses], v6: bool) -> Vec<AddressRange> {
+    let cut = |ranges: fn(&Addresses) -> &[(u128, u128)], most: u128| {
+        let mut starts = BTreeSet::from([0]);
+        for (first, last) in blocks.iter().flat_map(|block| ranges(block)) {
+            starts.insert(*first);
+            starts.extend(last.checked_add(1).filter(|next| *next <= most));
+        }
+        let ends = starts.iter().skip(1).map(|next| next - 1).chain([most]);
+        starts.iter().copied().zip(ends.collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let v4 = cut(|block| &block.v4, u128::from(u32::MAX))
+        .into_iter()
+        .map(|(first, last)| AddressRange {
+            first: address4(first),
+            last: address4(last),
+        });
+    let mut all: Vec<AddressRange> = v4.collect();
+    if v6 {
+        let range = |(first, last)| AddressRange {
+            first: IpAddr::V6(Ipv6Addr::from(first)),
+            last: IpAddr::V6(Ipv6Addr::from(last)),
+        };
+        all.extend(cut(|block| &block.v6, u128::MAX).into_iter().map(range));
+    }
+    all
+}
+
+fn address4(number: u128) -> IpAddr {
+    // Ranges of IPv4 are never larger than 32 bits.
+    IpAddr::V4(Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)))
 }
 
 /// Without host bits, and an IPv4 network written in IPv6 as what it is.
@@ -205,6 +263,31 @@ mod tests {
             block("10.0.0.0/8", &["0.0.0.0/0"]),
             Err(CidrError::Outside { .. })
         ));
+    }
+
+    #[test]
+    fn the_address_space_is_cut_where_a_block_begins_or_ends() {
+        let text = |blocks: &[&Addresses], v6| {
+            let cells = cells(blocks, v6).into_iter();
+            let cells = cells.map(|cell| format!("{}-{}", cell.first, cell.last));
+            cells.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(text(&[], false), "0.0.0.0-255.255.255.255");
+        let ten = block("10.0.0.0/8", &["10.1.0.0/16"]).unwrap();
+        assert_eq!(
+            text(&[&ten, &of(&["255.0.0.0/8", "10.0.0.0/8"])], false),
+            "0.0.0.0-9.255.255.255 10.0.0.0-10.0.255.255 10.1.0.0-10.1.255.255 10.2.0.0-10.255.255.255 \
+             11.0.0.0-254.255.255.255 255.0.0.0-255.255.255.255"
+        );
+        assert!(ten.contains("10.0.0.1".parse().unwrap()) && !ten.contains("10.1.0.1".parse().unwrap()));
+        assert!(ten.contains("::ffff:10.0.0.1".parse().unwrap()));
+        let six = of(&["8000::/1"]);
+        assert!(six.is_v6() && !ten.is_v6());
+        assert_eq!(
+            text(&[&six], true),
+            "0.0.0.0-255.255.255.255 ::-7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
+             8000::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+        );
     }
 
     #[test]

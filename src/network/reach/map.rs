@@ -130,7 +130,7 @@ impl<'p> Half<'p> {
         match self {
             Self::Rule { rule, .. } => match &rule.peer {
                 Peer::Pods { pods, .. } => Some(pods),
-                Peer::Everything | Peer::Addresses(_) => None,
+                Peer::Everything | Peer::Own(_) | Peer::Addresses(_) => None,
             },
             Self::Open | Self::Doubt(_) => None,
         }
@@ -141,7 +141,7 @@ impl<'p> Half<'p> {
         match self {
             Self::Rule { rule, .. } => match &rule.peer {
                 Peer::Pods { namespaces, .. } => Some(namespaces),
-                Peer::Everything | Peer::Addresses(_) => None,
+                Peer::Everything | Peer::Own(_) | Peer::Addresses(_) => None,
             },
             Self::Open | Self::Doubt(_) => None,
         }
@@ -150,7 +150,7 @@ impl<'p> Half<'p> {
     /// The ports; `None` for all.
     pub(super) fn ports(&self) -> Option<&'p PortSet> {
         match self {
-            Self::Rule { rule, .. } => Some(&rule.ports),
+            Self::Rule { rule, .. } => Some(&rule.ports.possible),
             Self::Open | Self::Doubt(_) => None,
         }
     }
@@ -265,7 +265,7 @@ impl<'p> Map<'p> {
                     site.isolating[direction as usize].push(&policy.subject);
                 }
             }
-            for rule in &policy.rules {
+            for rule in policy.rules.iter().filter(|rule| rule.leads_out()) {
                 site.halves[rule.direction as usize].push(Half::Rule {
                     policy,
                     rule,
@@ -290,7 +290,7 @@ impl<'p> Map<'p> {
 
 fn reach(peer: &Peer<'_>, ranges: Option<&Addresses>, permits: &Permits<'_>) -> Reach {
     match (peer, ranges) {
-        (Peer::Everything | Peer::Pods { .. }, _) => Reach::Pods,
+        (Peer::Everything | Peer::Own(_) | Peer::Pods { .. }, _) => Reach::Pods,
         (Peer::Addresses(block), Some(ranges)) if !block.overlaps(ranges) => Reach::Outside,
         (Peer::Addresses(block), _) if permits.is_infrastructure(block) => Reach::Outside,
         (Peer::Addresses(_), _) => Reach::MaybePods,

@@ -12,7 +12,7 @@ use crate::network::world::{DnsAt, DnsPeer, World, network};
 
 use super::cidr::Addresses;
 use super::map::{Book, Half, Reach, Site, Standing};
-use super::policy::{self, Direction, Peer, Policy};
+use super::policy::{self, Direction, Peer, Policy, Rule};
 use super::selector::Selector;
 
 /// What is permitted.
@@ -33,7 +33,7 @@ impl<'p> Permits<'p> {
         let foreign: HashSet<&str> = book
             .policies
             .iter()
-            .filter(|(policy, standing)| *standing == Standing::Foreign && !policy.rules.is_empty())
+            .filter(|(policy, standing)| *standing == Standing::Foreign && policy.rules.iter().any(Rule::leads_out))
             .map(|(policy, _)| policy.namespace)
             .collect();
         let mut rendered: HashMap<&str, Vec<Policy<'_>>> = HashMap::new();
@@ -110,11 +110,12 @@ impl<'p> Permits<'p> {
                         .iter()
                         .filter(|permitted| permitted.direction == rule.direction);
                     rules.any(|permitted| {
-                        rule.ports.is_within(&permitted.ports) && within(&rule.peer, &permitted.peer, far)
+                        rule.ports.possible.is_within(&permitted.ports.possible)
+                            && within(&rule.peer, &permitted.peer, far)
                     })
                 })
         };
-        let dns = || rule.direction == Direction::Egress && self.is_dns(&rule.peer, &rule.ports, far);
+        let dns = || rule.direction == Direction::Egress && self.is_dns(&rule.peer, &rule.ports.possible, far);
         self.vouch_for(&rule.peer, *reach) && (*standing == Standing::Ours || dns() || permitted())
     }
 

@@ -57,7 +57,7 @@ pub(super) struct Policy<'a> {
     pub subject: Selector<'a>,
     /// Isolates egress, ingress.
     pub isolates: [bool; 2],
-    /// The rules that concern other namespaces or addresses, in the order of writing.
+    /// What it permits: a rule for each peer, in the order of writing.
     pub rules: Vec<Rule<'a>>,
 }
 
@@ -66,11 +66,22 @@ pub(super) struct Policy<'a> {
 pub(super) struct Rule<'a> {
     pub direction: Direction,
     pub peer: Peer<'a>,
-    pub ports: PortSet,
+    pub ports: Ports<'a>,
     /// `egress[index]`.
     pub index: usize,
     /// `to[at]`; `None` for a rule without peers.
     pub at: Option<usize>,
+}
+
+/// The ports of a rule.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ports<'a> {
+    /// Those it names by number.
+    pub numbers: PortSet,
+    /// Those it names by name: each pod at the other end gives its own number.
+    pub names: Vec<(Protocol, &'a str)>,
+    /// All it may stand for. A name may be any number, because a pod may give it any.
+    pub possible: PortSet,
 }
 
 /// The other end of a rule.
@@ -78,6 +89,8 @@ pub(super) struct Rule<'a> {
 pub(super) enum Peer<'a> {
     /// Everything there is.
     Everything,
+    /// Pods of the policy's own namespace.
+    Own(Selector<'a>),
     /// Pods of the namespaces that match.
     Pods {
         namespaces: Selector<'a>,
@@ -88,6 +101,11 @@ pub(super) enum Peer<'a> {
 }
 
 impl Rule<'_> {
+    /// Whether it concerns anything but pods of its own namespace.
+    pub(super) const fn leads_out(&self) -> bool {
+        !matches!(self.peer, Peer::Own(_))
+    }
+
     /// `egress[0].to[1]`.
     pub(super) fn field(&self) -> String {
         let (list, peers) = match self.direction {
@@ -215,7 +233,7 @@ fn read_rule<'a>(
     Ok(())
 }
 
-/// `None` for peers in the policy's own namespace, and for those that match nothing.
+/// `None` for peers that match nothing.
 fn read_peer(peer: &NetworkPolicyPeer) -> Result<Option<Peer<'_>>, PolicyError> {
     match (&peer.ip_block, &peer.namespace_selector, &peer.pod_selector) {
         (Some(block), None, None) => {
@@ -227,40 +245,48 @@ fn read_peer(peer: &NetworkPolicyPeer) -> Result<Option<Peer<'_>>, PolicyError> 
             let both = namespaces.zip(pods);
             Ok(both.map(|(namespaces, pods)| Peer::Pods { namespaces, pods }))
         }
-        (None, None, Some(pods)) => {
-            Selector::read(pods)?;
-            Ok(None)
-        }
+        (None, None, Some(pods)) => Ok(Selector::read(pods)?.map(Peer::Own)),
         _ => Err(PolicyError::Peer),
     }
 }
 
-fn read_ports(written: &[NetworkPolicyPort]) -> Result<PortSet, PolicyError> {
+fn read_ports(written: &[NetworkPolicyPort]) -> Result<Ports<'_>, PolicyError> {
     if written.is_empty() {
-        return Ok(PortSet::all());
+        return Ok(Ports {
+            numbers: PortSet::all(),
+            names: Vec::new(),
+            possible: PortSet::all(),
+        });
     }
-    let mut all = PortSet::none();
+    let mut all = Ports::default();
     for port in written {
-        all = all.union(&read_port(port)?);
+        read_port(port, &mut all)?;
     }
     Ok(all)
 }
 
-fn read_port(written: &NetworkPolicyPort) -> Result<PortSet, PolicyError> {
+fn read_port<'a>(written: &'a NetworkPolicyPort, all: &mut Ports<'a>) -> Result<(), PolicyError> {
     let protocol = match written.protocol.as_deref().unwrap_or("TCP") {
         "TCP" => Protocol::TCP,
         "UDP" => Protocol::UDP,
         "SCTP" => Protocol::SCTP,
         unknown => return Err(PolicyError::Protocol(unknown.to_owned())),
     };
-    match (&written.port, written.end_port) {
-        // A name stands for whatever number a pod gives it: any.
-        (None | Some(IntOrString::String(_)), None) => Ok(PortSet::every(protocol)),
-        (Some(IntOrString::Int(port)), end_port) => Ok(PortSet::written(&[Port {
+    let numbers = match (&written.port, written.end_port) {
+        (None, None) => PortSet::every(protocol),
+        (Some(IntOrString::String(name)), None) => {
+            all.names.push((protocol, name));
+            all.possible = all.possible.union(&PortSet::every(protocol));
+            return Ok(());
+        }
+        (Some(IntOrString::Int(port)), end_port) => PortSet::written(&[Port {
             port: *port,
             end_port,
             protocol: Some(protocol),
-        }])?),
-        (None | Some(IntOrString::String(_)), Some(_)) => Err(PolicyError::EndPort),
-    }
+        }])?,
+        (None | Some(IntOrString::String(_)), Some(_)) => return Err(PolicyError::EndPort),
+    };
+    all.numbers = all.numbers.union(&numbers);
+    all.possible = all.possible.union(&numbers);
+    Ok(())
 }

@@ -1,5 +1,6 @@
 mod brute;
 mod closure;
+mod concrete;
 mod scale;
 mod selectors;
 mod traps;

@@ -21,10 +21,10 @@ use crate::network::reach::{End, Isolation, Place, Witness, analyse};
 use crate::network::testkit::{BlockMeetsPods, Labels, Packets, Peer, labels, world};
 use crate::network::world::World;
 
-const PLACES: [&str; 4] = ["train", "infer", "shared", "plain"];
+pub(super) const PLACES: [&str; 4] = ["train", "infer", "shared", "plain"];
 const PROBES: [(&str, u16); 4] = [("TCP", 80), ("TCP", 85), ("TCP", 9999), ("UDP", 53)];
 
-fn cluster() -> World {
+pub(super) fn cluster() -> World {
     let mut world = world();
     world.namespaces.clear();
     world.cluster.dns.clear();
@@ -39,7 +39,7 @@ fn cluster() -> World {
 
 /// How namespaces are selected.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Selecting {
+pub(super) enum Selecting {
     /// By name, by stage, by a label that anybody may set.
     Anyhow,
     /// Only stages, by name: paths between stages, where both halves count.
@@ -164,7 +164,7 @@ fn somebodys(how: Selecting) -> impl Strategy<Value = NetworkPolicy> {
 }
 
 /// Other people's policies, and the denies: nearly always in the stages, sometimes elsewhere.
-fn cases(how: Selecting) -> impl Strategy<Value = Vec<NetworkPolicy>> {
+pub(super) fn cases(how: Selecting) -> impl Strategy<Value = Vec<NetworkPolicy>> {
     let (count, stages) = match how {
         Selecting::Anyhow => (1..7, 0.97),
         // Without the deny there is always a path to a namespace created later.
@@ -326,7 +326,7 @@ fn compare(world: &World, how: Selecting) {
     );
 }
 
-fn writeln(text: &str) {
+pub(super) fn writeln(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,0 +1,142 @@
+//! The pods, namespaces and policies that a question about connections is asked of: of manifests, or of a cluster.
+
+mod live;
+mod manifests;
+mod pods;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::manifests::Document;
+use super::{CliError, Connection};
+use crate::network::reach::concrete::{Blocks, Pod, Snapshot, Unreadable};
+
+/// Where to look.
+#[derive(Debug, Args)]
+pub struct Input {
+    /// Manifests: files, folders with everything below them, `-` for standard input. Otherwise the cluster is asked.
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
+    files: Vec<PathBuf>,
+    /// The namespace of objects that name none; without -f, only pods of this namespace are asked about.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Whether an ipBlock matches pods, as in Calico, or only addresses outside the cluster, as in Cilium.
+    #[arg(long, value_enum, default_value = "external", value_name = "MEANING")]
+    ip_block: Meaning,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What an `ipBlock` means for pods: Kubernetes leaves it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Meaning {
+    /// Addresses outside the cluster only: what every plugin allows.
+    External,
+    /// Pods too: what some plugin may allow.
+    Pods,
+}
+
+impl Input {
+    /// The chosen meaning.
+    pub(super) const fn blocks(&self) -> Blocks {
+        match self.ip_block {
+            Meaning::External => Blocks::External,
+            Meaning::Pods => Blocks::Pods,
+        }
+    }
+
+    /// Reads it all. What was assumed and what cannot be seen is told on standard error; what cannot be read is an
+    /// error: a policy or a pod that is left out would make the answer a false one.
+    pub(super) async fn read(&self) -> Result<Seen, CliError> {
+        let seen = if self.files.is_empty() {
+            live::read(self).await?
+        } else {
+            manifests::read(self)?
+        };
+        for note in &seen.notes {
+            eprintln!("note: {note}");
+        }
+        Ok(seen)
+    }
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Everything a verdict depends on.
+    pub snapshot: Snapshot,
+    /// The pods that can be asked for, by namespace and name: pods by their own name, others by that of their owner.
+    pub named: BTreeMap<(String, String), Vec<Pod>>,
+    /// The documents of policies, where they come from files.
+    pub documents: BTreeMap<(String, String), Document>,
+    /// What was assumed, and what cannot be seen.
+    pub notes: Vec<String>,
+}
+
+impl Seen {
+    fn add(&mut self, name: &str, pod: Pod) {
+        let key = (pod.namespace.clone(), name.to_owned());
+        self.named.entry(key).or_default().push(pod.clone());
+        self.snapshot.pods.push(pod);
+    }
+
+    /// Names what the answer says nothing about.
+    fn note_what_is_not_seen(&mut self) {
+        let host: Vec<String> = self
+            .snapshot
+            .pods
+            .iter()
+            .filter(|pod| pod.host_network)
+            .map(name_of)
+            .collect();
+        if !host.is_empty() {
+            self.notes.push(format!(
+                "on the network of their node, which no NetworkPolicy isolates: {}",
+                host.join(", ")
+            ));
+        }
+        let known = &self.snapshot.namespaces;
+        let mut missing: Vec<&str> = self
+            .snapshot
+            .pods
+            .iter()
+            .map(|pod| pod.namespace.as_str())
+            .filter(|namespace| !known.contains_key(*namespace))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if !missing.is_empty() {
+            self.notes.push(format!(
+                "not in the input, so taken to have no label but their name: namespaces {}",
+                missing.join(", ")
+            ));
+        }
+    }
+
+    /// The file and line of a field of a policy, or the field alone where it comes from a cluster.
+    pub(super) fn place(&self, policy: &str, field: &str) -> String {
+        let (namespace, name) = policy.split_once('/').unwrap_or(("", policy));
+        match self.documents.get(&(namespace.to_owned(), name.to_owned())) {
+            Some(document) => format!("{policy} {}", document.locate(&format!("spec.{field}"))),
+            None => format!("{policy} spec.{field}"),
+        }
+    }
+
+    /// Every policy that cannot be read, each with its place.
+    pub(super) fn refuse(&self, unreadable: &[Unreadable]) -> CliError {
+        let lines = unreadable.iter().map(|policy| {
+            let key = (policy.namespace.clone(), policy.name.clone());
+            match self.documents.get(&key) {
+                Some(document) => format!("{}: {policy}", document.locate("")),
+                None => policy.to_string(),
+            }
+        });
+        CliError::Usage(lines.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+fn name_of(pod: &Pod) -> String {
+    format!("{}/{}[{}]", pod.namespace, pod.owner.1, pod.owner.0)
+}

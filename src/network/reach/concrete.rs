@@ -1,0 +1,312 @@
+//! The pods there are: which of them can connect to which, on which ports, and by which rules.
+//!
+//! Pods that no policy can tell apart are one *class*, so that a Deployment of a hundred replicas is looked at once. A
+//! connection is allowed when the source lets it out and the target lets it in; each of both is a set of ports.
+//!
+//! Not seen here, as in the symbolic mode: traffic from a pod's own node, ICMP, interfaces beside the pod network.
+//! Pods of the host network are no subject and no peer of any policy, as in most plugins; Kubernetes leaves it open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+use crate::api::names;
+use crate::api::network::Protocol;
+use crate::network::ports::PortSet;
+
+use super::cidr::{self, Addresses};
+use super::policy::{self, Direction, Peer, Policy, PolicyError, Rule};
+use super::selector::Selector;
+
+pub use super::cidr::AddressRange;
+
+/// A pod that runs, or that a manifest declares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Whose pod it is: `(kind, name)` of its owner, or `Pod` and its own name.
+    pub owner: (String, String),
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The ports that its containers give a name.
+    pub ports: BTreeSet<(String, Protocol, u16)>,
+    /// Its addresses; empty while they are not known.
+    pub addresses: BTreeSet<IpAddr>,
+    /// It shares its node's network.
+    pub host_network: bool,
+}
+
+/// The cluster, or what a folder of manifests says of one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Labels of the namespaces. The name's own label need not be there.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// All pods.
+    pub pods: Vec<Pod>,
+    /// All NetworkPolicies.
+    pub policies: Vec<NetworkPolicy>,
+}
+
+/// What an `ipBlock` means for pods. Kubernetes leaves it open, and plugins disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blocks {
+    /// It matches addresses outside the cluster only: what is allowed in any case.
+    External,
+    /// It matches pods by their addresses too, and any pod whose address is not known: what may be allowed.
+    Pods,
+}
+
+/// Why a set of policies cannot be judged: one that is left out would be a false verdict.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("NetworkPolicy {namespace}/{name} cannot be read: {why}")]
+pub struct Unreadable {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// One end of connections.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// The pods of an owner.
+    Workload {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// Addresses outside the cluster.
+    Addresses(AddressRange),
+}
+
+/// Pods that no policy tells apart.
+#[derive(Debug)]
+struct Class<'s> {
+    pod: &'s Pod,
+    /// The policies that isolate egress, ingress, by index.
+    isolating: [Vec<usize>; 2],
+}
+
+/// The other end, as a rule sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Other<'m> {
+    Pod(&'m Pod),
+    Address(IpAddr),
+}
+
+/// A snapshot that has been read.
+#[derive(Debug)]
+pub struct Connectivity<'s> {
+    snapshot: &'s Snapshot,
+    blocks: Blocks,
+    policies: Vec<Policy<'s>>,
+    classes: Vec<Class<'s>>,
+}
+
+impl<'s> Connectivity<'s> {
+    /// Reads a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// Every policy that cannot be read.
+    pub fn read(snapshot: &'s Snapshot, blocks: Blocks) -> Result<Self, Vec<Unreadable>> {
+        let mut sorted: Vec<&NetworkPolicy> = snapshot.policies.iter().collect();
+        sorted.sort_by_key(|policy| policy::identity(policy));
+        let (mut policies, mut unreadable) = (Vec::new(), Vec::new());
+        for found in sorted {
+            match policy::read(found) {
+                Ok(read) => policies.extend(read),
+                Err(error) => unreadable.push(refused(found, &error)),
+            }
+        }
+        if !unreadable.is_empty() {
+            return Err(unreadable);
+        }
+        let mut by_namespace: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, policy) in policies.iter().enumerate() {
+            by_namespace.entry(policy.namespace).or_default().push(index);
+        }
+        let pods: BTreeSet<&Pod> = snapshot.pods.iter().collect();
+        let classes = pods.into_iter().map(|pod| {
+            let here = by_namespace.get(pod.namespace.as_str()).into_iter().flatten();
+            let selecting: Vec<usize> = here
+                .copied()
+                .filter(|index| !pod.host_network && selects(&policies[*index].subject, pod))
+                .collect();
+            let isolating = Direction::BOTH.map(|direction| {
+                let all = selecting.iter().copied();
+                all.filter(|index| policies[*index].isolates[direction as usize])
+                    .collect()
+            });
+            Class { pod, isolating }
+        });
+        let classes = classes.collect();
+        Ok(Self {
+            snapshot,
+            blocks,
+            policies,
+            classes,
+        })
+    }
+
+    /// All that is allowed, from workload to workload and between workloads and addresses outside the cluster. Pairs
+    /// without any port are left out, and so are a workload and itself.
+    pub fn connections(&self) -> BTreeMap<(Endpoint, Endpoint), PortSet> {
+        let mut all: BTreeMap<(Endpoint, Endpoint), PortSet> = BTreeMap::new();
+        let mut allow = |from: &Endpoint, to: &Endpoint, ports: PortSet| {
+            if !ports.is_empty() {
+                let known = all.entry((from.clone(), to.clone())).or_default();
+                *known = known.union(&ports);
+            }
+        };
+        let ends: Vec<Endpoint> = self.classes.iter().map(|class| workload(class.pod)).collect();
+        let outside = Direction::BOTH.map(|direction| self.outside(direction));
+        for (from, source) in self.classes.iter().zip(&ends) {
+            for (to, target) in self.classes.iter().zip(&ends).filter(|(_, target)| *target != source) {
+                allow(source, target, self.between(from, to));
+            }
+            for (direction, ranges) in Direction::BOTH.into_iter().zip(&outside) {
+                for range in ranges {
+                    let ports = self.half(from, direction, Other::Address(range.first));
+                    let end = Endpoint::Addresses(*range);
+                    match direction {
+                        Direction::Egress => allow(source, &end, ports),
+                        Direction::Ingress => allow(&end, source, ports),
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn between(&self, from: &Class<'_>, to: &Class<'_>) -> PortSet {
+        let out = self.half(from, Direction::Egress, Other::Pod(to.pod));
+        if out.is_empty() {
+            return out;
+        }
+        out.intersection(&self.half(to, Direction::Ingress, Other::Pod(from.pod)))
+    }
+
+    /// The ports of the target that one end lets through.
+    fn half(&self, own: &Class<'_>, direction: Direction, other: Other<'_>) -> PortSet {
+        let isolating = &own.isolating[direction as usize];
+        if isolating.is_empty() {
+            return PortSet::all();
+        }
+        let mut allowed = PortSet::none();
+        for policy in isolating.iter().map(|index| &self.policies[*index]) {
+            for rule in policy.rules.iter().filter(|rule| rule.direction == direction) {
+                allowed = allowed.union(&self.opens(policy, rule, own.pod, other));
+            }
+        }
+        allowed
+    }
+
+    /// The ports of the target that one rule opens between a pod it is for and another end.
+    pub(super) fn opens(&self, policy: &Policy<'_>, rule: &Rule<'_>, own: &Pod, other: Other<'_>) -> PortSet {
+        if !self.fits(policy, rule, other) {
+            return PortSet::none();
+        }
+        match rule.direction {
+            Direction::Egress => ports_at(rule, other),
+            Direction::Ingress => ports_at(rule, Other::Pod(own)),
+        }
+    }
+
+    /// The policies that isolate a pod in a direction, in order of name.
+    pub(super) fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = &Policy<'s>> {
+        let here = self
+            .policies
+            .iter()
+            .filter(move |policy| policy.namespace == pod.namespace);
+        here.filter(move |policy| {
+            !pod.host_network && policy.isolates[direction as usize] && selects(&policy.subject, pod)
+        })
+    }
+
+    /// Whether the other end is the peer of a rule.
+    fn fits(&self, policy: &Policy<'_>, rule: &Rule<'_>, other: Other<'_>) -> bool {
+        match (&rule.peer, other) {
+            (Peer::Everything, _) => true,
+            (Peer::Own(pods), Other::Pod(pod)) => {
+                !pod.host_network && pod.namespace == policy.namespace && selects(pods, pod)
+            }
+            (Peer::Pods { namespaces, pods }, Other::Pod(pod)) => {
+                !pod.host_network && namespaces.matches(|key| self.label(&pod.namespace, key)) && selects(pods, pod)
+            }
+            (Peer::Own(_) | Peer::Pods { .. }, Other::Address(_)) => false,
+            (Peer::Addresses(block), Other::Address(address)) => block.contains(address),
+            (Peer::Addresses(block), Other::Pod(pod)) => match self.blocks {
+                Blocks::External => false,
+                Blocks::Pods => {
+                    pod.addresses.is_empty() || pod.addresses.iter().any(|address| block.contains(*address))
+                }
+            },
+        }
+    }
+
+    /// A label of a namespace. Its name is the API server's own word.
+    fn label<'l>(&'l self, namespace: &'l str, key: &str) -> Option<&'l str> {
+        if key == names::NAMESPACE_NAME_LABEL {
+            return Some(namespace);
+        }
+        let labels = self.snapshot.namespaces.get(namespace)?;
+        labels.get(key).map(String::as_str)
+    }
+
+    /// The addresses outside the cluster as the rules of one direction tell them apart. IPv6 only where anything has
+    /// to do with it.
+    fn outside(&self, direction: Direction) -> Vec<AddressRange> {
+        let rules = self.policies.iter().flat_map(|policy| &policy.rules);
+        let blocks = rules.filter_map(|rule| match &rule.peer {
+            Peer::Addresses(block) => Some((rule.direction, block)),
+            Peer::Everything | Peer::Own(_) | Peer::Pods { .. } => None,
+        });
+        let all: Vec<(Direction, &Addresses)> = blocks.collect();
+        let mut addresses = self.snapshot.pods.iter().flat_map(|pod| &pod.addresses);
+        let v6 = all.iter().any(|(_, block)| block.is_v6()) || addresses.any(IpAddr::is_ipv6);
+        let here = all.iter().filter(|(of, _)| *of == direction).map(|(_, block)| *block);
+        cidr::cells(&here.collect::<Vec<_>>(), v6)
+    }
+}
+
+fn refused(policy: &NetworkPolicy, error: &PolicyError) -> Unreadable {
+    let (namespace, name) = policy::identity(policy);
+    Unreadable {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        why: error.to_string(),
+    }
+}
+
+fn selects(selector: &Selector<'_>, pod: &Pod) -> bool {
+    selector.matches(|key| pod.labels.get(key).map(String::as_str))
+}
+
+fn workload(pod: &Pod) -> Endpoint {
+    let (kind, name) = pod.owner.clone();
+    Endpoint::Workload {
+        namespace: pod.namespace.clone(),
+        name,
+        kind,
+    }
+}
+
+/// The ports of a rule at a target: names are what the target's containers call so, and no address has any.
+fn ports_at(rule: &Rule<'_>, target: Other<'_>) -> PortSet {
+    let Other::Pod(pod) = target else {
+        return rule.ports.numbers.clone();
+    };
+    let named = rule.ports.names.iter().flat_map(|(protocol, wanted)| {
+        let ports = pod.ports.iter();
+        ports.filter_map(move |(name, of, port)| (name == wanted && of == protocol).then_some((*protocol, *port)))
+    });
+    rule.ports.numbers.union(&PortSet::single(named))
+}
