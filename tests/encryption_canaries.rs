@@ -206,6 +206,9 @@ async fn one_api_server_without_the_plugin_is_enough_for_false() {
     assert_eq!((still.truth, still.reason), (Truth::False, "PluginDisabled"));
 }
 
+/// The RoleBinding that lets the controller list the API servers' Leases.
+const LISTS_API_SERVERS: &str = "cloison-controller-discovery";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_not_asked_and_what_was_not_tried_is_not_proven() {
     let world = World::start(1, ApiServerOptions::default()).await;
@@ -223,9 +226,9 @@ async fn who_was_not_asked_and_what_was_not_tried_is_not_proven() {
 
     // API servers come and go, and nobody may list them: the last list says less every second.
     let bindings = objects(&client, encryption_world::RBAC, "RoleBinding", Some("kube-system"));
-    let binding = bindings.get(names::CONTROLLER_ACCOUNT).await.unwrap();
+    let binding = bindings.get(LISTS_API_SERVERS).await.unwrap();
     bindings
-        .delete(names::CONTROLLER_ACCOUNT, &DeleteParams::default())
+        .delete(LISTS_API_SERVERS, &DeleteParams::default())
         .await
         .unwrap();
     let stale = proof(&world, Truth::Unknown, "LeasesStale").await;
@@ -245,15 +248,7 @@ async fn who_was_not_asked_and_what_was_not_tried_is_not_proven() {
     proof(&world, Truth::Unknown, "LeasesStale").await;
     let body = json!({ "roleRef": binding.data["roleRef"], "subjects": binding.data["subjects"] });
     let kind = ("RoleBinding", Some("kube-system"));
-    apply(
-        &client,
-        encryption_world::RBAC,
-        kind.0,
-        kind.1,
-        names::CONTROLLER_ACCOUNT,
-        body,
-    )
-    .await;
+    apply(&client, encryption_world::RBAC, kind.0, kind.1, LISTS_API_SERVERS, body).await;
     proof(&world, Truth::True, "CanariesRefused").await;
 
     // Pods are refused in other stages only, where no canary goes.

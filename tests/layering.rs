@@ -141,7 +141,9 @@ fn paths(code: &str) -> Vec<(usize, String)> {
     }
     let path_char = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     for (index, line) in code.lines().enumerate() {
-        let words = line.split(|c: char| !path_char(c)).filter(|word| word.contains("::"));
+        let words = line
+            .split(|c: char| !path_char(c))
+            .filter(|word| word.contains("::") && !word.ends_with("::"));
         found.extend(words.map(|word| (index + 1, word.trim_matches(':').to_owned())));
     }
     found
@@ -241,6 +243,7 @@ fn the_scanner_sees_what_it_must() {
     let good = [
         "use kube::{CustomResource, CustomResourceExt};",
         "use std::time::Duration;",
+        "use std::net::{IpAddr, Ipv4Addr};",
         "// use tokio::sync::Mutex;",
         "/// Not `std::env::var`.",
         "let text = \"tokio::spawn\";",
