@@ -6,47 +6,26 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/command.rs"]
+mod command;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use cloison::admission::{Operator, generate};
 use cloison::api::names;
+use command::Said;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// What a run said.
-#[derive(Debug, PartialEq, Eq)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/cli");
 
-/// Runs in the folder of the fixtures, with no cluster to be found anywhere.
+/// Runs in the folder of the fixtures.
 fn cloison(arguments: &[&str], input: &str) -> Said {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cloison"))
-        .args(arguments)
-        .current_dir(FIXTURES)
-        .env_clear()
-        .env("KUBECONFIG", "/nowhere")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A program that fails early does not read; that is its right.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Said {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    command::cloison(Path::new(FIXTURES), arguments, input)
 }
 
 fn fixture(name: &str) -> String {

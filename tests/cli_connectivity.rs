@@ -6,8 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/command.rs"]
+mod command;
+
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -43,10 +45,8 @@ spec:
 ";
 
 fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cloison"));
-    let output = command.current_dir(folder).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    let said = command::cloison(folder, arguments, "");
+    (said.code, said.out, said.err)
 }
 
 fn folder(text: &str) -> tempfile::TempDir {

@@ -1,26 +1,15 @@
 //! What `cloison plan -f` reads: whatever is no object, or would be refused by the API server, is told with its place.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+#[path = "common/command.rs"]
+mod command;
+
+use std::path::Path;
 
 /// Exit code, standard output, standard error.
 fn plan(arguments: &[&str], input: &str) -> (i32, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cloison"))
-        .arg("plan")
-        .args(arguments)
-        .env_clear()
-        .env("KUBECONFIG", "/nowhere")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A program that fails early does not read; that is its right.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    let said = command::cloison(Path::new("."), &[&["plan"], arguments].concat(), input);
+    (said.code, said.out, said.err)
 }
 
 fn says(input: &str, lines: &[&str]) {

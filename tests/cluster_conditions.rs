@@ -19,7 +19,7 @@ use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -37,18 +37,23 @@ async fn plane(api_servers: usize) -> ControlPlane {
     ControlPlane::start(options).await.unwrap()
 }
 
+/// The message of a condition with this status and reason, or what it is instead.
+fn says(list: &[Condition], kind: &str, status: &str, reason: &str) -> Result<String, String> {
+    let found = conditions::find(list, kind).ok_or("none yet")?;
+    if (&*found.status, &*found.reason) == (status, reason) {
+        Ok(found.message.clone())
+    } else {
+        Err(format!("{}/{}: {}", found.status, found.reason, found.message))
+    }
+}
+
 /// Waits until a condition of the cluster has a status and a reason, and returns its message.
 async fn cluster_says(admin: &Client, kind: &str, status: &str, reason: &str) -> String {
     let api: Api<AiSecurityPolicy> = Api::all(admin.clone());
     eventually(PATIENCE, &format!("{kind} is {status}/{reason}"), || async {
         let policy = api.get(names::SINGLETON).await.map_err(|error| error.to_string())?;
         let list = policy.status.unwrap_or_default().conditions;
-        let found = conditions::find(&list, kind).ok_or("none yet")?;
-        if (&*found.status, &*found.reason) == (status, reason) {
-            Ok(found.message.clone())
-        } else {
-            Err(format!("{}/{}: {}", found.status, found.reason, found.message))
-        }
+        says(&list, kind, status, reason)
     })
     .await
     .unwrap()
@@ -63,12 +68,7 @@ async fn workload_says(admin: &Client, namespace: &str, kind: &str, status: &str
         || async {
             let workload = api.get("steady").await.map_err(|error| error.to_string())?;
             let list = workload.status.unwrap_or_default().conditions;
-            let found = conditions::find(&list, kind).ok_or("none yet")?;
-            if (&*found.status, &*found.reason) == (status, reason) {
-                Ok(found.message.clone())
-            } else {
-                Err(format!("{}/{}: {}", found.status, found.reason, found.message))
-            }
+            says(&list, kind, status, reason)
         },
     )
     .await

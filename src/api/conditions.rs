@@ -30,7 +30,7 @@ pub mod types {
     pub const STALLED: &str = "Stalled";
     /// Nothing leads to or from the workload any more. Only where somebody asked for it.
     pub const QUARANTINED: &str = "Quarantined";
-    /// `AiSecurityPolicy`: the policy is present, readable and the one in force.
+    /// `AiSecurityPolicy`: the policy is present, readable and the one the controller works by.
     pub const POLICY_CURRENT: &str = "PolicyCurrent";
 }
 

@@ -7,6 +7,7 @@ pub mod encryption;
 pub mod evidence;
 pub mod names;
 pub mod network;
+pub mod off;
 pub mod policy;
 pub mod stage;
 pub mod text;

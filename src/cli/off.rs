@@ -15,14 +15,13 @@ use serde_json::json;
 
 use super::{CliError, Connection, FINDINGS, UNREADABLE, out};
 use crate::api::names;
+use crate::api::off::{self, Off};
 use crate::api::stage::Mode;
 
 mod network;
 
 /// The field manager of what people do here.
 pub(super) const MANAGER: &str = "cloison-cli";
-/// In the ConfigMap: the modes that namespaces had, `vision-infer=enforce vision-train=`, for `on` to put back.
-pub(super) const MODES: &str = "modes";
 /// How long to wait for deletions to be seen.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Looks in a row that find nothing before it counts as gone: a controller in the middle of a pass may put one more back.
@@ -59,11 +58,11 @@ enum Scope {
     All,
 }
 
-impl Scope {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admission => "admission",
-            Self::All => "all",
+impl From<Scope> for off::Scope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Admission => Self::Admission,
+            Scope::All => Self::All,
         }
     }
 }
@@ -73,8 +72,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     let start = Instant::now();
     let (client, _) = arguments.connection.client().await?;
     let place = format!("{}/{}", arguments.operator_namespace, names::OFF_CONFIGMAP);
-    let modes = press(&client, &arguments).await?;
-    let mut done = vec![format!("ConfigMap {place}: scope {}", arguments.scope.as_str())];
+    let off = press(&client, &arguments).await?;
+    let mut done = vec![format!("ConfigMap {place}: scope {}", off.scope.as_str())];
     let (mut failures, mut left) = (Vec::new(), 0);
     if arguments.namespaces.is_empty() {
         match bindings(&client).await {
@@ -89,7 +88,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         for namespace in &arguments.namespaces {
             match set_mode(&client, namespace, Some(Mode::Audit.label())).await {
                 Ok(()) => {
-                    let was = modes.get(namespace).map_or("", String::as_str);
+                    let was = off.modes.get(namespace).map_or("", String::as_str);
                     let was = if was.is_empty() { "not set" } else { was };
                     done.push(format!(
                         "namespace {namespace}: {}=audit (was {was})",
@@ -124,91 +123,66 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     })
 }
 
-/// Writes the ConfigMap: first of all, or a living controller would put back what goes next. Returns the modes that the
-/// namespaces had.
-async fn press(client: &Client, arguments: &Arguments) -> Result<BTreeMap<String, String>, CliError> {
+/// Writes the ConfigMap: first of all, or a living controller would put back what goes next. Returns what it says now.
+async fn press(client: &Client, arguments: &Arguments) -> Result<Off, CliError> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &arguments.operator_namespace);
     let what = format!("ConfigMap {}/{}", arguments.operator_namespace, names::OFF_CONFIGMAP);
     let before = maps
         .get_opt(names::OFF_CONFIGMAP)
         .await
         .map_err(CliError::api(format!("get {what}")))?
-        .map(|map| map.data.unwrap_or_default());
-    let known = before.clone().unwrap_or_default();
-    if before.is_some() {
-        same_scope(&known, arguments.scope)?;
-    }
-    let mut namespaces: Vec<String> = arguments.namespaces.clone();
-    if !namespaces.is_empty() {
-        let earlier = known.get("namespaces").map(String::as_str).unwrap_or_default();
-        if before.is_some() && earlier.trim().is_empty() {
-            let message = "it is off everywhere already; -n would switch the rest on. Run `cloison on` first";
-            return Err(CliError::Usage(message.to_owned()));
-        }
-        namespaces.extend(earlier.split_whitespace().map(str::to_owned));
-    }
-    namespaces.sort();
-    namespaces.dedup();
-    let mut modes = read_modes(&known);
+        .map(|map| Off::read(&map.data.unwrap_or_default()));
+    let mut off = again(before, arguments)?;
     for namespace in &arguments.namespaces {
-        if !modes.contains_key(namespace) {
-            modes.insert(namespace.clone(), mode(client, namespace).await?);
+        if !off.modes.contains_key(namespace) {
+            off.modes.insert(namespace.clone(), mode(client, namespace).await?);
         }
     }
-    let saved: Vec<String> = modes.iter().map(|(name, mode)| format!("{name}={mode}")).collect();
     let map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": names::OFF_CONFIGMAP},
-        "data": {
-            "scope": arguments.scope.as_str(), "reason": reason(&known, &arguments.reason), "namespaces": namespaces.join(" "),
-            MODES: saved.join(" "),
-        },
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": names::OFF_CONFIGMAP}, "data": off.data(),
     });
     let params = PatchParams::apply(MANAGER).force();
     maps.patch(names::OFF_CONFIGMAP, &params, &Patch::Apply(&map))
         .await
         .map_err(CliError::api(format!("apply {what}")))?;
-    Ok(modes)
+    Ok(off)
 }
 
-/// There is one scope: another would change what is off where it was pressed before.
-fn same_scope(known: &BTreeMap<String, String>, wanted: Scope) -> Result<(), CliError> {
-    // Whoever wrote no scope, or a word that nobody knows, stopped everything.
-    let earlier = match known.get("scope").map(|scope| scope.trim()) {
-        Some("admission") => Scope::Admission,
-        _ => Scope::All,
+/// What is off once the button is pressed on top of what was off `before`. There is one scope: another would change what
+/// is off where it was pressed first. What was said first stays true of what was switched off first.
+fn again(before: Option<Off>, arguments: &Arguments) -> Result<Off, CliError> {
+    let scope = off::Scope::from(arguments.scope);
+    let Some(before) = before else {
+        return Ok(Off {
+            scope,
+            namespaces: arguments.namespaces.iter().cloned().collect(),
+            reason: arguments.reason.clone(),
+            modes: BTreeMap::new(),
+        });
     };
-    if earlier == wanted {
-        return Ok(());
+    if before.scope != scope {
+        return Err(CliError::Usage(format!(
+            "it is off with scope {} already ({}); scope {} would change that. Run `cloison on` first",
+            before.scope.as_str(),
+            before.place(),
+            scope.as_str()
+        )));
     }
-    let place = known.get("namespaces").map(String::as_str).unwrap_or_default().trim();
-    let place = if place.is_empty() { "everywhere" } else { place };
-    let message = format!(
-        "it is off with scope {} already ({place}); scope {} would change that. Run `cloison on` first",
-        earlier.as_str(),
-        wanted.as_str()
-    );
-    Err(CliError::Usage(message))
-}
-
-/// Why it is off: what was said first stays true of what was switched off first.
-fn reason(known: &BTreeMap<String, String>, new: &str) -> String {
-    match known
-        .get("reason")
-        .map(String::as_str)
-        .filter(|earlier| !earlier.is_empty())
-    {
-        Some(earlier) if earlier.split("; ").any(|said| said == new) => earlier.to_owned(),
-        Some(earlier) => format!("{earlier}; {new}"),
-        None => new.to_owned(),
+    if before.namespaces.is_empty() && !arguments.namespaces.is_empty() {
+        let message = "it is off everywhere already; -n would switch the rest on. Run `cloison on` first";
+        return Err(CliError::Usage(message.to_owned()));
     }
-}
-
-/// The modes that a ConfigMap remembers.
-pub(super) fn read_modes(data: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let saved = data.get(MODES).map(String::as_str).unwrap_or_default();
-    let pairs = saved.split_whitespace().filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, mode)| (name.to_owned(), mode.to_owned())).collect()
+    let mut off = before;
+    if arguments.namespaces.is_empty() {
+        off.namespaces.clear();
+    }
+    off.namespaces.extend(arguments.namespaces.iter().cloned());
+    if off.reason.is_empty() {
+        off.reason.clone_from(&arguments.reason);
+    } else if !off.reason.split("; ").any(|said| said == arguments.reason) {
+        off.reason = format!("{}; {}", off.reason, arguments.reason);
+    }
+    Ok(off)
 }
 
 /// The mode label of a namespace; empty without one.
@@ -287,26 +261,41 @@ where
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 mod tests {
     use super::*;
 
+    fn pressed(scope: Scope, reason: &str, namespaces: &[&str]) -> Arguments {
+        Arguments {
+            scope,
+            namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
+            reason: reason.to_owned(),
+            operator_namespace: String::new(),
+            connection: Connection::default(),
+        }
+    }
+
     #[test]
     fn pressed_again_it_keeps_its_scope_and_what_was_said_first() {
-        let pairs = [("scope", "all"), ("reason", "INC-1"), ("namespaces", "a b")];
-        let known: BTreeMap<String, String> = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        assert!(same_scope(&known, Scope::All).is_ok());
-        let refused = same_scope(&known, Scope::Admission).map_err(|error| error.to_string());
-        let refused = refused.err().unwrap_or_default();
+        let first = again(None, &pressed(Scope::All, "INC-1", &["b", "a"])).unwrap();
+        let refused = again(Some(first.clone()), &pressed(Scope::Admission, "INC-2", &["c"])).unwrap_err();
+        let refused = refused.to_string();
         assert!(
-            refused.contains("scope all already (a b)") && refused.contains("cloison on"),
+            refused.contains("scope all already (in a b)") && refused.contains("cloison on"),
             "{refused}"
         );
-        assert!(
-            same_scope(&BTreeMap::new(), Scope::Admission).is_err(),
-            "no scope is all"
+        let second = again(Some(first.clone()), &pressed(Scope::All, "INC-2", &["c"])).unwrap();
+        assert_eq!(
+            (&*second.reason, second.place()),
+            ("INC-1; INC-2", "in a b c".to_owned())
         );
-        assert_eq!(reason(&known, "INC-2"), "INC-1; INC-2");
-        assert_eq!(reason(&known, "INC-1"), "INC-1");
-        assert_eq!(reason(&BTreeMap::new(), "INC-1"), "INC-1");
+        let same = again(Some(second.clone()), &pressed(Scope::All, "INC-1", &["a"])).unwrap();
+        assert_eq!(same, second);
+        let everywhere = again(Some(second), &pressed(Scope::All, "INC-3", &[])).unwrap();
+        assert_eq!(everywhere.place(), "everywhere");
+        assert!(
+            again(Some(everywhere), &pressed(Scope::All, "INC-4", &["a"])).is_err(),
+            "it would narrow"
+        );
     }
 }

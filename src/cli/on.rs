@@ -8,9 +8,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::DeleteParams;
 
-use super::off::{mode, read_modes, set_mode};
+use super::off::{mode, set_mode};
 use super::{CliError, Connection, absent, lease, out};
 use crate::api::names;
+use crate::api::off::Off;
 use crate::api::stage::Mode;
 
 /// Flags of `on`.
@@ -35,7 +36,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     };
     let mut done = Vec::new();
-    for (namespace, before) in read_modes(&map.data.unwrap_or_default()) {
+    for (namespace, before) in Off::read(&map.data.unwrap_or_default()).modes {
         match mode(&client, &namespace).await {
             // Somebody chose another mode meanwhile: that stands.
             Ok(now) if now != Mode::Audit.label() => {}

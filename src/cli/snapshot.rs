@@ -19,8 +19,8 @@ pub struct Input {
     /// Manifests: files, folders with everything below them, `-` for standard input. Otherwise the cluster is asked.
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
     files: Vec<PathBuf>,
-    /// The namespace of objects that name none; without -f, only pods of this namespace are asked about.
-    #[arg(short, long)]
+    /// The namespace of objects in the manifests that name none.
+    #[arg(short, long, requires = "files")]
     namespace: Option<String>,
     /// Whether an ipBlock matches pods, as in Calico, or only addresses outside the cluster, as in Cilium.
     #[arg(long, value_enum, default_value = "external", value_name = "MEANING")]

@@ -15,6 +15,7 @@ use super::lease::{Pulse, pulse};
 use super::proof::{self, Proof};
 use super::{CliError, Connection, FINDINGS, absent, forbidden, out};
 use crate::api::conditions::{find, types};
+use crate::api::off::Off;
 use crate::api::{AiSecurityPolicy, AiWorkload, names};
 
 /// Flags of `status`.
@@ -130,16 +131,12 @@ async fn off(client: &Client, namespace: &str) -> Result<Option<String>, CliErro
     match maps.get_opt(names::OFF_CONFIGMAP).await {
         Ok(None) => Ok(None),
         Ok(Some(map)) => {
-            let data = map.data.unwrap_or_default();
-            let entry = |key: &str| data.get(key).map_or("", String::as_str);
-            let place = match entry("namespaces") {
-                "" => "everywhere".to_owned(),
-                some => format!("in {some}"),
-            };
+            let off = Off::read(&map.data.unwrap_or_default());
             Ok(Some(format!(
-                "OFF {place}: scope {}, reason {}; `cloison on` resumes",
-                entry("scope"),
-                entry("reason")
+                "OFF {}: scope {}, reason {}; `cloison on` resumes",
+                off.place(),
+                off.scope.as_str(),
+                off.why()
             )))
         }
         Err(error) if forbidden(&error) => Ok(None),

@@ -187,7 +187,12 @@ fn judge(admission: Option<&Proof>, encryption: Option<&Proof>, failures: &[Erro
             "no packet was sent",
         ),
         from(types::SECRETS_ENCRYPTED, encryption),
-        Verdict::new(types::POLICY_CURRENT, Truth::True, "Current", "this policy is in force"),
+        Verdict::new(
+            types::POLICY_CURRENT,
+            Truth::True,
+            "Current",
+            "the controller works by this generation of the policy",
+        ),
         ready(failures),
     ]
 }

@@ -22,9 +22,10 @@ use super::evidence::Evidence;
 use super::patience::Patience;
 use super::triggers::Triggers;
 use super::unreadable::UnreadableWorkloads;
-use super::view::{Off, View};
+use super::view::{View, kept_mode};
 use super::withdrawals::Withdrawals;
 use super::writer::Writer;
+use crate::api::off::Off;
 use crate::api::policy::{AiSecurityPolicySpec, AiSecurityPolicyStatus};
 use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::workload::AiWorkloadStatus;
@@ -203,7 +204,7 @@ impl Context {
         let policy = policy.map(|policy| policy.spec.clone()).unwrap_or_default();
         let off = self.caches.off.find(|map| map.name_any() == names::OFF_CONFIGMAP);
         let off = off.map(|map| Off::read(map.data.as_ref().unwrap_or(&BTreeMap::new())));
-        let kept = |name: &str| off.as_ref().and_then(|off| off.mode(name, policy.mode));
+        let kept = |name: &str| off.as_ref().and_then(|off| kept_mode(off, name, policy.mode));
         let namespaces = self.caches.namespaces.state().into_iter().map(|namespace| {
             let facts = facts_of(&namespace, &policy);
             let mode = kept(&facts.name).unwrap_or(facts.mode);

@@ -41,6 +41,9 @@ fn sweep(ctx: &Context) {
             .is_some_and(|namespace| living.namespace(namespace))
     });
     drop(said);
+    let mut unsealed = ctx.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+    unsealed.retain(|namespace, _| living.namespace(namespace));
+    drop(unsealed);
     let mut written = ctx.written.lock().unwrap_or_else(PoisonError::into_inner);
     written.retain(|workload, _| living.workload(workload.namespace.as_deref().unwrap_or_default(), &workload.name));
 }

@@ -185,7 +185,7 @@ fn open_list(namespace: &Namespace, world: &World, observed: &BTreeMap<String, A
     let here = namespace.name_any();
     let mut entries = Entries::new();
     for workload in world.workloads_in(&here) {
-        let placed = observed.contains_key(&format!("{}{}", names::WORKLOAD_POLICY_PREFIX, workload.key.name));
+        let placed = observed.contains_key(&policies::workload_policy_name(&workload.key.name));
         match validate::workload(world, workload) {
             Verdict::Accepted if placed => {
                 entries.entry(workload.key.name.clone()).or_default();
@@ -204,7 +204,7 @@ fn open_list(namespace: &Namespace, world: &World, observed: &BTreeMap<String, A
     let present = open::read(annotation(namespace, names::OPEN_ANNOTATION));
     for (name, gates) in &present {
         let key = WorkloadKey::new(&here, name);
-        let placed = observed.contains_key(&format!("{}{name}", names::WORKLOAD_POLICY_PREFIX));
+        let placed = observed.contains_key(&policies::workload_policy_name(name));
         if !entries.contains_key(name) && (placed || world.workloads.contains_key(&key)) {
             entries.insert(name.clone(), gates.clone());
         }
@@ -296,7 +296,7 @@ pub async fn withdraw_workload(ctx: &Context, key: &WorkloadKey) -> Result<(), E
     {
         return Ok(());
     }
-    let name = format!("{}{}", names::WORKLOAD_POLICY_PREFIX, key.name);
+    let name = policies::workload_policy_name(&key.name);
     let Some(policy) = ctx
         .policy_named(&key.namespace, &name)
         .filter(|policy| place::is_ours(policy))

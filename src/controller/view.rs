@@ -1,10 +1,10 @@
 //! One look at the cluster: the world, and why nothing may be decided about a part of it. Both from the same moment, or
 //! a policy that vanishes in between would leave a pass with no hold and a world of defaults.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::judge::Hold;
+use crate::api::off::{Off, Scope};
 use crate::api::stage::Mode;
 use crate::network::world::World;
 
@@ -22,17 +22,15 @@ pub struct View {
 impl View {
     /// Why nothing is written about the network of `namespace`, and nothing judged.
     pub fn hold(&self, namespace: &str) -> Option<Hold> {
-        let off = self
-            .off
-            .as_ref()
-            .filter(|off| !off.admission_only && off.covers(namespace));
-        off.map(Off::hold).or_else(|| self.missing())
+        let off = self.off.as_ref();
+        let off = off.filter(|off| off.scope == Scope::All && off.covers(namespace));
+        off.map(held).or_else(|| self.missing())
     }
 
     /// The same of admission, which either scope of the button stops. Objects of the whole cluster are in no namespace.
     pub fn admission_hold(&self, namespace: &str) -> Option<Hold> {
         let off = self.off.as_ref().filter(|off| off.covers(namespace));
-        off.map(Off::hold).or_else(|| self.missing())
+        off.map(held).or_else(|| self.missing())
     }
 
     fn missing(&self) -> Option<Hold> {
@@ -40,73 +38,33 @@ impl View {
     }
 }
 
-/// What the stop button says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Off {
-    /// The network goes on. Any other word, or none, stops everything: whoever presses the button must not be asked to
-    /// spell.
-    admission_only: bool,
-    /// Empty means everywhere.
-    namespaces: BTreeSet<String>,
-    reason: String,
-    /// The modes that namespaces had before it was pressed; empty for one that had none.
-    modes: BTreeMap<String, String>,
+/// The mode that the network of `namespace` keeps. `cloison off -n` labels it audit so that nothing is refused there; with
+/// scope admission its isolation stays as it was.
+pub fn kept_mode(off: &Off, namespace: &str, default: Mode) -> Option<Mode> {
+    let kept = off.scope == Scope::Admission && off.covers(namespace);
+    let before = off.modes.get(namespace).filter(|_| kept)?;
+    Some(Mode::parse(before).unwrap_or(default))
 }
 
-impl Off {
-    /// Reads the ConfigMap.
-    pub fn read(data: &BTreeMap<String, String>) -> Self {
-        let words = |key: &str| {
-            let text = data.get(key).map(String::as_str).unwrap_or_default();
-            let words = text.split(|c: char| c.is_whitespace() || c == ',');
-            words.filter(|word| !word.is_empty())
-        };
-        let pair = |text: &str| {
-            text.split_once('=')
-                .map(|(name, mode)| (name.to_owned(), mode.to_owned()))
-        };
-        Self {
-            admission_only: data.get("scope").is_some_and(|scope| scope.trim() == "admission"),
-            namespaces: words("namespaces").map(str::to_owned).collect(),
-            reason: data
-                .get("reason")
-                .cloned()
-                .unwrap_or_else(|| "no reason was given".to_owned()),
-            modes: words("modes").filter_map(pair).collect(),
-        }
-    }
-
-    fn covers(&self, namespace: &str) -> bool {
-        self.namespaces.is_empty() || self.namespaces.contains(namespace)
-    }
-
-    fn hold(&self) -> Hold {
-        Hold::Off {
-            reason: self.reason.clone(),
-        }
-    }
-
-    /// The mode that the network of `namespace` keeps. `cloison off -n` labels it audit so that nothing is refused there;
-    /// with scope admission its isolation stays as it was.
-    pub fn mode(&self, namespace: &str, default: Mode) -> Option<Mode> {
-        let before = self
-            .modes
-            .get(namespace)
-            .filter(|_| self.admission_only && self.covers(namespace))?;
-        Some(Mode::parse(before).unwrap_or(default))
+fn held(off: &Off) -> Hold {
+    Hold::Off {
+        reason: off.why().to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn pressed(pairs: &[(&str, &str)]) -> View {
-        let data = pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let pairs = pairs.iter();
+        let data: BTreeMap<_, _> = pairs
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         View {
-            off: Some(Off::read(&data.collect())),
+            off: Some(Off::read(&data)),
             ..View::default()
         }
     }
@@ -153,7 +111,7 @@ mod tests {
     fn the_network_keeps_the_mode_that_off_took_away() {
         let modes = [("namespaces", "a b"), ("modes", "a=enforce b=")];
         let view = pressed(&[&[("scope", "admission")], &modes[..]].concat());
-        let mode = |view: &View, name: &str| view.off.as_ref().and_then(|off| off.mode(name, Mode::Warn));
+        let mode = |view: &View, name: &str| view.off.as_ref().and_then(|off| kept_mode(off, name, Mode::Warn));
         assert_eq!(mode(&view, "a"), Some(Mode::Enforce));
         assert_eq!(mode(&view, "b"), Some(Mode::Warn));
         assert_eq!(mode(&view, "c"), None);

@@ -174,7 +174,7 @@ fn no_room(ctx: &Context, seen: &Seen) -> Option<Finding> {
 
 /// Whether the analysis has seen the workload's policy as it is now.
 fn is_analysed(ctx: &Context, seen: &Seen) -> bool {
-    let name = format!("{}{}", names::WORKLOAD_POLICY_PREFIX, seen.key.name);
+    let name = policies::workload_policy_name(&seen.key.name);
     let analysed = ctx.analysed.borrow();
     match ctx.policy_named(&seen.key.namespace, &name) {
         Some(policy) => analysed.has_seen(&policy),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicySpec};
 
 use super::drift::{self, Drift};
 use super::flows::{Flows, Opening, Peer};
@@ -19,7 +19,8 @@ use crate::api::workload::{FlowDirection, FlowState};
 pub struct Ends {
     /// How many are allowed at both ends.
     pub both: usize,
-    /// Names of those whose other end is not ours to open: addresses, sources, namespaces without a stage.
+    /// Names of those whose other end is not ours to open: addresses, sources, namespaces without a stage, and those where
+    /// nothing of ours is written yet.
     pub one_sided: Vec<String>,
     /// Those that are not allowed at the other end: the name, and why.
     pub missing: Vec<String>,
@@ -93,8 +94,10 @@ impl<F: Fn(&str, &str) -> Option<Arc<NetworkPolicy>>> Look<'_, F> {
             (Peer::Pods { .. } | Peer::Network { .. }, _, _) => return Far::NotOurs,
         };
         match missing {
-            Some(why) if !self.open(namespace) => Far::Missing(why),
-            _ => Far::InPlace,
+            None => Far::InPlace,
+            // Nothing of ours closes it, and nothing of ours opens it against the policies of others there.
+            Some(_) if self.open(namespace) => Far::NotOurs,
+            Some(why) => Far::Missing(why),
         }
     }
 
@@ -151,18 +154,13 @@ impl<F: Fn(&str, &str) -> Option<Arc<NetworkPolicy>>> Look<'_, F> {
                 ports: rule.ports.clone(),
             });
         }
-        let mut found = NetworkPolicy {
+        let found = NetworkPolicy {
             metadata: policy.metadata.clone(),
-            spec: Some(k8s_openapi::api::networking::v1::NetworkPolicySpec {
-                pod_selector: spec.pod_selector.clone(),
-                policy_types: spec.policy_types.clone(),
-                ingress: None,
-                egress: spec.egress.clone(),
+            spec: Some(NetworkPolicySpec {
+                ingress: Some(ingress),
+                ..spec.clone()
             }),
         };
-        if let Some(spec) = &mut found.spec {
-            spec.ingress = Some(ingress);
-        }
         named.then_some(found)
     }
 }
@@ -291,6 +289,11 @@ mod tests {
             stored.remove(&at("common", names::DENY_POLICY));
         });
         assert_eq!(without_deny.missing, [""; 0]);
+        assert!(
+            without_deny.one_sided.contains(&"service registry".to_owned()),
+            "{without_deny:?}"
+        );
+        assert_eq!(without_deny.both, 2, "what others wrote there was not looked at");
         let closed = seen(&world, |stored| drop(stored.remove(&service)));
         assert_eq!(closed.missing.len(), 1, "the deny of earlier days is still there");
     }

@@ -237,7 +237,7 @@ fn is_port(written: &NetworkPolicyPort, protocol: &str, port: u16) -> bool {
     written.protocol.as_deref().unwrap_or("TCP") == protocol && numbered
 }
 
-fn matches(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
+pub(crate) fn matches(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
     let Some(selector) = selector else { return true };
     let mut fits = selector
         .match_labels

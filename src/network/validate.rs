@@ -384,3 +384,11 @@ pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>,
         .min()
         .map_or_else(|| otherwise.to_owned(), |(_, other)| format!("did you mean {other:?}?"))
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say where"
+)]
+mod tests;

@@ -131,7 +131,7 @@ async fn off_in_one_namespace_leaves_the_others_refused() {
     assert_eq!(said.code, 2, "{said:?}");
     let text = format!("{said:?}");
     assert!(
-        text.contains("off with scope all already (vision-train)") && text.contains("cloison on"),
+        text.contains("off with scope all already (in vision-train)") && text.contains("cloison on"),
         "{text}"
     );
     let again = ["off", "--scope", "all", "--reason", "second", "-n", "vision-train"];

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{Arguments, Output, print, world};
 use crate::admission::{Offline, Operator, PolicySet, Request, generate};
 use crate::api::names;
+use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::Mode;
 use crate::api::workload::FlowStatus;
 use crate::cli::manifests::{Manifests, Objects, Problem};
@@ -102,16 +103,13 @@ fn tell(problems: &[Problem]) {
 }
 
 fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Result<Plan, CliError> {
-    let spec = if let Some(policy) = objects.policy() {
-        policy.object.spec.clone()
-    } else {
+    if objects.policy().is_none() {
         let readable = if objects.problems.is_empty() { "" } else { "readable " };
         notes.push(format!(
             "no {readable}AiSecurityPolicy in the input: judged by the defaults"
         ));
-        // The schema's defaults are in the deserializer, not in `Default`.
-        serde_json::from_value(json!({})).map_err(std::io::Error::other)?
-    };
+    }
+    let spec = policy(objects)?;
     let operator = Operator::in_namespace(&arguments.operator_namespace);
     let set = generate(&spec, &operator, Timestamp::now());
     let (world, assumed) = world::of(objects, spec, arguments.as_enforced);
@@ -146,12 +144,18 @@ fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Re
     })
 }
 
+/// The policy in the input, or the one of an installation that nobody configured.
+fn policy(objects: &Objects) -> Result<AiSecurityPolicySpec, CliError> {
+    match objects.policy() {
+        Some(policy) => Ok(policy.object.spec.clone()),
+        // The schema's defaults are in the deserializer, not in `Default`.
+        None => Ok(serde_json::from_value(json!({})).map_err(std::io::Error::other)?),
+    }
+}
+
 /// The NetworkPolicies that the operator would write for what is in the input: in namespaces of mode Enforce.
 pub(in crate::cli) fn planned(objects: &Objects) -> Result<Vec<NetworkPolicy>, CliError> {
-    let spec = match objects.policy() {
-        Some(policy) => policy.object.spec.clone(),
-        None => serde_json::from_value(json!({})).map_err(std::io::Error::other)?,
-    };
+    let spec = policy(objects)?;
     let (world, _) = world::of(objects, spec, false);
     let mut policies = policies::all(&world);
     policies.retain(|policy| {

@@ -8,20 +8,9 @@ use super::{Input, Seen};
 use crate::cli::CliError;
 use crate::cli::manifests::{Document, Manifests, Node, Objects, Problem};
 use crate::cli::plan::planned;
+use crate::cli::why::GROUPS;
 
-/// Groups whose kinds make pods from templates in them.
-const GROUPS: [&str; 9] = [
-    "",
-    "apps",
-    "batch",
-    "jobset.x-k8s.io",
-    "leaderworkerset.x-k8s.io",
-    "ray.io",
-    "kubeflow.org",
-    "trainer.kubeflow.org",
-    "batch.volcano.sh",
-];
-/// Kinds of these groups that hold a template and make no pod.
+/// Kinds of groups that make pods that hold a template and make no pod.
 const DORMANT: [&str; 4] = [
     "PodTemplate",
     "ControllerRevision",
@@ -75,7 +64,7 @@ pub(super) fn read(input: &Input) -> Result<Seen, CliError> {
 fn pods(seen: &mut Seen, document: &Document, home: &str) -> Result<(), Problem> {
     let (version, kind) = document.kind();
     let group = version.split_once('/').map_or("", |(group, _)| group);
-    if !GROUPS.contains(&group) || DORMANT.contains(&kind) {
+    if !(group.is_empty() || GROUPS.contains(&group)) || DORMANT.contains(&kind) {
         return Ok(());
     }
     if (group, kind) == ("", "Pod") {

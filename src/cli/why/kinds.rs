@@ -22,7 +22,7 @@ const SHORT: [(&str, &str, &str); 10] = [
 /// Of the core group, only these make pods.
 const CORE: [&str; 2] = ["Pod", "ReplicationController"];
 /// Groups whose kinds make pods, or make what makes pods.
-const GROUPS: [&str; 13] = [
+pub(in crate::cli) const GROUPS: [&str; 13] = [
     "apps",
     "batch",
     "jobset.x-k8s.io",

@@ -18,6 +18,7 @@ use kube::Client;
 use self::dry_run::Answer;
 use self::events::Trouble;
 use self::family::{Family, Member};
+pub(super) use self::kinds::GROUPS;
 use self::kinds::Kinds;
 use self::refusal::Problem;
 use super::{CliError, Connection, FINDINGS, out};

@@ -1,6 +1,9 @@
 mod brute;
 mod closure;
 mod concrete;
+mod declared;
 mod scale;
 mod selectors;
 mod traps;
+mod verdicts;
+mod worlds;

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -17,7 +16,7 @@ use crate::api::names;
 use crate::api::network::Protocol;
 use crate::network::reach::concrete::{AddressRange, Blocks, Connectivity, Endpoint, Pod, Snapshot};
 use crate::network::reach::explain::Asked;
-use crate::network::testkit::{Labels, policy};
+use crate::network::testkit::{Labels, matches, policy};
 
 const PROBES: [(Protocol, u16); 7] = [
     // Some pods call UDP 53 what rules of TCP name.
@@ -186,26 +185,6 @@ fn port_fits(written: &NetworkPolicyPort, target: Option<&Pod>, protocol: Protoc
             target.is_some_and(|pod| pod.ports.contains(&(name.clone(), protocol, port)))
         }
     }
-}
-
-fn matches(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
-    let Some(selector) = selector else { return true };
-    let equal = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key) == Some(value));
-    let mut requirements = selector.match_expressions.iter().flatten();
-    equal
-        && requirements.all(|requirement| {
-            let listed = |value: &String| requirement.values.iter().flatten().any(|one| one == value);
-            match (requirement.operator.as_str(), labels.get(&requirement.key)) {
-                ("In", value) => value.is_some_and(listed),
-                ("NotIn", value) => !value.is_some_and(listed),
-                ("Exists", value) => value.is_some(),
-                (_, value) => value.is_none(),
-            }
-        })
 }
 
 #[test]
