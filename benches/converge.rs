@@ -18,7 +18,7 @@
 #[path = "../tests/common/operator.rs"]
 mod operator;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -74,9 +74,11 @@ async fn run() {
     operator::sealed(&admin, &last, "training").await;
     active(&admin).await;
 
+    let before = audit(&plane).len();
     let ours = with_controller(&admin, workloads, namespaces).await;
+    let requests = counted(&audit(&plane)[before..]);
     let memory = resident(&controller);
-    let (reads, writes, leases) = idle(&plane).await;
+    let idle = idle(&plane).await;
     let captured = capture(&admin).await;
     controller.stop().await;
     // As the controller's own account: the same rights, and the same admission policies on every write.
@@ -99,10 +101,10 @@ async fn run() {
         "| **ratio** (limit 1.5, goal 1.3) | **{:.2}** |\n",
         ours.as_secs_f64() / bare.as_secs_f64()
     );
-    println!(
-        "idle for {} s: {reads} reads or dry runs, {writes} writes, {leases} renewals of the Lease",
-        IDLE.as_secs()
-    );
+    println!("requests of the controller until all were Ready:");
+    print(&requests);
+    println!("requests in {} s of doing nothing:", IDLE.as_secs());
+    print(&idle);
     println!(
         "resident memory of the controller after the run: {:.0} MiB",
         memory as f64 / 1_048_576.0
@@ -254,26 +256,54 @@ async fn with_bare_client(admin: &Client, account: &Client, captured: &[Captured
     start.elapsed()
 }
 
-/// Requests of our two accounts in a minute, from the API server's audit log: reads, writes, and writes of the Lease.
-async fn idle(plane: &ControlPlane) -> (usize, usize, usize) {
-    let audited = || fs::read_to_string(plane.api_server(0).audit_log()).expect("the audit log");
-    let before = audited().lines().count();
-    tokio::time::sleep(IDLE).await;
-    let (mut reads, mut writes, mut leases) = (0, 0, 0);
-    for line in audited().lines().skip(before) {
-        let event: Value = serde_json::from_str(line).unwrap_or_default();
+/// What our two accounts asked the API server for, in order.
+fn audit(plane: &ControlPlane) -> Vec<Value> {
+    let log = fs::read_to_string(plane.api_server(0).audit_log()).expect("the audit log");
+    log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Requests by verb and resource. A dry run stores nothing; the canaries are such.
+fn counted(events: &[Value]) -> BTreeMap<String, usize> {
+    let mut counted = BTreeMap::new();
+    for event in events {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        // A dry run stores nothing; the canaries are such.
-        let dry = text("/requestURI").contains("dryRun=All");
-        match text("/verb") {
-            "get" | "list" => reads += 1,
-            "watch" => {}
-            _ if dry => reads += 1,
-            _ if text("/objectRef/resource") == "leases" => leases += 1,
-            _ => writes += 1,
+        let dry = if text("/requestURI").contains("dryRun=All") {
+            " (dry run)"
+        } else {
+            ""
+        };
+        let part = text("/objectRef/subresource");
+        let slash = if part.is_empty() { "" } else { "/" };
+        let what = format!("{} {}{slash}{part}{dry}", text("/verb"), text("/objectRef/resource"));
+        *counted.entry(what).or_default() += 1;
+    }
+    counted
+}
+
+fn print(counted: &BTreeMap<String, usize>) {
+    for (what, times) in counted.iter().filter(|(what, _)| !what.starts_with("watch")) {
+        println!("  {times:>6} {what}");
+    }
+    println!();
+}
+
+/// The requests of a minute in which nothing happens. It begins once what the run left to do is done.
+async fn idle(plane: &ControlPlane) -> BTreeMap<String, usize> {
+    let requests = async |time: Duration| {
+        let before = audit(plane).len();
+        tokio::time::sleep(time).await;
+        counted(&audit(plane)[before..])
+    };
+    let writes = |what: &String| {
+        let read = ["get", "list", "watch"].iter().any(|verb| what.starts_with(verb));
+        !read && !what.ends_with("(dry run)") && !what.ends_with("leases")
+    };
+    for _ in 0..20 {
+        if !requests(Duration::from_secs(3)).await.keys().any(writes) {
+            break;
         }
     }
-    (reads, writes, leases)
+    requests(IDLE).await
 }
 
 /// Audits our own accounts alone: the others' requests are not ours to count.

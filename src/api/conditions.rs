@@ -109,12 +109,12 @@ pub fn conditions(present: &[Condition], verdicts: &[Verdict], generation: Optio
     written.into_values().collect()
 }
 
-/// The conditions whose status differs between two lists: what an event is worth. A first visit tells of `Ready` and
-/// `Stalled` alone; the others have said nothing yet that could flip.
+/// The conditions whose status differs between two lists: what an event is worth. A first visit tells of what the author
+/// must look at, `Stalled` and a `Ready` that is not True; the others have said nothing yet that could flip.
 pub fn flips<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
     let flipped = |new: &&Condition| match find(before, &new.type_) {
         Some(old) => old.status != new.status,
-        None => [types::READY, types::STALLED].contains(&new.type_.as_str()),
+        None => new.type_ == types::STALLED || (new.type_ == types::READY && new.status != "True"),
     };
     after.iter().filter(flipped).collect()
 }
@@ -167,8 +167,13 @@ mod tests {
         ]);
         let kinds = |flips: Vec<&Condition>| flips.iter().map(|flip| flip.type_.clone()).collect::<Vec<_>>();
         assert_eq!(kinds(flips(&before, &after)), ["AdmissionEnforced", "Stalled"]);
+        assert_eq!(kinds(flips(&[], &before)), [""; 0], "all is well from the start");
+        let refused = list(&[
+            ("AdmissionEnforced", "False", "NoBinding"),
+            ("Ready", "False", "Refused"),
+        ]);
         assert_eq!(
-            kinds(flips(&[], &before)),
+            kinds(flips(&[], &refused)),
             ["Ready"],
             "a first visit tells of Ready alone"
         );

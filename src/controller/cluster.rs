@@ -25,6 +25,9 @@ use crate::api::{AiSecurityPolicy, names};
 /// Looks again even when no event came.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// Changes come in bursts: a thousand new workloads are counted a few times, not a thousand times.
+const GATHER: Duration = Duration::from_millis(250);
+
 /// What the cluster pass hands to the canaries.
 pub type InForce = watch::Sender<Option<Arc<Expected>>>;
 
@@ -72,7 +75,7 @@ pub async fn run(ctx: Arc<Context>, in_force: InForce, hash: watch::Sender<Strin
             }
         };
         tokio::select! {
-            () = ctx.triggers.cluster.notified() => {}
+            () = ctx.triggers.cluster.notified() => tokio::time::sleep(GATHER).await,
             _ = evidence.changed() => {}
             () = tokio::time::sleep(wait) => {}
         }
