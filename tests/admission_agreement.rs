@@ -1,5 +1,5 @@
-//! The command line and the door say the same: some hundreds of generated pods, changes of pods and AiWorkloads, judged
-//! offline and by a real API server. Same verdict, same words.
+//! The command line and the door say the same: some hundreds of generated pods, changes of pods, AiWorkloads and
+//! NetworkPolicies, judged offline and by a real API server. Same verdict, same words.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 
@@ -152,6 +152,7 @@ async fn offline_and_the_api_server_agree() {
         pods(&cluster, &admin, &hash).await;
         updates(&cluster, &admin, &hash).await;
         workloads(&cluster, &admin, &hash).await;
+        network_policies(&cluster, &admin, &hash).await;
     }
 }
 
@@ -299,4 +300,110 @@ async fn workloads(cluster: &Cluster, admin: &Client, hash: &str) {
         );
     }
     mix.print_and_bound("workloads", 80);
+}
+
+async fn network_policies(cluster: &Cluster, admin: &Client, hash: &str) {
+    let offline = Offline::new(&cluster.set()).unwrap();
+    let mut dice = Dice(0xBEE);
+    let mut mix = Mix::default();
+    let policies = objects(admin, "networking.k8s.io/v1", "NetworkPolicy", Some("i"));
+    let namespace = live_namespace(admin, "i").await;
+    // At first new ones, then changes of one that is older than the rules.
+    let mut stored = None;
+    for round in 0..160 {
+        let written = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+                             "metadata": {"name": "own", "namespace": "i"}, "spec": random_policy(&mut dice)});
+        let request = Request {
+            operation: if stored.is_some() {
+                Operation::Update
+            } else {
+                Operation::Create
+            },
+            old_object: stored.clone(),
+            ..Request::default()
+        };
+        let verdict = offline.judge_network_policy(&written, &namespace, &request).unwrap();
+        let answer = if stored.is_some() {
+            let params = PatchParams {
+                dry_run: true,
+                ..PatchParams::default()
+            };
+            let whole = json!({"spec": with(json!({"egress": null, "ingress": null}), written["spec"].clone())});
+            policies.patch("own", &params, &Patch::Merge(whole)).await
+        } else {
+            try_create(admin, written.clone()).await
+        };
+        mix.compare(&written, &verdict, door(answer, "cloison-net", hash));
+        if round == 79 {
+            stored = Some(store_unjudged(cluster, admin, &mut dice).await);
+        }
+    }
+    mix.print_and_bound("network policies", 120);
+    assert!(mix.rules.len() >= 5, "{} rules: {mix:?}", mix.rules.len());
+}
+
+/// A policy that is older than the rules: it was written while the namespace was in audit.
+async fn store_unjudged(cluster: &Cluster, admin: &Client, dice: &mut Dice) -> Value {
+    let mode = async |mode: &str| {
+        let label = json!({"metadata": {"labels": {"cloison.dev/mode": mode}}});
+        patch(admin, "v1", "Namespace", None, "i", label).await.unwrap();
+    };
+    let rules = [random_rule(dice, "to"), json!({}), json!({"to": [peer(1), peer(4)]})];
+    let old = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "own", "namespace": "i"},
+                     "spec": {"podSelector": {}, "policyTypes": ["Egress", "Ingress"], "egress": rules}});
+    mode("audit").await;
+    let stored = eventually_created(admin, old).await;
+    mode("enforce").await;
+    let wide = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "new", "namespace": "i"},
+                      "spec": {"podSelector": {}, "egress": [{}]}});
+    eventually_refused_by(cluster, "cloison-net", "NET-10/no-peers", async || {
+        try_create(admin, wide.clone()).await
+    })
+    .await;
+    stored
+}
+
+async fn eventually_created(admin: &Client, object: Value) -> Value {
+    let created = cloison_testbed::eventually(SOON, "audit lets it in", async || create(admin, object.clone()).await);
+    serde_json::to_value(created.await.unwrap()).unwrap()
+}
+
+fn random_policy(dice: &mut Dice) -> Value {
+    let mut spec = json!({"podSelector": {}, "policyTypes": ["Egress", "Ingress"]});
+    if dice.once_in(4) {
+        spec["podSelector"] = json!({"matchLabels": {"app": "a"}});
+    }
+    for (direction, peers) in [("egress", "to"), ("ingress", "from")] {
+        let rules: Vec<Value> = (0..dice.roll(3)).map(|_| random_rule(dice, peers)).collect();
+        spec[direction] = json!(rules);
+    }
+    spec
+}
+
+fn random_rule(dice: &mut Dice, peers: &str) -> Value {
+    let mut rule = json!({});
+    if !dice.once_in(8) {
+        let some: Vec<Value> = (0..=dice.roll(2)).map(|_| peer(dice.roll(12))).collect();
+        rule[peers] = json!(some);
+    }
+    if dice.once_in(2) {
+        rule["ports"] = json!([{"protocol": "TCP", "port": 443}]);
+    }
+    rule
+}
+
+fn peer(number: usize) -> Value {
+    let block = |cidr: &str| json!({"ipBlock": {"cidr": cidr}});
+    match number {
+        0 => json!({"namespaceSelector": {}}),
+        1 => json!({"namespaceSelector": {"matchLabels": {"a": "b"}}, "podSelector": {}}),
+        2 => block("198.0.0.0/8"),
+        3 => block("2001:db8::/32"),
+        4 => block("10.20.0.0/16"),
+        5 => block("169.254.169.254/32"),
+        6 => json!({"ipBlock": {"cidr": "192.168.0.0/16", "except": ["192.168.1.0/24"]}}),
+        7 => block("2001:db8:1::/64"),
+        8 => block("198.51.100.0/24"),
+        _ => json!({"podSelector": {"matchExpressions": [{"key": "x", "operator": "Exists"}]}}),
+    }
 }

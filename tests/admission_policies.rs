@@ -58,6 +58,8 @@ fn the_hash_names_the_content() {
         json!({"mode": "Enforce"}),
         json!({"prohibitedUses": ["X"]}),
         json!({"network": {"dataplaneControllers": []}}),
+        json!({"network": {"tenantPolicies": "None"}}),
+        json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}}),
         json!({"controls": [{"id": "SUP-01", "mode": "Enforce"}]}),
     ] {
         assert_ne!(hash(json!({})), hash(other.clone()), "{other}");
@@ -92,6 +94,7 @@ fn every_policy_has_the_shape_that_cannot_lock_a_cluster_out() {
                 "cloison-guard",
                 "cloison-managed",
                 "cloison-namespace",
+                "cloison-net",
                 "cloison-pod"
             ]
         );
@@ -134,19 +137,34 @@ fn every_policy_has_the_shape_that_cannot_lock_a_cluster_out() {
 #[test]
 fn at_most_two_policies_match_one_request() {
     let set = set(json!({}));
-    let mut matches: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for policy in &set.policies {
-        let constraints = policy.spec.as_ref().unwrap().match_constraints.as_ref().unwrap();
-        for rule in constraints.resource_rules.iter().flatten() {
-            for resource in rule.resources.iter().flatten() {
-                for operation in rule.operations.iter().flatten() {
-                    *matches.entry((resource.clone(), operation.clone())).or_default() += 1;
+    let operator = Operator::in_namespace("cloison-system").user;
+    for ours in [true, false] {
+        let mut matches: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for policy in &set.policies {
+            let spec = policy.spec.as_ref().unwrap();
+            // Of NetworkPolicies one policy takes the operator's and another everybody else's.
+            let about = |sign: &str| format!("request.userInfo.username {sign} '{operator}'");
+            let not_for = |resource: &str| {
+                let mut conditions = spec
+                    .match_conditions
+                    .iter()
+                    .flatten()
+                    .map(|condition| &condition.expression);
+                let other = about(if ours { "!=" } else { "==" });
+                resource == "networkpolicies" && conditions.any(|condition| condition.ends_with(&other))
+            };
+            let rules = spec.match_constraints.as_ref().unwrap().resource_rules.iter().flatten();
+            for rule in rules {
+                for resource in rule.resources.iter().flatten().filter(|resource| !not_for(resource)) {
+                    for operation in rule.operations.iter().flatten() {
+                        *matches.entry((resource.clone(), operation.clone())).or_default() += 1;
+                    }
                 }
             }
         }
+        assert!(matches.values().all(|count| *count <= 2), "{matches:?}");
+        assert_eq!(matches[&("pods".to_owned(), "CREATE".to_owned())], 1);
     }
-    assert!(matches.values().all(|count| *count <= 2), "{matches:?}");
-    assert_eq!(matches[&("pods".to_owned(), "CREATE".to_owned())], 1);
 }
 
 /// Whatever the label of a namespace says, exactly one binding of a moded policy takes it.
@@ -154,7 +172,7 @@ fn at_most_two_policies_match_one_request() {
 fn every_namespace_selects_exactly_one_binding() {
     for default in ["Audit", "Warn", "Enforce"] {
         let set = set(json!({"mode": default}));
-        for policy in ["cloison-pod", "cloison-crd"] {
+        for policy in ["cloison-pod", "cloison-crd", "cloison-net"] {
             for label in [
                 None,
                 Some("audit"),
@@ -267,23 +285,28 @@ fn each_canary_is_refused_by_its_policy_and_its_control_passes() {
         json!({"pods": {"images": [{"prefix": "docker.io"}]}}),
         json!({"pods": {"images": [{"prefix": "bitnami/"}]}}),
         json!({"controls": [{"id": "WKL-02", "mode": "Disabled", "reason": "r"}]}),
+        json!({"controls": [{"id": "NET-10", "mode": "Audit", "reason": "r"}]}),
+        json!({"network": {"tenantPolicies": "None"}}),
         json!({"pods": {"images": [{"prefix": "infer.example", "stages": ["Inference"]}, {"prefix": "train.example", "digest": "Required"}]}}),
     ] {
         let spec = spec(value);
         let set = generate(&spec, &Operator::in_namespace("cloison-system"), Timestamp::UNIX_EPOCH);
         let canaries = canaries(&set, &spec, Timestamp::UNIX_EPOCH);
-        assert_eq!(canaries.len(), 5);
+        assert_eq!(canaries.len(), 6);
         let offline = Offline::new(&set).unwrap();
         let mut labels = json!(canary_labels());
         labels["kubernetes.io/metadata.name"] = json!("cloison-canary");
         let namespace = json!({"metadata": {"name": "cloison-canary", "uid": "u", "labels": labels, "annotations": canary_annotations("u")}});
         let judged = |canary: &Canary, body: &Value| match canary.id {
             "cloison-pod" => offline.judge_pod(body, &namespace, &Request::default()).unwrap(),
+            "cloison-net" => offline
+                .judge_network_policy(body, &namespace, &Request::default())
+                .unwrap(),
             _ => offline.judge_workload(body, &namespace, &Request::default()).unwrap(),
         };
         for canary in canaries
             .iter()
-            .filter(|canary| ["cloison-pod", "cloison-crd"].contains(&canary.id))
+            .filter(|canary| ["cloison-pod", "cloison-crd", "cloison-net"].contains(&canary.id))
         {
             let negative = judged(canary, &canary.negative.body);
             assert!(

@@ -16,7 +16,7 @@ use cloison_testbed::{ControlPlane, Options, eventually};
 use futures::StreamExt;
 use kube::api::DeleteParams;
 use kube::{Api, Client};
-use network::Installation;
+use network::{Installation, tenants_may_open};
 use operator::{PATIENCE, apply, condition, namespace, network_policies, workload};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -27,9 +27,13 @@ async fn admin() -> Client {
     let start = || async {
         let plane = ControlPlane::start(Options::default()).await.unwrap();
         cilium(&plane.admin().unwrap()).await;
-        Installation::start(plane, json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}})).await
+        Installation::start(plane, policy()).await
     };
     INSTALLATION.get_or_init(start).await.admin()
+}
+
+fn policy() -> Value {
+    json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}, "controls": tenants_may_open()})
 }
 
 /// A kind of policies that is not modelled, with one object in `p-cilium`, from before the controller.
@@ -80,7 +84,12 @@ async fn enforced(admin: &Client, name: &str, stage: &str) {
 async fn foreign(admin: &Client, namespace: &str, name: &str, spec: Value) {
     let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                         "metadata": {"name": name, "namespace": namespace}, "spec": spec});
-    apply(admin, policy).await.unwrap();
+    // The door has heard of the policy a moment after the controller has.
+    eventually(PATIENCE, "the door lets it in", || async {
+        apply(admin, policy.clone()).await
+    })
+    .await
+    .unwrap();
 }
 
 /// Namespaces of any stage but one: what an author writes who means "not there" and forgets the others.
@@ -199,7 +208,7 @@ async fn a_kind_that_is_not_modelled_is_named() {
 async fn what_is_installed_later_or_in_another_version_is_seen() {
     // A group that may hold anything makes the whole cluster Unknown: an installation of its own.
     let plane = ControlPlane::start(Options::default()).await.unwrap();
-    let installation = Installation::start(plane, json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}})).await;
+    let installation = Installation::start(plane, policy()).await;
     let admin = installation.admin();
     enforced(&admin, "p-calico", "Evaluation").await;
     enforced(&admin, "p-other", "Evaluation").await;

@@ -18,7 +18,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
-use network::{Change, Installation, Record, assert_deny_before_allow, has_rules, label, noted, pod, policy_names};
+use network::{
+    Change, Installation, Record, assert_deny_before_allow, has_rules, label, noted, pod, policy_names,
+    tenants_may_open,
+};
 use operator::{PATIENCE, apply, condition, namespace, network_policies, policy, sealed, workload};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -37,7 +40,7 @@ async fn admin() -> Client {
         let plane = ControlPlane::start(options).await.unwrap();
         operator::install(&plane, &[]);
         older_than_the_controller(&plane.admin().unwrap()).await;
-        Installation::start(plane, json!({})).await
+        Installation::start(plane, json!({"controls": tenants_may_open()})).await
     };
     INSTALLATION.get_or_init(start).await.admin()
 }
@@ -160,7 +163,12 @@ async fn an_enforced_namespace_is_not_isolated_by_what_audit_would_write() {
     let into = json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [evaluation]}]});
     let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": "from-evaluation", "namespace": "m-mixed"}, "spec": into});
-    apply(&admin, policy).await.unwrap();
+    // The door has heard of the policy a moment after the controller has.
+    eventually(PATIENCE, "the door lets it in", || async {
+        apply(&admin, policy.clone()).await
+    })
+    .await
+    .unwrap();
     let (reason, message) = condition(&admin, "m-mixed", "road", "PoliciesIsolate", "False").await;
     assert_eq!(reason, "PathExists");
     assert!(

@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 
 use super::modes::{Modes, overrides};
 use super::policies::pod::images::full_prefix;
-use super::policies::{crd, guard, managed, namespace, pod};
+use super::policies::{crd, guard, managed, namespace, net, pod};
 use super::set::{BindingKind, PolicySet};
 use super::uses::PROHIBITED_USES;
 use crate::api::names;
-use crate::api::policy::AiSecurityPolicySpec;
+use crate::api::policy::{AiSecurityPolicySpec, TenantPolicies};
 use crate::api::stage::{ControlMode, Mode, NamespaceStage};
 use crate::compliance::RuleId;
-use crate::compliance::id::{DAT_01, NET_02, WKL_01, WKL_02};
+use crate::compliance::id::{CLU_04, DAT_01, NET_02, NET_05, NET_10, WKL_01, WKL_02};
 
 /// The stage of the canaries' namespace.
 pub const CANARY_STAGE: NamespaceStage = NamespaceStage::Training;
@@ -129,6 +129,7 @@ pub fn canaries(set: &PolicySet, spec: &AiSecurityPolicySpec, now: Timestamp) ->
     let all = [
         pod_canary(spec, on),
         crd_canary(spec, on),
+        net_canary(spec, on),
         Some(guard_canary()),
         Some(managed_canary()),
         Some(namespace_canary()),
@@ -145,6 +146,7 @@ pub fn unprobed(set: &PolicySet, spec: &AiSecurityPolicySpec, now: Timestamp) ->
     let refusing = [
         (pod::NAME, pod::refuses(spec, &modes)),
         (crd::NAME, crd::refuses(spec, &modes)),
+        (net::NAME, net::refuses(spec, &modes)),
         (guard::NAME, true),
         (managed::NAME, true),
         (namespace::NAME, true),
@@ -274,24 +276,53 @@ fn guard_canary() -> Canary {
     refused["metadata"]["finalizers"] = json!(["cloison.dev/canary"]);
     canary(
         guard::NAME,
-        crate::compliance::id::CLU_04.rule("finalizer"),
+        CLU_04.rule("finalizer"),
         workloads(refused),
         workloads(workload("Training")),
     )
 }
 
-fn managed_canary() -> Canary {
-    let policy = |labels: Value| {
-        let body = json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-            "metadata": {"name": "cloison-canary", "namespace": names::CANARY_NAMESPACE, "labels": labels},
-            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
-        });
-        create("networking.k8s.io/v1", "networkpolicies", body)
+/// A NetworkPolicy that isolates the pods of the canaries' namespace; there are none.
+fn network_policy(metadata: Value, spec: Value) -> CanaryRequest {
+    let mut body = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "cloison-canary", "namespace": names::CANARY_NAMESPACE},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    });
+    for (part, more) in [("metadata", metadata), ("spec", spec)] {
+        if let (Some(part), Value::Object(more)) = (body[part].as_object_mut(), more) {
+            part.extend(more);
+        }
+    }
+    create("networking.k8s.io/v1", "networkpolicies", body)
+}
+
+fn net_canary(spec: &AiSecurityPolicySpec, on: impl Fn(&RuleId) -> bool) -> Option<Canary> {
+    let everything = json!({"ingress": [{}]});
+    let elsewhere = json!({"ingress": [{"from": [{"namespaceSelector": {}}]}]});
+    let metadata = json!({"ingress": [{"from": [{"ipBlock": {"cidr": "169.254.169.254/32"}}]}]});
+    let candidates = match spec.network.tenant_policies {
+        TenantPolicies::None => vec![(NET_10.rule("not-allowed"), everything)],
+        TenantPolicies::OwnNamespace | TenantPolicies::Analysed => vec![
+            (NET_10.rule("no-peers"), everything),
+            (NET_10.rule("namespace-selector"), elsewhere),
+            (NET_05.rule("metadata"), metadata),
+        ],
     };
+    let (rule, refused) = candidates.into_iter().find(|(rule, _)| on(rule))?;
+    Some(canary(
+        net::NAME,
+        rule,
+        network_policy(json!({}), refused),
+        network_policy(json!({}), json!({})),
+    ))
+}
+
+fn managed_canary() -> Canary {
+    let policy = |labels: Value| network_policy(json!({"labels": labels}), json!({}));
     canary(
         managed::NAME,
-        crate::compliance::id::CLU_04.rule("managed-label"),
+        CLU_04.rule("managed-label"),
         policy(json!({names::MANAGED_BY_LABEL: names::CLOISON})),
         policy(json!({})),
     )

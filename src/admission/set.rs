@@ -79,6 +79,7 @@ pub fn generate(spec: &AiSecurityPolicySpec, operator: &Operator, now: Timestamp
 fn write_down(spec: &AiSecurityPolicySpec, operator: &Operator, modes: &Modes, hash: &str) -> PolicySet {
     let parts = [
         policies::pod::write(spec, operator, modes, hash),
+        policies::net::write(spec, operator, modes, hash),
         policies::namespace::write(operator, hash),
         policies::managed::write(spec, operator, hash),
         policies::crd::write(spec, modes, hash),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use self::program::Compiled;
 use super::clause::ending;
-use super::policies::{crd, pod};
+use super::policies::{crd, net, pod};
 use super::set::PolicySet;
 use crate::compliance::{Finding, RuleId, Subject};
 
@@ -118,11 +118,12 @@ pub fn not_evaluated(set: &PolicySet) -> Vec<NotEvaluated> {
 pub struct Offline {
     pod: Compiled,
     workload: Compiled,
+    network_policy: Compiled,
     bindings: Vec<ValidatingAdmissionPolicyBinding>,
 }
 
 impl Offline {
-    /// Compiles the policies that can be judged offline: `cloison-pod` and `cloison-crd`.
+    /// Compiles the policies that can be judged offline: `cloison-pod`, `cloison-crd` and `cloison-net`.
     pub fn new(set: &PolicySet) -> Result<Self, OfflineError> {
         let compile = |name: &str| {
             let policy = set
@@ -133,6 +134,7 @@ impl Offline {
         Ok(Self {
             pod: compile(pod::NAME)?,
             workload: compile(crd::NAME)?,
+            network_policy: compile(net::NAME)?,
             bindings: set.bindings.clone(),
         })
     }
@@ -157,6 +159,17 @@ impl Offline {
             namespace,
             request,
         )
+    }
+
+    /// Judges a NetworkPolicy that somebody else than the operator writes.
+    pub fn judge_network_policy(
+        &self,
+        policy: &Value,
+        namespace: &Value,
+        request: &Request,
+    ) -> Result<Verdict, OfflineError> {
+        let door = &self.network_policy;
+        self.judge(door, "networkpolicies", "NetworkPolicy", policy, namespace, request)
     }
 
     fn judge(
@@ -227,7 +240,8 @@ fn asked(resource: &str, namespace: &str, name: Option<&str>, request: &Request)
         "operation": request.operation.as_str(),
         "namespace": namespace,
         "resource": {"group": "", "version": "v1", "resource": resource},
-        "userInfo": {},
+        // Nobody's, and so not the operator's.
+        "userInfo": {"username": ""},
     });
     if let Some(name) = name {
         asked["name"] = json!(name);

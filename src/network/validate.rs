@@ -222,7 +222,7 @@ fn width(written: &Written<'_>) -> Option<Problem> {
 }
 
 /// Addresses where nodes and clouds hand out identities, and those that are no unicast network at all.
-const INFRASTRUCTURE: [&str; 8] = [
+pub(crate) const INFRASTRUCTURE: [&str; 8] = [
     "0.0.0.0/8",
     "127.0.0.0/8",
     "169.254.0.0/16",

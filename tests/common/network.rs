@@ -65,6 +65,11 @@ impl Installation {
     }
 }
 
+/// For tests of what the analysis finds: `controls` of a policy under which tenants write what is refused otherwise.
+pub fn tenants_may_open() -> Value {
+    json!([{"id": "NET-10", "mode": "Audit", "reason": "what is refused at the door is found by nobody"}])
+}
+
 /// Everything a watch showed, in order.
 pub struct Record<K>(Arc<Mutex<Vec<WatchEvent<K>>>>, tokio::task::JoinHandle<()>);
 

@@ -4,6 +4,7 @@
 //! | policy | matches | modes |
 //! |---|---|---|
 //! | `cloison-pod` | pods of stage namespaces | yes |
+//! | `cloison-net` | NetworkPolicies of others than ourselves in stage namespaces | yes |
 //! | `cloison-crd` | what an AiWorkload declares | yes |
 //! | `cloison-namespace` | namespaces with a stage, before or after | always |
 //! | `cloison-managed` | objects with our label, before or after | always |
@@ -13,6 +14,7 @@ pub mod crd;
 pub mod guard;
 pub mod managed;
 pub mod namespace;
+pub mod net;
 pub mod pod;
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};

@@ -83,9 +83,10 @@ pub enum TenantPolicies {
     /// Rules within their own namespace, and networks outside the cluster within the policy's limits.
     #[default]
     OwnNamespace,
-    /// Anything that opens no half of a path between stages.
+    /// Anything that opens no half of a path between stages. In this version the same as `OwnNamespace`: what would
+    /// analyse them at the door is not there yet.
     Analysed,
-    /// Nothing.
+    /// Nothing that allows anything.
     None,
 }
 

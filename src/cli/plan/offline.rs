@@ -19,9 +19,9 @@ use crate::cli::{CliError, FINDINGS, UNREADABLE, out};
 use crate::compliance::id::{NET_02, NET_03};
 use crate::compliance::{Assurance, Finding, Location, Severity, Subject, worst};
 use crate::network::flows::Resolver;
-use crate::network::policies;
 use crate::network::reach::{self, Isolation};
 use crate::network::world::{WorkloadKey, World};
+use crate::network::{drift, policies};
 
 /// Everything there is to say.
 pub(super) struct Plan {
@@ -219,23 +219,36 @@ fn unknown_stages(objects: &Objects, world: &World) -> Vec<Finding> {
     world.namespaces.values().filter(known).filter_map(unknown).collect()
 }
 
-/// What the door would say to each workload: the very expressions, evaluated here.
+/// What the door would say to each workload, and to each NetworkPolicy that is not the operator's: the very
+/// expressions, evaluated here.
 fn admission(objects: &Objects, world: &World, set: &PolicySet) -> Result<Vec<Finding>, CliError> {
-    if objects.workloads.is_empty() {
+    let theirs = objects.network_policies.values();
+    let theirs: Vec<&NetworkPolicy> = theirs
+        .map(|found| &found.object)
+        .filter(|policy| !drift::is_ours(&policy.metadata))
+        .collect();
+    if objects.workloads.is_empty() && theirs.is_empty() {
         return Ok(Vec::new());
     }
     let offline = Offline::new(set)?;
+    let namespace = |name: Option<String>| {
+        let labels = name
+            .as_ref()
+            .and_then(|name| world.namespaces.get(name))
+            .map(|facts| &facts.labels);
+        json!({"metadata": {"name": name, "labels": labels}})
+    };
+    let request = Request::default();
     let mut findings = Vec::new();
     for found in objects.workloads.values() {
-        let namespace = found.object.namespace().unwrap_or_default();
-        let labels = world.namespaces.get(&namespace).map(|facts| &facts.labels);
-        let namespace = json!({"metadata": {"name": namespace, "labels": labels}});
         let workload = serde_json::to_value(&found.object).map_err(std::io::Error::other)?;
-        findings.extend(
-            offline
-                .judge_workload(&workload, &namespace, &Request::default())?
-                .problems,
-        );
+        let home = namespace(found.object.namespace());
+        findings.extend(offline.judge_workload(&workload, &home, &request)?.problems);
+    }
+    for policy in theirs {
+        let home = namespace(policy.namespace());
+        let policy = serde_json::to_value(policy).map_err(std::io::Error::other)?;
+        findings.extend(offline.judge_network_policy(&policy, &home, &request)?.problems);
     }
     Ok(findings)
 }

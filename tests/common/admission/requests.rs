@@ -174,13 +174,23 @@ pub async fn eventually_refused<T: Debug, F: Future<Output = Result<T, Error>>>(
     rule: &str,
     attempt: impl Fn() -> F,
 ) -> String {
+    eventually_refused_by(cluster, "cloison-pod", rule, attempt).await
+}
+
+/// The same, for another policy.
+pub async fn eventually_refused_by<T: Debug, F: Future<Output = Result<T, Error>>>(
+    cluster: &Cluster,
+    policy: &str,
+    rule: &str,
+    attempt: impl Fn() -> F,
+) -> String {
     let answer = eventually(SOON, "a refusal", async || match attempt().await {
         Err(Error::Api(status)) if status.message.contains(&format!("{rule} ")) => Ok(Error::Api(status)),
         other => Err(format!("{other:?}")),
     })
     .await
     .unwrap();
-    cluster.refused(Err::<T, _>(answer), "cloison-pod", rule)
+    cluster.refused(Err::<T, _>(answer), policy, rule)
 }
 
 /// Waits until an object is gone: the controllers that finish a deletion take their time.

@@ -313,10 +313,34 @@ pub fn tenant_edits_our_policy(stage: &mut Stage) -> Result<(), String> {
 pub fn hostile_policy(stage: &mut Stage) -> Result<(), String> {
     scene("Two NetworkPolicies that look strict open a path from training to inference (examples/hostile)");
     let hostile = "examples/hostile/not-in-policy.yaml";
+    let kubeconfig = alice(stage, "vision-train")?;
+    let output = stage.kubectl_as("alice", &kubeconfig, &["apply", "-f", hostile], true)?;
+    stage.expect(
+        "her half is refused at the door: NET-10/namespace-selector",
+        refused_by(&output, "cloison-net", "NET-10/namespace-selector"),
+    );
+    say("\nAn admin sets both namespaces to audit, and in they come; enforce does not throw them out again.");
+    let mode = |mode: &str| format!("cloison.dev/mode={mode}");
+    let label = |stage: &Stage, mode: &str| {
+        stage.admin(&[
+            "label",
+            "--overwrite",
+            "namespace",
+            "vision-train",
+            "vision-infer",
+            mode,
+        ])
+    };
+    label(stage, &mode("audit"))?;
+    stage.until(
+        &["apply", "--server-side", "--dry-run=server", "-f", hostile],
+        |output| output.ok,
+    )?;
     stage.admin(&["apply", "--server-side", "-f", hostile])?;
-    let message = r#"jsonpath={.status.conditions[?(@.type=="PoliciesIsolate")].status} {.status.conditions[?(@.type=="PoliciesIsolate")].message}{"\n"}"#;
+    label(stage, &mode("enforce"))?;
+    let message = r#"jsonpath={.status.conditions[?(@.type=="PoliciesIsolate")].status} {.status.conditions[?(@.type=="PoliciesIsolate")].reason} {.status.conditions[?(@.type=="PoliciesIsolate")].message}{"\n"}"#;
     let ask = ["get", "aiworkload", "road-train", "-n", "vision-train", "-o", message];
-    let found = stage.wait(&ask, |output| output.text.starts_with("False"))?;
+    let found = stage.wait(&ask, |output| output.text.starts_with("False PathExists"))?;
     let named = found.text.contains("all-but-production") && found.text.contains("all-but-training");
     stage.expect(
         "found before any pod could use it: PoliciesIsolate is False and names both halves",
