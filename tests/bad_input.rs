@@ -260,41 +260,6 @@ async fn an_object_that_cannot_be_read_is_told_so_and_the_others_go_on() {
     );
 }
 
-/// The annotation is accepted and guarded, and cuts nothing: nobody may be left to think that it does.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_quarantine_that_cuts_nothing_says_so() {
-    let (admin, _) = installed().await;
-    operator::healthy(&admin, "suspects", "Training").await;
-    let workloads: Api<AiWorkload> = Api::namespaced(admin.clone(), "suspects");
-    let annotate = |value: Value| {
-        let change = Patch::Merge(json!({"metadata": {"annotations": {names::QUARANTINE_ANNOTATION: value}}}));
-        let workloads = workloads.clone();
-        async move {
-            workloads
-                .patch("steady", &PatchParams::default(), &change)
-                .await
-                .unwrap()
-        }
-    };
-    annotate(json!("incident 4711")).await;
-    let (reason, message) = operator::condition(&admin, "suspects", "steady", "Quarantined", "False").await;
-    assert_eq!(reason, "NotSupported");
-    assert!(
-        message.contains("cuts nothing in this version; delete the pods"),
-        "{message}"
-    );
-    annotate(Value::Null).await;
-    eventually(PATIENCE, "the condition goes with the annotation", || async {
-        let found = workloads.get("steady").await.map_err(|error| error.to_string())?;
-        match conditions::find(&found.status.unwrap_or_default().conditions, "Quarantined") {
-            None => Ok(()),
-            Some(found) => Err(format!("{found:?}")),
-        }
-    })
-    .await
-    .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_no_workload_are_told_in_audit() {
     let (admin, _) = installed().await;

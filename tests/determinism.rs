@@ -132,6 +132,7 @@ fn world(drawn: &[Drawn], order: u64) -> World {
                 runtime: serde_json::from_value(json!(RUNTIMES[*runtime])).unwrap(),
                 network: Some(serde_json::from_value(network).unwrap()),
                 terminating: false,
+                quarantined: false,
             };
             world.workloads.insert(key, workload);
         }

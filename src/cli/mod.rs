@@ -16,6 +16,7 @@ mod on;
 mod out;
 mod plan;
 mod proof;
+mod quarantine;
 mod snapshot;
 mod status;
 mod why;
@@ -74,6 +75,8 @@ pub enum Command {
     Catalogue(catalogue::Arguments),
     /// List the controls, or show one in full.
     Controls(controls::Arguments),
+    /// Cut a workload off from everything, itself included, and let it back in.
+    Quarantine(quarantine::Arguments),
     /// Stop button: stop refusing, and with --scope all stop isolating. Works with the controller dead.
     Off(off::Arguments),
     /// Undo `off`: the controller puts everything back, the denies first.
@@ -114,6 +117,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Explain(arguments) => explain::run(arguments).await,
         Command::Catalogue(arguments) => catalogue::run(arguments).await,
         Command::Controls(arguments) => controls::run(&arguments),
+        Command::Quarantine(arguments) => quarantine::run(arguments).await,
         Command::Off(arguments) => off::run(arguments).await,
         Command::On(arguments) => on::run(arguments).await,
         Command::Controller(arguments) => controller::run(arguments).await,

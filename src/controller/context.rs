@@ -288,6 +288,7 @@ pub fn workload_facts(workload: &AiWorkload) -> Option<world::Workload> {
         runtime: workload.spec.runtime,
         network: workload.spec.network.clone(),
         terminating: workload.metadata.deletion_timestamp.is_some(),
+        quarantined: workload.annotations().contains_key(names::QUARANTINE_ANNOTATION),
     })
 }
 

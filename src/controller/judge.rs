@@ -68,6 +68,8 @@ pub struct WorkloadEvidence<'a> {
     pub admission: Option<Proof>,
     /// The encryption proof; `None` until there is one.
     pub encryption: Option<Proof>,
+    /// What the policies say of its quarantine; `None` unless it is in one.
+    pub quarantine: Option<Verdict>,
     /// Conditions the policy wants for Ready.
     pub required: &'a [RequiredCondition],
 }
@@ -75,7 +77,8 @@ pub struct WorkloadEvidence<'a> {
 /// The verdicts, one per condition of an `AiWorkload`.
 pub fn judge(seen: &WorkloadEvidence<'_>) -> Vec<Verdict> {
     if let Some(hold) = &seen.hold {
-        return held(hold);
+        let quarantined = seen.quarantine.as_ref().map(|_| types::QUARANTINED);
+        return held(hold, quarantined);
     }
     let mut verdicts = vec![
         policies_isolate(seen),
@@ -109,6 +112,7 @@ pub fn judge(seen: &WorkloadEvidence<'_>) -> Vec<Verdict> {
         verdicts.push(Verdict::new(types::RECONCILING, Truth::True, "Applying", what.clone()));
     }
     verdicts.push(ready);
+    verdicts.extend(quarantined(seen));
     verdicts
 }
 
@@ -125,7 +129,7 @@ const ALL: [&str; 9] = [
     types::READY,
 ];
 
-fn held(hold: &Hold) -> Vec<Verdict> {
+fn held(hold: &Hold, more: Option<&'static str>) -> Vec<Verdict> {
     let (reason, message) = match hold {
         Hold::Off { reason } => ("Off", format!("switched off: {reason}; `cloison on` resumes")),
         Hold::PolicyMissing => (
@@ -135,6 +139,7 @@ fn held(hold: &Hold) -> Vec<Verdict> {
         ),
     };
     ALL.into_iter()
+        .chain(more)
         .map(|kind| Verdict::new(kind, Truth::Unknown, reason, message.clone()))
         .collect()
 }
@@ -273,6 +278,29 @@ fn admission_enforced(seen: &WorkloadEvidence<'_>) -> Verdict {
         "AuditMode",
         format!("the namespace is in mode {}: nothing is refused", seen.mode),
     )
+}
+
+/// A quarantine is in force only where policies are written, and once this one is.
+fn quarantined(seen: &WorkloadEvidence<'_>) -> Option<Verdict> {
+    let kind = types::QUARANTINED;
+    let proven = seen.quarantine.clone()?;
+    Some(match (seen.mode, &seen.placement) {
+        (Mode::Enforce, Placement::Placed) => proven,
+        (Mode::Enforce, _) => Verdict::new(
+            kind,
+            Truth::Unknown,
+            "Applying",
+            "its emptied policy is not in place yet",
+        ),
+        (mode, _) => Verdict::new(
+            kind,
+            Truth::False,
+            "AuditMode",
+            format!(
+                "the namespace is in mode {mode}: no policy is written, so nothing is cut; delete the pods, or enforce"
+            ),
+        ),
+    })
 }
 
 fn ready(seen: &WorkloadEvidence<'_>, verdicts: &[Verdict]) -> Verdict {

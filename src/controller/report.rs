@@ -11,7 +11,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::context::Context;
 use super::error::Error;
-use crate::api::conditions::{self, Truth, Verdict, types};
+use crate::api::conditions::{self, Verdict};
 use crate::api::stage::Mode;
 use crate::api::workload::{AiWorkloadStatus, FindingStatus, FlowStatus};
 use crate::api::{AiWorkload, names};
@@ -80,20 +80,6 @@ pub async fn workload(ctx: &Context, workload: &AiWorkload, report: WorkloadRepo
         cache.insert(reference, (version, status));
     }
     Ok(())
-}
-
-/// The annotation of a quarantine promises more than this version does: that is said on the workload.
-pub fn quarantined(workload: &AiWorkload) -> Option<Verdict> {
-    workload.annotations().get(names::QUARANTINE_ANNOTATION)?;
-    Some(Verdict::new(
-        types::QUARANTINED,
-        Truth::False,
-        "NotSupported",
-        format!(
-            "the annotation {} cuts nothing in this version; delete the pods or apply a NetworkPolicy",
-            names::QUARANTINE_ANNOTATION
-        ),
-    ))
 }
 
 /// The status as it is: what we wrote last, while the watch has not caught up with it.

@@ -16,15 +16,15 @@ use super::place::{self, Placed};
 use super::proofs::Asked;
 use super::writer::Scope;
 use super::{proofs, report};
-use crate::api::AiWorkload;
-use crate::api::names;
+use crate::api::conditions::Verdict as Judged;
 use crate::api::stage::Mode;
+use crate::api::{AiWorkload, names};
 use crate::compliance::Finding;
 use crate::network::far::{self, Ends};
 use crate::network::flows::{self, Flows};
 use crate::network::validate::{self, Verdict};
 use crate::network::world::{WorkloadKey, World};
-use crate::network::{drift, policies};
+use crate::network::{drift, policies, quarantine};
 
 /// Looks again even when no event came.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -74,8 +74,7 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
         Ok(placement) => (placement, None),
         Err(error) => (Placement::Failed(error.reason(), error.line()), Some(error)),
     };
-    let mut status = assess(&ctx, &seen, &refusals, &resolved, &ends, placement);
-    status.verdicts.extend(report::quarantined(&workload));
+    let status = assess(&ctx, &seen, &refusals, &resolved, &ends, placement);
     report::workload(&ctx, &workload, status).await?;
     match failure {
         Some(error) => Err(error),
@@ -182,6 +181,18 @@ fn is_analysed(ctx: &Context, seen: &Seen) -> bool {
     }
 }
 
+/// What the policies as they are say of a quarantine; `None` for a workload that is in none.
+fn quarantine(ctx: &Context, seen: &Seen) -> Option<Judged> {
+    seen.world.workloads.get(&seen.key).filter(|known| known.quarantined)?;
+    let stored = ctx.caches.network_policies.state();
+    let unmodelled = ctx.unmodelled.borrow();
+    Some(quarantine::judge(
+        &seen.key,
+        stored.iter().map(AsRef::as_ref),
+        &unmodelled,
+    ))
+}
+
 fn assess(
     ctx: &Context,
     seen: &Seen,
@@ -210,6 +221,7 @@ fn assess(
         admission_off: seen.admission_off.as_deref(),
         admission: proofs::admission(&evidence, &policy_hash, &moment, asked.max_age),
         encryption: proofs::encryption(&evidence, &moment, &asked),
+        quarantine: quarantine(ctx, seen),
         required: &required,
     });
     let analysed = ctx.analysed.borrow().clone();

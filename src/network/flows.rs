@@ -120,12 +120,14 @@ impl<'w> Resolver<'w> {
         let declared = declared::flows(workload);
         for flow in &declared {
             collected.add(flow, || match &refusal {
-                None => self.one(workload, flow),
                 Some(findings) => Err(closed_by(findings)),
+                None if workload.quarantined => Err(in_quarantine()),
+                None => self.one(workload, flow),
             });
         }
         match refusal {
             Some(findings) => collected.flows.findings = findings,
+            None if workload.quarantined => {}
             None => {
                 for flow in self.automatic(workload) {
                     if !declared.iter().any(|known| known.same_as(&flow)) {
@@ -140,7 +142,7 @@ impl<'w> Resolver<'w> {
     /// Only what is open, egress and ingress, as in [`Self::resolve`]: enough to render, and much cheaper.
     pub fn openings(&self, workload: &Workload) -> [Vec<Opening>; 2] {
         let mut open = [Vec::new(), Vec::new()];
-        if !validate::accepts(self.world, workload) {
+        if workload.quarantined || !validate::accepts(self.world, workload) {
             return open;
         }
         let declared = declared::flows(workload);
@@ -161,7 +163,7 @@ impl<'w> Resolver<'w> {
 
     /// The catalogue services in shared namespaces that are open to a workload, without duplicates.
     pub fn shared_services(&self, workload: &Workload) -> Vec<&'w CatalogueService> {
-        if !validate::accepts(self.world, workload) {
+        if workload.quarantined || !validate::accepts(self.world, workload) {
             return Vec::new();
         }
         let automatic = self
@@ -239,6 +241,16 @@ fn closed_by(findings: &[Finding]) -> Problem {
         rule: None,
         message: format!("the workload is refused{why}"),
         fix: String::new(),
+    }
+}
+
+/// What a flow of a workload in quarantine says. Nobody did anything wrong.
+fn in_quarantine() -> Problem {
+    Problem {
+        state: FlowState::Refused,
+        rule: None,
+        message: "the workload is in quarantine".to_owned(),
+        fix: "who may release it runs `cloison quarantine --release`".to_owned(),
     }
 }
 

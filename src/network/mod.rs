@@ -10,6 +10,7 @@ pub mod foreign;
 pub mod policies;
 pub mod ports;
 pub mod presets;
+pub mod quarantine;
 pub mod reach;
 pub mod remnants;
 pub mod rules;

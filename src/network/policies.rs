@@ -15,9 +15,10 @@ use crate::api::names;
 use crate::api::network::{CatalogueService, Protocol};
 use crate::api::stage::NamespaceStage;
 
+pub(super) use self::object::in_workload;
 pub(super) use self::object::peer;
 pub use self::object::workload_of;
-use self::object::{Direction, in_workload, object, ports, selecting};
+use self::object::{Direction, object, ports, selecting};
 use super::flows::{Opening, Peer, Resolver};
 use super::ports::PortSet;
 use super::validate;
@@ -140,6 +141,19 @@ fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Optio
         return None;
     }
     let WorkloadKey { namespace, name } = &workload.key;
+    let directions = &[Direction::Ingress, Direction::Egress];
+    if workload.quarantined {
+        let (ingress, egress) = (Vec::new(), Vec::new());
+        let policy = workload_policy_name(name);
+        return Some(object(
+            namespace,
+            policy,
+            in_workload(name),
+            directions,
+            ingress,
+            egress,
+        ));
+    }
     let [out, into] = resolver.openings(workload);
 
     let mut ingress = vec![NetworkPolicyIngressRule {
@@ -161,7 +175,6 @@ fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Optio
         ports: Some(ports(&opening.ports)),
     }));
 
-    let directions = &[Direction::Ingress, Direction::Egress];
     let name = workload_policy_name(name);
     Some(object(
         namespace,

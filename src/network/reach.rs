@@ -12,6 +12,7 @@ mod analysis;
 mod cidr;
 pub mod concrete;
 pub mod explain;
+mod isolated;
 mod map;
 mod permits;
 mod policy;
@@ -27,6 +28,7 @@ use crate::api::network::Protocol;
 use crate::api::stage::NamespaceStage;
 use crate::compliance::finding::Finding;
 
+pub use self::isolated::{Openings, openings_of};
 use self::map::{Book, Map};
 use self::permits::Permits;
 use super::policies;

@@ -65,6 +65,7 @@ fn nameless(world: &World, key: WorkloadKey) -> Option<Workload> {
         runtime: Runtime::Generic,
         network: Some(WorkloadNetwork::default()),
         terminating: true,
+        quarantined: false,
     })
 }
 

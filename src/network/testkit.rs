@@ -99,6 +99,7 @@ impl World {
             runtime,
             network: (!network.is_empty()).then(|| serde_saphyr::from_str(network).unwrap()),
             terminating: false,
+            quarantined: false,
         };
         self.workloads.insert(key, workload);
         self

@@ -337,6 +337,10 @@ pub(super) fn peer<'w>(world: &'w World, from: &Workload, to: &WorkloadKey) -> R
             did_you_mean(name, names, "the flow opens once it exists and declares its end"),
         ));
     };
+    if peer.quarantined {
+        let message = format!("AiWorkload {to} is in quarantine");
+        return Err(Problem::awaiting(message, "the flow opens again once it is released"));
+    }
     match workload(world, peer) {
         Verdict::Accepted => Ok(peer),
         Verdict::Refused(findings) => {

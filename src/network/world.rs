@@ -82,6 +82,8 @@ pub struct Workload {
     pub network: Option<WorkloadNetwork>,
     /// It is being deleted. Its flows stay until the controller withdraws them, at the pace it keeps.
     pub terminating: bool,
+    /// It is in quarantine: nothing is open, not even inside it.
+    pub quarantined: bool,
 }
 
 /// Addresses of the cluster itself. What the policy says wins over what was detected: see [`World::dns`],

@@ -274,6 +274,7 @@ mod tests {
                     runtime: crate::api::workload::Runtime::Generic,
                     network: Some(serde_json::from_value(json!({"connectTo": connect_to})).unwrap()),
                     terminating: false,
+                    quarantined: false,
                 },
             )]),
             policy: Arc::new(serde_json::from_value(policy).unwrap()),

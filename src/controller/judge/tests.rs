@@ -30,6 +30,7 @@ fn well() -> WorkloadEvidence<'static> {
         admission_off: None,
         admission: Some(proof(WELL, "CanariesRefused")),
         encryption: Some(proof(WELL, "NewWritesEncrypted")),
+        quarantine: None,
         required: &[],
     }
 }
@@ -169,6 +170,34 @@ fn refused_is_stalled_and_under_way_is_reconciling_and_neither_is_both() {
     });
     assert_eq!(of(&pending, types::RECONCILING), (WELL, "Applying"));
     assert!(!has(&pending, types::STALLED));
+}
+
+#[test]
+fn a_quarantine_is_claimed_only_where_its_policy_is_in_place() {
+    let proven = || Verdict::new(types::QUARANTINED, WELL, "EstablishedConnectionsMayPersist", "");
+    let seen = |mode, placement| WorkloadEvidence {
+        mode,
+        placement,
+        quarantine: Some(proven()),
+        ..well()
+    };
+    let said = |evidence: &WorkloadEvidence<'_>| of(&judge(evidence), types::QUARANTINED);
+    assert!(judge(&well()).iter().all(|verdict| verdict.kind != types::QUARANTINED));
+    let placed = seen(Mode::Enforce, Placement::Placed);
+    assert_eq!(said(&placed), (WELL, "EstablishedConnectionsMayPersist"));
+    let pending = Placement::Pending("it was written".to_owned());
+    assert_eq!(said(&seen(Mode::Enforce, pending)), (Truth::Unknown, "Applying"));
+    for mode in [Mode::Audit, Mode::Warn] {
+        assert_eq!(
+            said(&seen(mode, Placement::NothingToPlace)),
+            (Truth::False, "AuditMode")
+        );
+    }
+    let held = WorkloadEvidence {
+        hold: Some(Hold::PolicyMissing),
+        ..placed
+    };
+    assert_eq!(said(&held), (Truth::Unknown, "PolicyMissing"));
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(super) fn selecting(labels: impl IntoIterator<Item = (String, String)>) -> L
 }
 
 /// The pods of a workload. Those of `default` carry no label: many controllers cannot set one.
-pub(super) fn in_workload(workload: &str) -> LabelSelector {
+pub(in crate::network) fn in_workload(workload: &str) -> LabelSelector {
     if workload == names::DEFAULT_WORKLOAD {
         return LabelSelector {
             match_labels: None,
