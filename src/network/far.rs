@@ -123,7 +123,7 @@ impl<F: Fn(&str, &str) -> Option<Arc<NetworkPolicy>>> Look<'_, F> {
         let entry = self.world.services().iter().find(|known| *known.name == *entry)?;
         let (name, desired) = (
             policies::service_policy_name(&entry.name, 0),
-            policies::service(entry, self.key)?,
+            policies::service(self.world, entry, self.key)?,
         );
         let first = (self.stored)(namespace, &name);
         if let Some(foreign) = first.as_deref().filter(|first| !drift::is_ours(&first.metadata)) {

@@ -13,6 +13,7 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, N
 
 use crate::api::names;
 use crate::api::network::{CatalogueService, Protocol};
+use crate::api::policy::Mesh;
 use crate::api::stage::NamespaceStage;
 
 pub(super) use self::object::in_workload;
@@ -20,6 +21,7 @@ pub(super) use self::object::peer;
 pub use self::object::workload_of;
 use self::object::{Direction, object, ports, selecting};
 use super::flows::{Opening, Peer, Resolver};
+use super::mesh;
 use super::ports::PortSet;
 use super::validate;
 use super::world::{DnsAt, DnsPeer, Workload, WorkloadKey, World};
@@ -100,8 +102,8 @@ pub fn workload_policy_name(workload: &str) -> String {
 }
 
 /// The policy of a service as if this workload were the only one that uses it.
-pub(super) fn service(entry: &CatalogueService, user: &WorkloadKey) -> Option<NetworkPolicy> {
-    services::ingress(entry, 0, &[user])
+pub(super) fn service(world: &World, entry: &CatalogueService, user: &WorkloadKey) -> Option<NetworkPolicy> {
+    services::ingress(entry, world.policy.network.mesh, 0, &[user])
 }
 
 /// The name of a service's policy. Further policies of the same service end in `.2`, `.3`: an entry's name has no dot, so
@@ -160,10 +162,26 @@ fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Optio
         from: Some(vec![object::own_pods(name)]),
         ports: Some(Vec::new()),
     }];
+    let mesh = resolver.world().policy.network.mesh;
     ingress.extend(into.iter().map(|opening| NetworkPolicyIngressRule {
         from: Some(peers(opening)),
-        ports: Some(ports(&opening.ports)),
+        ports: Some(ports(&needed(mesh, opening))),
     }));
+    let probes: Vec<_> = mesh::probes(mesh)
+        .into_iter()
+        .map(|cidr| {
+            peer(&Peer::Network {
+                cidr,
+                except: Vec::new(),
+            })
+        })
+        .collect();
+    if !probes.is_empty() {
+        ingress.push(NetworkPolicyIngressRule {
+            from: Some(probes),
+            ports: Some(Vec::new()),
+        });
+    }
 
     let mut egress = vec![NetworkPolicyEgressRule {
         to: Some(vec![object::own_pods(name)]),
@@ -172,7 +190,7 @@ fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Optio
     egress.extend(dns_rules(dns));
     egress.extend(out.iter().map(|opening| NetworkPolicyEgressRule {
         to: Some(peers(opening)),
-        ports: Some(ports(&opening.ports)),
+        ports: Some(ports(&needed(mesh, opening))),
     }));
 
     let name = workload_policy_name(name);
@@ -184,6 +202,16 @@ fn allow(resolver: &Resolver<'_>, workload: &Workload, dns: &[DnsPeer]) -> Optio
         ingress,
         egress,
     ))
+}
+
+/// The ports of the rule that an opening is rendered as.
+pub(super) fn needed(mesh: Mesh, opening: &Opening) -> PortSet {
+    let addresses = opening.peers.iter().all(|peer| matches!(peer, Peer::Network { .. }));
+    if addresses {
+        opening.ports.clone()
+    } else {
+        mesh::through(mesh, &opening.ports)
+    }
 }
 
 /// The peers of the rule that an opening is rendered as.

@@ -187,7 +187,8 @@ pub struct DedicatedInterface {
     pub stages: Vec<Stage>,
 }
 
-/// The service mesh.
+/// The service mesh. Ambient and Linkerd tunnel what pods send to each other through one port, which every flow between pods
+/// then opens too (15008, 4143): which of a peer's ports is meant is for the mesh to enforce.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names are the products'")]
 pub enum Mesh {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule};
 
 use crate::api::network::CatalogueService;
+use crate::api::policy::Mesh;
 use crate::network::flows::{Peer, Resolver, service_ports};
+use crate::network::mesh;
 use crate::network::world::{WorkloadKey, owned};
 
 use super::object::{Direction, object, peer, ports, selecting};
@@ -32,17 +34,22 @@ pub(super) fn by_namespace<'w>(resolver: &Resolver<'w>) -> BTreeMap<&'w str, Vec
             users
                 .chunks(PEERS)
                 .enumerate()
-                .filter_map(|(index, users)| ingress(entry, index, users)),
+                .filter_map(|(index, users)| ingress(entry, world.policy.network.mesh, index, users)),
         );
     }
     policies
 }
 
 /// What may come to one service.
-pub(super) fn ingress(entry: &CatalogueService, index: usize, users: &[&WorkloadKey]) -> Option<NetworkPolicy> {
+pub(super) fn ingress(
+    entry: &CatalogueService,
+    mesh: Mesh,
+    index: usize,
+    users: &[&WorkloadKey],
+) -> Option<NetworkPolicy> {
     let rule = NetworkPolicyIngressRule {
         from: Some(users.iter().map(|key| peer(&Peer::Workload((*key).clone()))).collect()),
-        ports: Some(ports(&service_ports(entry).ok()?)),
+        ports: Some(ports(&mesh::through(mesh, &service_ports(entry).ok()?))),
     };
     Some(object(
         entry.to.namespace.as_deref()?,

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
+use crate::network::mesh;
 use crate::network::policies::dns_ports;
 use crate::network::ports::PortSet;
 use crate::network::world::{DnsAt, DnsPeer, World, network};
@@ -22,7 +23,7 @@ pub(super) struct Permits<'p> {
     desired: HashMap<&'p str, Vec<Policy<'p>>>,
     /// Pods that answer DNS: any pod of a stage may ask them.
     dns: Vec<(&'p str, Selector<'p>, PortSet)>,
-    /// Single addresses of API servers and DNS: known, and no pods of a stage.
+    /// Single addresses of API servers, DNS and probes: known, and no pods of a stage.
     infrastructure: Addresses,
     /// Networks that the admin named.
     named: Addresses,
@@ -46,10 +47,12 @@ impl<'p> Permits<'p> {
             }
         }
         let servers = world.api_servers();
+        let probes = mesh::probes(world.policy.network.mesh);
         let known = servers
             .iter()
             .map(|(network, _)| network)
-            .chain(dns.iter().flat_map(addresses));
+            .chain(dns.iter().flat_map(addresses))
+            .chain(&probes);
         let (single, wide): (Vec<&IpNet>, Vec<&IpNet>) =
             known.partition(|network| network.prefix_len() == network.max_prefix_len());
         let catalogue = world
