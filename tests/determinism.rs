@@ -156,6 +156,10 @@ fn world(drawn: &[Drawn], order: u64) -> World {
             ],
             order,
         ),
+        nodes: shuffled(
+            vec!["192.168.7.2/32".parse().unwrap(), "192.168.7.3/32".parse().unwrap()],
+            order,
+        ),
         ranges: Some(shuffled(
             vec!["10.244.0.0/16".parse().unwrap(), "10.96.0.0/12".parse().unwrap()],
             order,

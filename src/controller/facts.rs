@@ -44,10 +44,13 @@ pub async fn first(client: &Client, slices: &Store<EndpointSlice>) -> ClusterNet
 
 /// Gathers everything. An answer that is missing is an error, never an empty answer: what is rendered from it would cut.
 pub async fn gather(client: &Client, slices: &[Arc<EndpointSlice>]) -> Result<ClusterNetwork, kube::Error> {
+    let machines = every(&Api::<Node>::all(client.clone())).await?;
+    let nodes: BTreeSet<IpNet> = machines.iter().flat_map(addresses).collect();
     Ok(ClusterNetwork {
         dns: dns(client).await?,
         api_servers: api_servers(client, slices).await?,
-        ranges: ranges(client).await?,
+        ranges: ranges(client, machines).await?,
+        nodes: nodes.into_iter().collect(),
     })
 }
 
@@ -149,10 +152,16 @@ async fn api_servers(client: &Client, slices: &[Arc<EndpointSlice>]) -> Result<V
     Ok(found.into_iter().collect())
 }
 
+/// The addresses of a node; its names are none.
+fn addresses(node: &Node) -> Vec<IpNet> {
+    let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let read = listed.filter_map(|listed| listed.address.parse::<IpAddr>().ok());
+    read.map(IpNet::from).collect()
+}
+
 /// The ranges of Services, pods and nodes; `None` unless pods' ranges are known, because half of the truth would make
 /// an address inside the cluster look external.
-async fn ranges(client: &Client) -> Result<Option<Vec<IpNet>>, kube::Error> {
-    let nodes = every(&Api::<Node>::all(client.clone())).await?;
+async fn ranges(client: &Client, nodes: Vec<Node>) -> Result<Option<Vec<IpNet>>, kube::Error> {
     let services = match every(&Api::<ServiceCIDR>::all(client.clone())).await {
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
         services => services?,
@@ -160,16 +169,10 @@ async fn ranges(client: &Client) -> Result<Option<Vec<IpNet>>, kube::Error> {
     let mut found = BTreeSet::new();
     let mut pods_known = !nodes.is_empty();
     for node in nodes {
+        found.extend(addresses(&node));
         let pod_ranges = node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default();
         pods_known &= !pod_ranges.is_empty();
         found.extend(pod_ranges.iter().filter_map(|range| range.parse::<IpNet>().ok()));
-        let addresses = node.status.and_then(|status| status.addresses).unwrap_or_default();
-        found.extend(
-            addresses
-                .iter()
-                .filter_map(|a| a.address.parse::<IpAddr>().ok())
-                .map(IpNet::from),
-        );
     }
     let service_ranges = services
         .into_iter()

@@ -55,6 +55,7 @@ pub(crate) fn world() -> World {
                 ("192.168.7.2/32".parse().unwrap(), 6443),
                 ("10.96.0.1/32".parse().unwrap(), 443),
             ],
+            nodes: vec!["192.168.7.2/32".parse().unwrap(), "192.168.7.3/32".parse().unwrap()],
             ranges: Some(
                 ["10.244.0.0/16", "10.96.0.0/12", "192.168.7.0/24"]
                     .map(|range| range.parse().unwrap())

@@ -94,6 +94,8 @@ pub struct ClusterNetwork {
     pub dns: Vec<DnsPeer>,
     /// Addresses and ports of the API servers: the EndpointSlice of the Service `kubernetes`, and its ClusterIP.
     pub api_servers: Vec<(IpNet, u16)>,
+    /// Addresses of the nodes, sorted; empty while they are not known.
+    pub nodes: Vec<IpNet>,
     /// Ranges of pods, Services and nodes; `None` when they could not be detected.
     pub ranges: Option<Vec<IpNet>>,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
+
 use crate::api::network::{CatalogueService, PodLabels, Source, SourceKind};
 use crate::api::stage::NamespaceStage;
 use crate::api::text::Cidr;
@@ -14,6 +16,9 @@ use crate::network::world::{Workload, WorkloadKey, network, owned};
 
 use super::declared::{self, Declared};
 use super::{KUBERNETES_API, Opening, Outcome, Peer, Resolver};
+
+/// Most addresses of nodes that a policy names one by one.
+const NODES: usize = 100;
 
 /// Where something of the policy is.
 #[derive(Debug)]
@@ -233,12 +238,30 @@ impl Resolver<'_> {
                 )),
             },
             (None, Some(cidrs)) => self.admin_networks(&what(), cidrs, FlowDirection::Ingress),
-            (None, None) => Err(Problem::unresolved(
-                rules::SOURCE_UNRESOLVED,
-                format!("source {name:?} is the nodes, whose addresses this release does not follow"),
-                "ask the admin for `cidrs`; a pod's own node always reaches it",
-            )),
+            (None, None) => self.nodes(name),
         }
+    }
+
+    /// The nodes, each by its addresses: no selector matches what runs on a node's own network.
+    fn nodes(&self, name: &str) -> Result<End, Problem> {
+        let nodes = &self.world.cluster.nodes;
+        let fix = "ask the admin for `cidrs`; a pod's own node always reaches it";
+        let what = match nodes.len() {
+            0 => "which are not known yet".to_owned(),
+            1..=NODES => {
+                let peer = |node: &IpNet| Peer::Network {
+                    cidr: *node,
+                    except: Vec::new(),
+                };
+                return Ok(End {
+                    peers: nodes.iter().map(peer).collect(),
+                    note: "on addresses of nodes, which some network plugins match to no rule".to_owned(),
+                });
+            }
+            many => format!("{many} of them, and a policy would change with each; at most {NODES} are followed"),
+        };
+        let message = format!("source {name:?} is the addresses of the nodes, {what}");
+        Err(Problem::unresolved(rules::SOURCE_UNRESOLVED, message, fix))
     }
 
     /// Networks that the admin wrote. The cluster's own ranges are cut out of wider ones; a network inside them is

@@ -63,7 +63,10 @@ impl<'p> Permits<'p> {
             .sources()
             .iter()
             .flat_map(|entry| entry.from.cidrs.iter().flatten());
-        let named: Vec<IpNet> = catalogue.chain(sources).filter_map(|cidr| network(&cidr.0)).collect();
+        let mut named: Vec<IpNet> = catalogue.chain(sources).filter_map(|cidr| network(&cidr.0)).collect();
+        if world.sources().iter().any(|entry| entry.from.nodes.is_some()) {
+            named.extend(&world.cluster.nodes);
+        }
         Self {
             desired: rendered,
             dns: dns.iter().filter_map(pods).collect(),

@@ -184,7 +184,54 @@ fn what_a_person_wrote_at_either_end_limits_a_source() {
         "no serving port is known"
     );
     assert!(state(&flows, "source edeg").1.ends_with("did you mean \"edge\"?"));
-    assert_eq!(state(&flows, "source machines").0, FlowState::Unresolved);
+    assert_eq!(
+        state(&flows, "source machines").1,
+        "no metrics port declared, so source \"machines\" reaches none; set spec.network.metricsPorts"
+    );
     assert_eq!(state(&flows, "source trainers").0, FlowState::Refused, "inside a stage");
     assert_eq!(flows.ingress, []);
+}
+
+#[test]
+fn nodes_are_named_by_their_addresses_while_they_are_few() {
+    let mut world = cluster();
+    world.workload(
+        "vision-infer",
+        "w",
+        Generic,
+        "{metricsPorts: [9100], acceptFrom: [{source: machines}]}",
+    );
+    let flows = resolve(&world, world.get("vision-infer", "w"));
+    let (open, note) = state(&flows, "source machines");
+    assert_eq!(open, FlowState::Open, "{note}");
+    assert!(note.contains("some network plugins match to no rule"), "{note}");
+    let machines: Vec<_> = flows
+        .ingress
+        .iter()
+        .filter(|opening| opening.name == "source machines")
+        .collect();
+    let cidrs = machines[0].peers.iter().map(|peer| match peer {
+        Peer::Network { cidr, .. } => cidr.to_string(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(cidrs.collect::<Vec<_>>(), ["192.168.7.2/32", "192.168.7.3/32"]);
+    assert_eq!(machines[0].ports.to_string(), "TCP 9100");
+
+    let said = |world: &World| {
+        let flows = resolve(world, world.get("vision-infer", "w"));
+        let (state, why) = state(&flows, "source machines");
+        (state, why.to_owned())
+    };
+    world.cluster.nodes = Vec::new();
+    let (unknown, why) = said(&world);
+    assert!(
+        unknown == FlowState::Unresolved && why.contains("not known yet"),
+        "{why}"
+    );
+    world.cluster.nodes = (0..=100).map(|n| format!("10.0.0.{n}/32").parse().unwrap()).collect();
+    let (many, why) = said(&world);
+    assert!(
+        many == FlowState::Unresolved && why.contains("101 of them") && why.contains("at most 100"),
+        "{why}"
+    );
 }

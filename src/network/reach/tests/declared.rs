@@ -31,7 +31,7 @@ pub(super) fn declared(world: &World, from: &Peer, to: &Peer, probe: (&str, u16)
             comes_in(server, from, probe)
                 || sources
                     .into_iter()
-                    .any(|entry| is_source(entry, from) && source_ports(server, entry, probe))
+                    .any(|entry| is_source(world, entry, from) && source_ports(server, entry, probe))
         }
         _ => false,
     }
@@ -126,12 +126,16 @@ fn is_service(entry: &CatalogueService, end: &Peer) -> bool {
     }
 }
 
-fn is_source(entry: &Source, end: &Peer) -> bool {
+fn is_source(world: &World, entry: &Source, end: &Peer) -> bool {
     match end {
         Peer::Pod { namespace, labels } => {
             entry.from.namespace.as_deref() == Some(namespace) && has(labels, entry.from.pod_labels.as_ref())
         }
-        Peer::Address(address) => within(entry.from.cidrs.as_deref(), address),
+        Peer::Address(address) => {
+            let nodes = entry.from.nodes.as_ref().map(|_| &world.cluster.nodes);
+            within(entry.from.cidrs.as_deref(), address)
+                || nodes.into_iter().flatten().any(|node| node.contains(address))
+        }
     }
 }
 
