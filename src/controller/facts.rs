@@ -28,6 +28,9 @@ const DNS_SERVICES: [(&str, &str); 2] = [("kube-system", "kube-dns"), ("openshif
 /// The address of the node-local cache (NodeLocal DNSCache's default).
 const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 
+/// What a pod resolves names with. Ours is like any other pod's: the chart leaves its DNS policy at the default.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// Objects in one answer: of thousands of nodes not all at once.
 const PAGE: u32 = 500;
 
@@ -62,6 +65,10 @@ async fn dns(client: &Client) -> Result<Vec<DnsPeer>, kube::Error> {
             peers.extend(peers_of(namespace, &service));
         }
     }
+    peers.extend(own_resolvers().into_iter().map(|address| DnsPeer {
+        at: DnsAt::Addresses(vec![address]),
+        ports: BTreeSet::from([53]),
+    }));
     let cache = Api::<DaemonSet>::namespaced(client.clone(), "kube-system")
         .get_metadata_opt("node-local-dns")
         .await?;
@@ -72,6 +79,26 @@ async fn dns(client: &Client) -> Result<Vec<DnsPeer>, kube::Error> {
         });
     }
     Ok(peers.into_iter().collect())
+}
+
+/// The resolvers of our own pod: those of every pod, also where a cloud answers in place of a Service (GKE's Cloud DNS) or
+/// the cache of the node has another address. Outside of a cluster it is somebody else's machine that is asked.
+fn own_resolvers() -> Vec<IpNet> {
+    let in_a_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let text = in_a_pod.then(|| std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+    nameservers(&text.unwrap_or_default())
+}
+
+/// The addresses after `nameserver`, as resolv.conf(5) has it.
+fn nameservers(text: &str) -> Vec<IpNet> {
+    let lines = text.lines().map(str::split_whitespace);
+    let named = lines.filter_map(|mut words| words.next().filter(|word| *word == "nameserver").and(words.next()));
+    let addresses = named.filter_map(|address| address.parse::<IpAddr>().ok());
+    // A resolver inside of the pod itself is none that a policy could open.
+    addresses
+        .filter(|address| !address.is_loopback() && !address.is_unspecified())
+        .map(IpNet::from)
+        .collect()
 }
 
 /// The pods behind a DNS Service, on the ports they listen on, and its own addresses on the Service's ports: a plugin may
@@ -196,5 +223,24 @@ where
             Some(token) => page = page.continue_token(&token),
             None => return Ok(all),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resolvers_of_a_pod_are_read_from_its_file() {
+        let text = "search ns.svc.cluster.local svc.cluster.local\nnameserver 169.254.169.254\n# nameserver 10.0.0.1\n\
+                    nameserver\tfd00::10\nnameserver 127.0.0.11\nnameserver odd\nnameservers 10.0.0.2\noptions ndots:5\n";
+        let read: Vec<String> = nameservers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(read, ["169.254.169.254/32", "fd00::10/128"]);
+        assert_eq!(nameservers(""), []);
+    }
+
+    #[test]
+    fn outside_of_a_pod_nobodys_resolvers_are_taken() {
+        assert_eq!(own_resolvers(), [], "tests run in no pod");
     }
 }
