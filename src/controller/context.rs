@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
-use kube::core::PartialObjectMeta;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
@@ -20,6 +19,7 @@ use super::analysis::Analysed;
 use super::backoff::Backoff;
 use super::evidence::Evidence;
 use super::patience::Patience;
+use super::pods::Pod;
 use super::triggers::Triggers;
 use super::unreadable::UnreadableWorkloads;
 use super::view::{View, kept_mode};
@@ -42,8 +42,8 @@ pub struct Caches {
     pub workloads: Store<AiWorkload>,
     /// NetworkPolicies, ours and those of others.
     pub network_policies: Store<NetworkPolicy>,
-    /// Pods: metadata only.
-    pub pods: Store<PartialObjectMeta<Pod>>,
+    /// Pods: who they are, and their interfaces.
+    pub pods: Store<Pod>,
     /// The policy.
     pub security_policies: Store<AiSecurityPolicy>,
     /// The encryption settings.

@@ -68,6 +68,8 @@ pub struct WorkloadEvidence<'a> {
     pub admission: Option<Proof>,
     /// The encryption proof; `None` until there is one.
     pub encryption: Option<Proof>,
+    /// What its running pods have beside the pod network.
+    pub interfaces: Verdict,
     /// What the policies say of its quarantine; `None` unless it is in one.
     pub quarantine: Option<Verdict>,
     /// Conditions the policy wants for Ready.
@@ -88,7 +90,7 @@ pub fn judge(seen: &WorkloadEvidence<'_>) -> Vec<Verdict> {
             "NotProbed",
             "no packet was sent: nothing is known of what the network plugin enforces",
         ),
-        interfaces_covered(),
+        seen.interfaces.clone(),
         flows_satisfied(seen),
         from_proof(types::SECRETS_ENCRYPTED, seen.encryption.as_ref()),
         admission_enforced(seen),
@@ -196,15 +198,6 @@ fn network_isolated(verdicts: &[Verdict]) -> Verdict {
             "the policies isolate on paper; no packet has shown that the network plugin enforces them",
         ),
     }
-}
-
-fn interfaces_covered() -> Verdict {
-    Verdict::new(
-        types::INTERFACES_COVERED,
-        Truth::Unknown,
-        "NotEvaluated",
-        "interfaces beside the pod network are not looked at yet",
-    )
 }
 
 fn flows_satisfied(seen: &WorkloadEvidence<'_>) -> Verdict {

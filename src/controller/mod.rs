@@ -19,6 +19,7 @@ mod namespace;
 mod open;
 mod patience;
 mod place;
+mod pods;
 mod proofs;
 mod report;
 mod stores;

@@ -168,13 +168,10 @@ pub async fn orphan_pods(ctx: &Context, namespace: &Namespace, world: &World) {
     let pods = ctx
         .caches
         .pods
-        .state_filter(|pod| pod.metadata.namespace.as_deref() == Some(&here));
+        .state_filter(|pod| pod.namespace().as_deref() == Some(&here));
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     for pod in pods {
-        let name = pod
-            .labels()
-            .get(names::WORKLOAD_LABEL)
-            .map_or(names::DEFAULT_WORKLOAD, String::as_str);
+        let name = pod.workload();
         if !world.workloads.contains_key(&WorkloadKey::new(&here, name)) {
             unknown.insert(name.to_owned());
         }

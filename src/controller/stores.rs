@@ -3,18 +3,19 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{self, Config as WatchConfig};
+use kube::runtime::watcher::Config as WatchConfig;
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::caches::{self, Cached, Seen, Unread};
 use super::context::{Caches, key_of};
+use super::pods::{self, Pod};
 use super::triggers::{Index, Triggers};
 use super::unreadable::Reporter;
 use super::withdrawals::Withdrawals;
@@ -184,22 +185,39 @@ impl Watches<'_> {
         (caches, made)
     }
 
-    /// Pods: metadata only, and only those of stage namespaces set anything off.
-    fn pods(&mut self, triggers: Triggers, namespaces: Store<Namespace>) -> Store<PartialObjectMeta<Pod>> {
-        let api = Api::<PartialObjectMeta<Pod>>::all(self.client.clone());
-        let stream = watcher::watcher(api, WatchConfig::default());
-        let (store, writer) = reflector::store();
-        let on_change = move |seen: Seen<'_, PartialObjectMeta<Pod>>| {
-            let same = matches!(&seen, Seen::Applied { old: Some(old), new } if old.labels() == new.labels());
+    /// Pods: only those of stage namespaces set anything off.
+    fn pods(&mut self, triggers: Triggers, namespaces: Store<Namespace>) -> Store<Pod> {
+        let on_change = move |seen: Seen<'_, Pod>| {
             let here = seen.object().namespace().unwrap_or_default();
             let staged = |ns: Arc<Namespace>| ns.labels().contains_key(names::STAGE_LABEL);
-            if !same && namespaces.get(&ObjectRef::new(&here)).is_some_and(staged) {
+            if !namespaces.get(&ObjectRef::new(&here)).is_some_and(staged) {
+                return;
+            }
+            let before = match &seen {
+                Seen::Applied { old, .. } => old.as_deref(),
+                Seen::Deleted(pod) | Seen::Gone(pod) => Some(*pod),
+            };
+            let after = match &seen {
+                Seen::Applied { new, .. } => Some(*new),
+                Seen::Deleted(_) | Seen::Gone(_) => None,
+            };
+            if before.map(Pod::workload) != after.map(Pod::workload) {
                 triggers.namespace(&here);
             }
+            if before.map(Pod::network) == after.map(Pod::network) {
+                return;
+            }
+            // One on the pod network alone is no news to its workload.
+            for pod in [before, after]
+                .into_iter()
+                .flatten()
+                .filter(|pod| !pod.interfaces.are_plain())
+            {
+                triggers.workload(ObjectRef::new(pod.workload()).within(&here));
+            }
         };
-        let labels = ("Pod", self.metrics.clone());
-        caches::keep(self.tasks, writer, stream, caches::prune, labels, |_| {}, on_change);
-        store
+        let api = Api::all(self.client.clone());
+        self.keep(api, WatchConfig::default(), "Pod", pods::prune, on_change)
     }
 }
 

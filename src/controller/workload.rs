@@ -4,9 +4,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
 
 use super::context::{Context, key_of};
 use super::error::Error;
@@ -23,8 +23,8 @@ use crate::compliance::Finding;
 use crate::network::far::{self, Ends};
 use crate::network::flows::{self, Flows};
 use crate::network::validate::{self, Verdict};
-use crate::network::world::{WorkloadKey, World};
-use crate::network::{drift, policies, quarantine};
+use crate::network::world::{Workload, WorkloadKey, World};
+use crate::network::{drift, interfaces, policies, quarantine};
 
 /// Looks again even when no event came.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -74,7 +74,7 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
         Ok(placement) => (placement, None),
         Err(error) => (Placement::Failed(error.reason(), error.line()), Some(error)),
     };
-    let status = assess(&ctx, &seen, &refusals, &resolved, &ends, placement);
+    let status = assess(&ctx, &seen, known, &refusals, &resolved, &ends, placement);
     report::workload(&ctx, &workload, status).await?;
     match failure {
         Some(error) => Err(error),
@@ -181,9 +181,31 @@ fn is_analysed(ctx: &Context, seen: &Seen) -> bool {
     }
 }
 
+/// What the pods that run have beside the pod network.
+fn interfaces(ctx: &Context, seen: &Seen, known: &Workload) -> Judged {
+    let WorkloadKey { namespace, name } = &seen.key;
+    let pods = ctx
+        .caches
+        .pods
+        .state_filter(|pod| !pod.ended && pod.workload() == name && pod.meta().namespace.as_ref() == Some(namespace));
+    let named = pods
+        .iter()
+        .map(|pod| (pod.meta().name.as_deref().unwrap_or_default(), &pod.interfaces));
+    let dedicated = seen
+        .world
+        .policy
+        .network
+        .dedicated_interfaces
+        .as_deref()
+        .unwrap_or_default();
+    interfaces::judge(named, dedicated, known.stage)
+}
+
 /// What the policies as they are say of a quarantine; `None` for a workload that is in none.
-fn quarantine(ctx: &Context, seen: &Seen) -> Option<Judged> {
-    seen.world.workloads.get(&seen.key).filter(|known| known.quarantined)?;
+fn quarantine(ctx: &Context, seen: &Seen, known: &Workload) -> Option<Judged> {
+    if !known.quarantined {
+        return None;
+    }
     let stored = ctx.caches.network_policies.state();
     let unmodelled = ctx.unmodelled.borrow();
     Some(quarantine::judge(
@@ -196,6 +218,7 @@ fn quarantine(ctx: &Context, seen: &Seen) -> Option<Judged> {
 fn assess(
     ctx: &Context,
     seen: &Seen,
+    known: &Workload,
     refusals: &[Finding],
     resolved: &Flows,
     ends: &Ends,
@@ -221,7 +244,8 @@ fn assess(
         admission_off: seen.admission_off.as_deref(),
         admission: proofs::admission(&evidence, &policy_hash, &moment, asked.max_age),
         encryption: proofs::encryption(&evidence, &moment, &asked),
-        quarantine: quarantine(ctx, seen),
+        interfaces: interfaces(ctx, seen, known),
+        quarantine: quarantine(ctx, seen, known),
         required: &required,
     });
     let analysed = ctx.analysed.borrow().clone();

@@ -7,6 +7,7 @@ pub mod drift;
 pub mod far;
 pub mod flows;
 pub mod foreign;
+pub mod interfaces;
 mod mesh;
 pub mod policies;
 pub mod ports;

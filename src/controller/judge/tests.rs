@@ -30,6 +30,7 @@ fn well() -> WorkloadEvidence<'static> {
         admission_off: None,
         admission: Some(proof(WELL, "CanariesRefused")),
         encryption: Some(proof(WELL, "NewWritesEncrypted")),
+        interfaces: Verdict::new(types::INTERFACES_COVERED, WELL, "PodNetworkOnly", ""),
         quarantine: None,
         required: &[],
     }
