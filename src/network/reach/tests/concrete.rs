@@ -38,7 +38,7 @@ fn pod(namespace: &str, name: &str, labels: &Labels) -> Pod {
 }
 
 /// Some pods in each namespace: with and without addresses inside `10.244.3.0/24`, with and without a port named http.
-fn pods() -> impl Strategy<Value = Vec<Pod>> {
+pub(super) fn pods() -> impl Strategy<Value = Vec<Pod>> {
     let one = (
         any::<prop::sample::Index>(),
         0..3_usize,
@@ -66,6 +66,19 @@ fn pods() -> impl Strategy<Value = Vec<Pod>> {
                     .collect();
                 pod.host_network = host_network;
                 pods.push(pod);
+            }
+        }
+        pods
+    })
+}
+
+/// The same, all with an address of the cluster's network and none on that of its node, which no policy sees.
+pub(super) fn bound_pods() -> impl Strategy<Value = Vec<Pod>> {
+    pods().prop_map(|mut pods| {
+        for pod in &mut pods {
+            pod.host_network = false;
+            if pod.addresses.is_empty() {
+                pod.addresses.extend(["10.244.5.7".parse::<IpAddr>().unwrap()]);
             }
         }
         pods
