@@ -6,7 +6,7 @@ SHELL := bash
 
 .PHONY: help
 help: ## Says what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Shows the whole story on a real control plane on this machine
@@ -19,8 +19,12 @@ demo: ## Shows the whole story on a real control plane on this machine
 test: toolchain ## Runs every test, on real control planes (first time: about 15 minutes for the toolchain)
 	$(CARGO) test --workspace --locked --no-fail-fast
 
+.PHONY: e2e
+e2e: toolchain ## Runs at full length what make test runs shortened
+	CLOISON_VERDICTS=1000000 $(CARGO) test --locked --test judges
+
 .PHONY: toolchain
-toolchain: ## Builds etcd, Kubernetes, Helm and kubeconform from their Go modules, once
+toolchain: ## Builds etcd, Kubernetes, Helm and what else the tests start from their Go modules and Python packages, once
 	@e2e/toolchain/build all >/dev/null
 
 .PHONY: lint

@@ -1,20 +1,19 @@
-//! What the tests of this leg share: worlds and policies written as YAML, and a second opinion on what a policy allows.
+//! What the tests of this leg share: worlds and policies written as YAML, and a second opinion on what policies allow.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::collections::BTreeMap;
+pub(crate) mod packets;
+
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+pub(crate) use packets::{End, Labels, Packets, Pod};
 
 use super::world::{ClusterNetwork, DnsAt, DnsPeer, Namespace, Workload, WorkloadKey, World};
 use crate::api::names;
 use crate::api::stage::{Mode, NamespaceStage, Stage};
 use crate::api::workload::Runtime;
-
-pub(crate) type Labels = BTreeMap<String, String>;
 
 /// `app=x tier=y` as labels.
 pub(crate) fn labels(text: &str) -> Labels {
@@ -121,19 +120,15 @@ impl World {
     }
 }
 
-/// One end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Peer {
-    Pod { namespace: String, labels: Labels },
-    Address(std::net::IpAddr),
-}
-
-impl Peer {
+impl End {
+    /// A pod that could exist, somewhere in the pods' range of [`world`].
     pub(crate) fn pod(namespace: &str, text: &str) -> Self {
-        Self::Pod {
+        Self::Pod(Pod {
             namespace: namespace.to_owned(),
             labels: labels(text),
-        }
+            addresses: vec!["10.244.7.7".parse().unwrap()],
+            ..Pod::default()
+        })
     }
 
     pub(crate) fn address(text: &str) -> Self {
@@ -141,121 +136,13 @@ impl Peer {
     }
 }
 
-/// Whether an `ipBlock` may match a pod.
-pub(crate) type BlockMeetsPods = fn(&str) -> bool;
-
-/// A second opinion: one connection under concrete policies, one packet at a time, written from Kubernetes' own words
-/// and sharing no code with the analysis.
-pub(crate) struct Packets<'a> {
-    pub namespaces: BTreeMap<String, Labels>,
-    pub policies: &'a [NetworkPolicy],
-    pub blocks: BlockMeetsPods,
-}
-
-impl<'a> Packets<'a> {
-    pub(crate) fn new(world: &World, policies: &'a [NetworkPolicy]) -> Self {
-        let namespaces = world.namespaces.iter();
-        Self {
-            namespaces: namespaces
-                .map(|(name, found)| (name.clone(), found.labels.clone()))
-                .collect(),
-            policies,
-            blocks: |_| false,
-        }
+/// The packets of a world under these policies. An `ipBlock` is no pod.
+pub(crate) fn packets<'a>(world: &World, policies: &'a [NetworkPolicy]) -> Packets<'a> {
+    let namespaces = world.namespaces.iter();
+    let namespaces = namespaces.map(|(name, found)| (name.clone(), found.labels.clone()));
+    Packets {
+        namespaces: namespaces.collect(),
+        policies,
+        blocks_match_pods: false,
     }
-
-    pub(crate) fn pass(&self, from: &Peer, to: &Peer, protocol: &str, port: u16) -> bool {
-        self.half(from, to, "Egress", protocol, port) && self.half(to, from, "Ingress", protocol, port)
-    }
-
-    fn half(&self, own: &Peer, other: &Peer, direction: &str, protocol: &str, port: u16) -> bool {
-        let Peer::Pod { namespace, labels } = own else {
-            return true;
-        };
-        let mut isolated = false;
-        for policy in self.policies {
-            let Some(spec) = &policy.spec else { continue };
-            let here = policy.metadata.namespace.as_ref() == Some(namespace);
-            if !here || !matches(spec.pod_selector.as_ref(), labels) {
-                continue;
-            }
-            let listed = match &spec.policy_types {
-                Some(types) if !types.is_empty() => types.iter().any(|name| name == direction),
-                _ => direction == "Ingress" || spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
-            };
-            if !listed {
-                continue;
-            }
-            isolated = true;
-            let permits = |peers: &Option<Vec<NetworkPolicyPeer>>, ports: &Option<Vec<NetworkPolicyPort>>| {
-                let peers = peers.as_deref().unwrap_or_default();
-                let ports = ports.as_deref().unwrap_or_default();
-                (ports.is_empty() || ports.iter().any(|written| is_port(written, protocol, port)))
-                    && (peers.is_empty() || peers.iter().any(|peer| self.is_peer(peer, namespace, other)))
-            };
-            let permitted = if direction == "Egress" {
-                spec.egress.iter().flatten().any(|rule| permits(&rule.to, &rule.ports))
-            } else {
-                spec.ingress
-                    .iter()
-                    .flatten()
-                    .any(|rule| permits(&rule.from, &rule.ports))
-            };
-            if permitted {
-                return true;
-            }
-        }
-        !isolated
-    }
-
-    fn is_peer(&self, peer: &NetworkPolicyPeer, own_namespace: &str, other: &Peer) -> bool {
-        match (&peer.ip_block, other) {
-            (Some(block), Peer::Pod { .. }) => (self.blocks)(&block.cidr),
-            (Some(block), Peer::Address(address)) => {
-                let within = |text: &String| text.parse::<ipnet::IpNet>().unwrap().contains(address);
-                within(&block.cidr) && !block.except.iter().flatten().any(within)
-            }
-            (None, Peer::Address(_)) => false,
-            (None, Peer::Pod { namespace, labels }) => {
-                let found = self.namespaces.get(namespace).unwrap();
-                let there = match &peer.namespace_selector {
-                    None => own_namespace == namespace,
-                    Some(_) => matches(peer.namespace_selector.as_ref(), found),
-                };
-                there && matches(peer.pod_selector.as_ref(), labels)
-            }
-        }
-    }
-}
-
-fn is_port(written: &NetworkPolicyPort, protocol: &str, port: u16) -> bool {
-    let number = i32::from(port);
-    let numbered = match (&written.port, written.end_port) {
-        // The pod could name any of its ports so.
-        (None | Some(IntOrString::String(_)), _) => true,
-        (Some(IntOrString::Int(first)), None) => *first == number,
-        (Some(IntOrString::Int(first)), Some(last)) => (*first..=last).contains(&number),
-    };
-    written.protocol.as_deref().unwrap_or("TCP") == protocol && numbered
-}
-
-pub(crate) fn matches(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
-    let Some(selector) = selector else { return true };
-    let mut fits = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key) == Some(value));
-    for requirement in selector.match_expressions.iter().flatten() {
-        let value = labels.get(&requirement.key);
-        let listed = value.is_some_and(|value| requirement.values.iter().flatten().any(|one| one == value));
-        fits &= match requirement.operator.as_str() {
-            "In" => listed,
-            "NotIn" => !listed,
-            "Exists" => value.is_some(),
-            "DoesNotExist" => value.is_none(),
-            other => unreachable!("{other}"),
-        };
-    }
-    fits
 }

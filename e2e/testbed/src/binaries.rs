@@ -23,6 +23,10 @@ pub enum Tool {
     Helm,
     /// kubeconform, which validates manifests against schemas.
     Kubeconform,
+    /// cyclonus, which says what NetworkPolicies allow.
+    Cyclonus,
+    /// A Python that has network-config-analyzer, which says what NetworkPolicies allow.
+    NetworkConfigAnalyzer,
 }
 
 impl Tool {
@@ -36,6 +40,8 @@ impl Tool {
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
             Self::Kubeconform => "kubeconform",
+            Self::Cyclonus => "cyclonus",
+            Self::NetworkConfigAnalyzer => "network-config-analyzer",
         }
     }
 
@@ -47,7 +53,11 @@ impl Tool {
             Self::KubeApiserver(Minor::V1_36) => Some(("TEST_ASSET_KUBE_APISERVER", "kube-apiserver")),
             Self::KubeControllerManager => Some(("TEST_ASSET_KUBE_CONTROLLER_MANAGER", "kube-controller-manager")),
             Self::Kubectl => Some(("TEST_ASSET_KUBECTL", "kubectl")),
-            Self::KubeApiserver(Minor::V1_33) | Self::Helm | Self::Kubeconform => None,
+            Self::KubeApiserver(Minor::V1_33)
+            | Self::Helm
+            | Self::Kubeconform
+            | Self::Cyclonus
+            | Self::NetworkConfigAnalyzer => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::stage::NamespaceStage::{Inference, Shared, Training};
 use crate::api::workload::Runtime::{Generic, Trainer, VLLM};
-use crate::network::testkit::{Packets, Peer as Pod, world};
+use crate::network::testkit::{End, packets, world};
 
 fn names_of(policies: &[NetworkPolicy]) -> Vec<&str> {
     policies
@@ -335,18 +335,18 @@ fn withdrawing_keeps_the_selector_and_lets_nothing_through() {
 fn dns_goes_to_the_servers_and_not_to_port_53_anywhere() {
     let world = small();
     let policies = all(&world);
-    let packets = Packets::new(&world, &policies);
-    let from = Pod::pod("vision-train", "cloison.dev/workload=road-train");
-    let server = Pod::pod("kube-system", "k8s-app=kube-dns");
+    let packets = packets(&world, &policies);
+    let from = End::pod("vision-train", "cloison.dev/workload=road-train");
+    let server = End::pod("kube-system", "k8s-app=kube-dns");
     assert!(packets.pass(&from, &server, "UDP", 53) && packets.pass(&from, &server, "TCP", 53));
     assert!(!packets.pass(&from, &server, "TCP", 9153));
-    assert!(packets.pass(&from, &Pod::address("10.96.0.10"), "UDP", 53));
+    assert!(packets.pass(&from, &End::address("10.96.0.10"), "UDP", 53));
     for other in [
-        Pod::pod("kube-system", "k8s-app=other"),
-        Pod::pod("vision-infer", "k8s-app=kube-dns"),
-        Pod::pod("gateway", ""),
-        Pod::address("10.96.0.11"),
-        Pod::address("8.8.8.8"),
+        End::pod("kube-system", "k8s-app=other"),
+        End::pod("vision-infer", "k8s-app=kube-dns"),
+        End::pod("gateway", ""),
+        End::address("10.96.0.11"),
+        End::address("8.8.8.8"),
     ] {
         assert!(!packets.pass(&from, &other, "UDP", 53), "{other:?}");
     }

@@ -18,7 +18,7 @@ use crate::api::names;
 use crate::api::stage::NamespaceStage::{Inference, Shared, Training};
 use crate::network::policies;
 use crate::network::reach::{End, Isolation, Place, Witness, analyse};
-use crate::network::testkit::{BlockMeetsPods, Labels, Packets, Peer, labels, world};
+use crate::network::testkit::{End as Packet, Labels, Pod, labels, packets, world};
 use crate::network::world::World;
 
 pub(super) const PLACES: [&str; 4] = ["train", "infer", "shared", "plain"];
@@ -85,10 +85,10 @@ fn of_namespaces(how: Selecting) -> impl Strategy<Value = LabelSelector> {
 
 fn peer(how: Selecting) -> impl Strategy<Value = NetworkPolicyPeer> {
     let blocks = if how == Selecting::Anyhow { 10 } else { 2 };
-    let block = |cidr: &str| NetworkPolicyPeer {
+    let block = |cidr: &str, except: &[&str]| NetworkPolicyPeer {
         ip_block: Some(IPBlock {
             cidr: cidr.to_owned(),
-            except: None,
+            except: Some(except.iter().map(|text| (*text).to_owned()).collect()),
         }),
         ..NetworkPolicyPeer::default()
     };
@@ -99,8 +99,9 @@ fn peer(how: Selecting) -> impl Strategy<Value = NetworkPolicyPeer> {
             pod_selector: pods,
             ip_block: None,
         }),
-        blocks => Just(block("10.244.3.0/24")),
-        1 => Just(block("203.0.113.0/24")),
+        blocks => Just(block("10.244.3.0/24", &[])),
+        1 => Just(block("10.244.3.0/24", &["10.244.3.0/25"])),
+        1 => Just(block("203.0.113.0/24", &[])),
     ]
 }
 
@@ -210,17 +211,25 @@ fn later() -> BTreeMap<String, Labels> {
     all
 }
 
+/// Addresses that tell the blocks apart: a pod that could exist may have either.
+const ADDRESSES: [&str; 2] = ["10.244.3.9", "10.244.3.209"];
+
+fn pod(namespace: &str, labels: &Labels) -> Packet {
+    Packet::Pod(Pod {
+        namespace: namespace.to_owned(),
+        labels: labels.clone(),
+        addresses: ADDRESSES.map(|text| text.parse().unwrap()).into(),
+        ..Pod::default()
+    })
+}
+
 /// Whether any pod of `near` has a path out of its stage.
-fn brute(world: &World, all: &[NetworkPolicy], near: &str, blocks: BlockMeetsPods, checks: &mut u64) -> bool {
-    let mut packets = Packets::new(world, all);
-    packets.blocks = blocks;
+fn brute(world: &World, all: &[NetworkPolicy], near: &str, blocks_match_pods: bool, checks: &mut u64) -> bool {
+    let mut packets = packets(world, all);
+    packets.blocks_match_pods = blocks_match_pods;
     packets.namespaces.extend(later());
     let far: Vec<&String> = packets.namespaces.keys().filter(|name| *name != near).collect();
     let pods = universe();
-    let pod = |namespace: &str, labels: &Labels| Peer::Pod {
-        namespace: namespace.to_owned(),
-        labels: labels.clone(),
-    };
     for mine in pods.iter().map(|labels| pod(near, labels)) {
         for far in &far {
             for theirs in pods.iter().map(|labels| pod(far, labels)) {
@@ -238,7 +247,7 @@ fn brute(world: &World, all: &[NetworkPolicy], near: &str, blocks: BlockMeetsPod
 
 /// Whether the witness itself gets through, as one packet.
 fn holds(world: &World, all: &[NetworkPolicy], witness: &Witness) -> bool {
-    let mut packets = Packets::new(world, all);
+    let mut packets = packets(world, all);
     let mut end = |end: &End| {
         let namespace = match &end.namespace {
             Place::Namespace(name) => name.clone(),
@@ -250,10 +259,7 @@ fn holds(world: &World, all: &[NetworkPolicy], witness: &Witness) -> bool {
                 "created-later".to_owned()
             }
         };
-        Peer::Pod {
-            namespace,
-            labels: end.labels.clone(),
-        }
+        pod(&namespace, &end.labels)
     };
     let (from, to) = (end(&witness.from), end(&witness.to));
     let (first, last) = witness.ports;
@@ -288,8 +294,8 @@ fn compare(world: &World, how: Selecting) {
         let analysis = analyse(world, &all, &[]);
         for near in ["train", "infer"] {
             let mut count = checks.borrow_mut();
-            let certain = brute(world, &all, near, |_| false, &mut count);
-            let possible = certain || brute(world, &all, near, |cidr| cidr.starts_with("10."), &mut count);
+            let certain = brute(world, &all, near, false, &mut count);
+            let possible = certain || brute(world, &all, near, true, &mut count);
             let found = match &analysis.namespaces[near] {
                 Isolation::Isolated => (false, false),
                 Isolation::Unknown { reason, .. } => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -10,14 +11,16 @@ use super::declared::{declared, staged};
 use super::worlds::{PROBES, STAGES, worlds};
 use crate::api::names;
 use crate::api::workload::FlowState;
-use crate::network::flows::{self, Peer as End};
+use crate::network::flows::{self, Peer};
 use crate::network::policies;
+use crate::network::ports::PortSet;
+use crate::network::reach::concrete::{Blocks, Connectivity, Endpoint, Pod as Running, Snapshot};
 use crate::network::reach::{Isolation, analyse};
-use crate::network::testkit::{Packets, Peer};
+use crate::network::testkit::{End, Pod, packets};
 use crate::network::world::World;
 
 /// Everything that may try to talk: a pod of each workload, pods of none, pods elsewhere, addresses.
-fn ends(world: &World) -> Vec<Peer> {
+fn ends(world: &World) -> Vec<End> {
     let mut ends = Vec::new();
     for (namespace, _) in STAGES {
         for label in ["", "a", "b", "stranger"] {
@@ -26,7 +29,7 @@ fn ends(world: &World) -> Vec<Peer> {
             } else {
                 format!("{}={label}", names::WORKLOAD_LABEL)
             };
-            ends.push(Peer::pod(namespace, &text));
+            ends.push(End::pod(namespace, &text));
         }
     }
     for (namespace, text) in [
@@ -41,7 +44,7 @@ fn ends(world: &World) -> Vec<Peer> {
         ("kube-system", "k8s-app=kube-dns"),
         ("kube-system", ""),
     ] {
-        ends.push(Peer::pod(namespace, text));
+        ends.push(End::pod(namespace, text));
     }
     let addresses = [
         "203.0.113.9",
@@ -51,21 +54,67 @@ fn ends(world: &World) -> Vec<Peer> {
         "10.96.0.1",
         "10.96.0.10",
     ];
-    ends.extend(addresses.map(Peer::address));
+    ends.extend(addresses.map(End::address));
     assert!(world.namespaces.contains_key("s1"));
     ends
 }
 
+/// The pods of the ends, running, under policies. Each is named by its number.
+fn running(world: &World, ends: &[End], policies: &[NetworkPolicy]) -> Snapshot {
+    let pods = ends.iter().enumerate().filter_map(|(at, end)| match end {
+        End::Address(_) => None,
+        End::Pod(pod) => Some(Running {
+            namespace: pod.namespace.clone(),
+            owner: ("Pod".to_owned(), at.to_string()),
+            labels: pod.labels.clone(),
+            addresses: pod.addresses.iter().copied().collect(),
+            ..Running::default()
+        }),
+    });
+    let namespaces = world.namespaces.iter();
+    Snapshot {
+        namespaces: namespaces
+            .map(|(name, found)| (name.clone(), found.labels.clone()))
+            .collect(),
+        pods: pods.collect(),
+        policies: policies.to_vec(),
+    }
+}
+
+/// What the analysis of them allows, by the numbers of the ends.
+fn between(snapshot: &Snapshot, blocks: Blocks, ends: &[End]) -> BTreeMap<(usize, usize), PortSet> {
+    let numbers = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Workload { name, .. } => vec![name.parse().unwrap()],
+        Endpoint::Addresses(range) => {
+            let is = |end: &End| matches!(end, End::Address(address) if (range.first..=range.last).contains(address));
+            (0..ends.len()).filter(|at| is(&ends[*at])).collect()
+        }
+    };
+    let mut between = BTreeMap::new();
+    for ((from, to), ports) in Connectivity::read(snapshot, blocks).unwrap().connections() {
+        for from in numbers(&from) {
+            between.extend(numbers(&to).into_iter().map(|to| ((from, to), ports.clone())));
+        }
+    }
+    between
+}
+
+fn holds(ports: Option<&PortSet>, (protocol, port): (&str, u16)) -> bool {
+    let mut intervals = ports.into_iter().flat_map(PortSet::intervals);
+    intervals.any(|open| open.protocol.as_str() == protocol && (open.first..=open.last).contains(&port))
+}
+
 /// A packet that an opening stands for, at its other end.
-fn example(end: &End) -> Peer {
+fn example(end: &Peer) -> End {
     match end {
-        End::Workload(key) if key.name == names::DEFAULT_WORKLOAD => Peer::pod(&key.namespace, ""),
-        End::Workload(key) => Peer::pod(&key.namespace, &format!("{}={}", names::WORKLOAD_LABEL, key.name)),
-        End::Pods { namespace, labels } => Peer::Pod {
+        Peer::Workload(key) if key.name == names::DEFAULT_WORKLOAD => End::pod(&key.namespace, ""),
+        Peer::Workload(key) => End::pod(&key.namespace, &format!("{}={}", names::WORKLOAD_LABEL, key.name)),
+        Peer::Pods { namespace, labels } => End::Pod(Pod {
             namespace: namespace.clone(),
             labels: labels.clone(),
-        },
-        End::Network { cidr, .. } => Peer::Address(cidr.addr()),
+            ..Pod::default()
+        }),
+        Peer::Network { cidr, .. } => End::Address(cidr.addr()),
     }
 }
 
@@ -81,13 +130,25 @@ proptest! {
         }
         prop_assert!(analysis.findings.is_empty());
 
-        let packets = Packets::new(&world, &all);
+        // Both meanings of `ipBlock`: what is rendered never depends on the CNI.
+        let mut packets = packets(&world, &all);
         let ends = ends(&world);
-        for from in &ends {
-            for to in ends.iter().filter(|to| *to != from && (staged(&world, from) || staged(&world, to))) {
-                for probe in PROBES {
-                    let passes = packets.pass(from, to, probe.0, probe.1);
-                    prop_assert_eq!(passes, declared(&world, from, to, probe), "{:?} -> {:?} {:?}", from, to, probe);
+        let snapshot = running(&world, &ends, &all);
+        for blocks in [Blocks::External, Blocks::Pods] {
+            packets.blocks_match_pods = blocks == Blocks::Pods;
+            let analysed = between(&snapshot, blocks, &ends);
+            for (from, source) in ends.iter().enumerate() {
+                for (to, target) in ends.iter().enumerate().filter(|(to, _)| *to != from) {
+                    if !staged(&world, source) && !staged(&world, target) {
+                        continue;
+                    }
+                    for probe in PROBES {
+                        let wanted = declared(&world, source, target, probe);
+                        let passes = packets.pass(source, target, probe.0, probe.1);
+                        prop_assert_eq!(passes, wanted, "{:?} -> {:?} {:?}", source, target, probe);
+                        let found = holds(analysed.get(&(from, to)), probe);
+                        prop_assert_eq!(found, wanted, "analysed: {:?} -> {:?} {:?}", source, target, probe);
+                    }
                 }
             }
         }
@@ -96,12 +157,12 @@ proptest! {
     #[test]
     fn what_is_called_open_works_from_end_to_end(world in worlds()) {
         let all = policies::all(&world);
-        let packets = Packets::new(&world, &all);
+        let packets = packets(&world, &all);
         for workload in world.workloads.values() {
             let flows = flows::resolve(&world, workload);
             let resolver = flows::Resolver::new(&world);
             prop_assert_eq!(resolver.openings(workload), [flows.egress.clone(), flows.ingress.clone()]);
-            let own = example(&End::Workload(workload.key.clone()));
+            let own = example(&Peer::Workload(workload.key.clone()));
             let egress = flows.egress.iter().map(|opening| (opening, true));
             let ingress = flows.ingress.iter().map(|opening| (opening, false));
             for (opening, out) in egress.chain(ingress) {

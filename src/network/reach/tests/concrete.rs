@@ -1,12 +1,10 @@
 //! The concrete mode against a second opinion: every ordered pair of pods, some addresses, port by port, under random
-//! policies. The second opinion is written from the words of the API reference and shares no code with the analysis.
+//! policies.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use k8s_openapi::api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -16,7 +14,7 @@ use crate::api::names;
 use crate::api::network::Protocol;
 use crate::network::reach::concrete::{AddressRange, Blocks, Connectivity, Endpoint, Pod, Snapshot};
 use crate::network::reach::explain::Asked;
-use crate::network::testkit::{Labels, matches, policy};
+use crate::network::testkit::{Labels, Packets, packets, policy};
 
 const PROBES: [(Protocol, u16); 7] = [
     // Some pods call UDP 53 what rules of TCP name.
@@ -40,7 +38,7 @@ fn pod(namespace: &str, name: &str, labels: &Labels) -> Pod {
 }
 
 /// Some pods in each namespace: with and without addresses inside `10.244.3.0/24`, with and without a port named http.
-fn pods() -> impl Strategy<Value = Vec<Pod>> {
+pub(super) fn pods() -> impl Strategy<Value = Vec<Pod>> {
     let one = (
         any::<prop::sample::Index>(),
         0..3_usize,
@@ -74,6 +72,19 @@ fn pods() -> impl Strategy<Value = Vec<Pod>> {
     })
 }
 
+/// The same, all with an address of the cluster's network and none on that of its node, which no policy sees.
+pub(super) fn bound_pods() -> impl Strategy<Value = Vec<Pod>> {
+    pods().prop_map(|mut pods| {
+        for pod in &mut pods {
+            pod.host_network = false;
+            if pod.addresses.is_empty() {
+                pod.addresses.extend(["10.244.5.7".parse::<IpAddr>().unwrap()]);
+            }
+        }
+        pods
+    })
+}
+
 /// One end of one packet.
 #[derive(Clone, Copy)]
 enum End<'a> {
@@ -81,108 +92,23 @@ enum End<'a> {
     Address(IpAddr),
 }
 
-/// The second opinion.
-struct Opinion<'a> {
-    snapshot: &'a Snapshot,
-    blocks: Blocks,
-}
-
-impl Opinion<'_> {
-    fn passes(&self, from: End<'_>, to: End<'_>, protocol: Protocol, port: u16) -> bool {
-        let target = match to {
-            End::Pod(pod) => Some(pod),
-            End::Address(_) => None,
-        };
-        self.side(from, to, "Egress", target, protocol, port) && self.side(to, from, "Ingress", target, protocol, port)
-    }
-
-    fn side(
-        &self,
-        own: End<'_>,
-        other: End<'_>,
-        way: &str,
-        target: Option<&Pod>,
-        protocol: Protocol,
-        port: u16,
-    ) -> bool {
-        let End::Pod(own) = own else { return true };
-        if own.host_network {
-            return true;
-        }
-        let mut isolated = false;
-        for policy in &self.snapshot.policies {
-            let spec = policy.spec.as_ref().unwrap();
-            if policy.metadata.namespace.as_ref() != Some(&own.namespace)
-                || !matches(spec.pod_selector.as_ref(), &own.labels)
-            {
-                continue;
-            }
-            let egress = spec.egress.clone().unwrap_or_default();
-            let applies = match spec.policy_types.as_deref() {
-                Some(types @ [_, ..]) => types.iter().any(|name| name == way),
-                _ => way == "Ingress" || !egress.is_empty(),
-            };
-            if !applies {
-                continue;
-            }
-            isolated = true;
-            let rules: Vec<(Vec<NetworkPolicyPeer>, Vec<NetworkPolicyPort>)> = if way == "Egress" {
-                let rules = egress.into_iter();
-                rules
-                    .map(|rule| (rule.to.unwrap_or_default(), rule.ports.unwrap_or_default()))
-                    .collect()
-            } else {
-                let rules = spec.ingress.clone().unwrap_or_default().into_iter();
-                rules
-                    .map(|rule| (rule.from.unwrap_or_default(), rule.ports.unwrap_or_default()))
-                    .collect()
-            };
-            for (peers, ports) in rules {
-                let port_fits =
-                    ports.is_empty() || ports.iter().any(|written| port_fits(written, target, protocol, port));
-                let peer_fits =
-                    peers.is_empty() || peers.iter().any(|peer| self.peer_fits(peer, &own.namespace, other));
-                if port_fits && peer_fits {
-                    return true;
-                }
-            }
-        }
-        !isolated
-    }
-
-    fn peer_fits(&self, peer: &NetworkPolicyPeer, here: &str, other: End<'_>) -> bool {
-        if let Some(block) = &peer.ip_block {
-            let cidr: ipnet::IpNet = block.cidr.parse().unwrap();
-            return match other {
-                End::Address(address) => cidr.contains(&address),
-                End::Pod(pod) if self.blocks == Blocks::Pods => {
-                    pod.addresses.is_empty() || pod.addresses.iter().any(|address| cidr.contains(address))
-                }
-                End::Pod(_) => false,
-            };
-        }
-        let End::Pod(pod) = other else { return false };
-        if pod.host_network {
-            return false;
-        }
-        let namespace_fits = match peer.namespace_selector.as_ref() {
-            None => pod.namespace == here,
-            selector => matches(selector, &self.snapshot.namespaces[&pod.namespace]),
-        };
-        namespace_fits && matches(peer.pod_selector.as_ref(), &pod.labels)
-    }
-}
-
-fn port_fits(written: &NetworkPolicyPort, target: Option<&Pod>, protocol: Protocol, port: u16) -> bool {
-    if written.protocol.as_deref().unwrap_or("TCP") != protocol.as_str() {
-        return false;
-    }
-    match (&written.port, written.end_port) {
-        (None, _) => true,
-        (Some(IntOrString::Int(first)), None) => *first == i32::from(port),
-        (Some(IntOrString::Int(first)), Some(last)) => *first <= i32::from(port) && i32::from(port) <= last,
-        (Some(IntOrString::String(name)), _) => {
-            target.is_some_and(|pod| pod.ports.contains(&(name.clone(), protocol, port)))
+/// The same end, as the second opinion sees it.
+fn plain(end: End<'_>) -> packets::End {
+    match end {
+        End::Address(address) => packets::End::Address(address),
+        End::Pod(pod) => {
+            let ports = pod.ports.iter();
+            packets::End::Pod(packets::Pod {
+                namespace: pod.namespace.clone(),
+                labels: pod.labels.clone(),
+                ports: Some(
+                    ports
+                        .map(|(name, protocol, port)| (name.clone(), protocol.as_str().to_owned(), *port))
+                        .collect(),
+                ),
+                addresses: pod.addresses.iter().copied().collect(),
+                host_network: pod.host_network,
+            })
         }
     }
 }
@@ -224,9 +150,10 @@ fn every_packet_is_judged_as_by_the_second_opinion() {
             for blocks in [Blocks::External, Blocks::Pods] {
                 let read = Connectivity::read(&snapshot, blocks).unwrap();
                 let connections = read.connections();
-                let opinion = Opinion {
-                    snapshot: &snapshot,
-                    blocks,
+                let opinion = Packets {
+                    namespaces: namespaces.clone(),
+                    policies: &snapshot.policies,
+                    blocks_match_pods: blocks == Blocks::Pods,
                 };
                 let addresses: Vec<IpAddr> = OUTSIDE.iter().map(|text| text.parse().unwrap()).collect();
                 let ends = snapshot
@@ -246,7 +173,7 @@ fn every_packet_is_judged_as_by_the_second_opinion() {
                             continue;
                         }
                         for (protocol, port) in PROBES {
-                            let wanted = opinion.passes(*from, *to, protocol, port);
+                            let wanted = opinion.pass(&plain(*from), &plain(*to), protocol.as_str(), port);
                             let found = connections
                                 .iter()
                                 .any(|((a, b), ports)| is(a, *from) && is(b, *to) && ports.contains(protocol, port));

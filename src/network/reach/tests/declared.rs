@@ -4,11 +4,11 @@ use crate::api::names;
 use crate::api::network::{CatalogueService, Port, Source, SourceKind, WorkloadRef};
 use crate::api::stage::NamespaceStage;
 use crate::network::presets::preset;
-use crate::network::testkit::{Labels, Peer};
+use crate::network::testkit::{End, Labels, Pod};
 use crate::network::world::{Workload, WorkloadKey, World};
 
 /// What the declarations say, read plainly: one connection, yes or no.
-pub(super) fn declared(world: &World, from: &Peer, to: &Peer, probe: (&str, u16)) -> bool {
+pub(super) fn declared(world: &World, from: &End, to: &End, probe: (&str, u16)) -> bool {
     let (client, server) = (member(world, from), member(world, to));
     if let (Some(client), Some(server)) = (client, server) {
         return client.key == server.key || between(client, server, probe);
@@ -37,16 +37,18 @@ pub(super) fn declared(world: &World, from: &Peer, to: &Peer, probe: (&str, u16)
     }
 }
 
-pub(super) fn staged(world: &World, end: &Peer) -> bool {
-    let Peer::Pod { namespace, .. } = end else { return false };
+pub(super) fn staged(world: &World, end: &End) -> bool {
+    let End::Pod(Pod { namespace, .. }) = end else {
+        return false;
+    };
     world
         .stage_of(namespace)
         .and_then(NamespaceStage::workload_stage)
         .is_some()
 }
 
-fn member<'w>(world: &'w World, end: &Peer) -> Option<&'w Workload> {
-    let Peer::Pod { namespace, labels } = end else {
+fn member<'w>(world: &'w World, end: &End) -> Option<&'w Workload> {
+    let End::Pod(Pod { namespace, labels, .. }) = end else {
         return None;
     };
     let name = labels
@@ -117,21 +119,21 @@ fn uses(client: &Workload, entry: &CatalogueService) -> bool {
     for_us && (entry.automatic == Some(true) || written.any(|name| name == entry.name))
 }
 
-fn is_service(entry: &CatalogueService, end: &Peer) -> bool {
+fn is_service(entry: &CatalogueService, end: &End) -> bool {
     match end {
-        Peer::Pod { namespace, labels } => {
+        End::Pod(Pod { namespace, labels, .. }) => {
             entry.to.namespace.as_deref() == Some(namespace) && has(labels, entry.to.pod_labels.as_ref())
         }
-        Peer::Address(address) => within(entry.to.cidrs.as_deref(), address),
+        End::Address(address) => within(entry.to.cidrs.as_deref(), address),
     }
 }
 
-fn is_source(world: &World, entry: &Source, end: &Peer) -> bool {
+fn is_source(world: &World, entry: &Source, end: &End) -> bool {
     match end {
-        Peer::Pod { namespace, labels } => {
+        End::Pod(Pod { namespace, labels, .. }) => {
             entry.from.namespace.as_deref() == Some(namespace) && has(labels, entry.from.pod_labels.as_ref())
         }
-        Peer::Address(address) => {
+        End::Address(address) => {
             let nodes = entry.from.nodes.as_ref().map(|_| &world.cluster.nodes);
             within(entry.from.cidrs.as_deref(), address)
                 || nodes.into_iter().flatten().any(|node| node.contains(address))
@@ -152,27 +154,27 @@ fn within(cidrs: Option<&[crate::api::text::Cidr]>, address: &std::net::IpAddr) 
     networks.any(|network| network.contains(address))
 }
 
-fn dns(to: &Peer, (_, port): (&str, u16)) -> bool {
-    port == 53 && (*to == Peer::pod("kube-system", "k8s-app=kube-dns") || *to == Peer::address("10.96.0.10"))
+fn dns(to: &End, (_, port): (&str, u16)) -> bool {
+    port == 53 && (*to == End::pod("kube-system", "k8s-app=kube-dns") || *to == End::address("10.96.0.10"))
 }
 
-fn api(client: &Workload, to: &Peer, probe: (&str, u16)) -> bool {
+fn api(client: &Workload, to: &End, probe: (&str, u16)) -> bool {
     let network = client.network.clone().unwrap();
     let mut written = network
         .connect_to
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.service);
-    let there = (*to == Peer::address("192.168.7.2") && probe == ("TCP", 6443))
-        || (*to == Peer::address("10.96.0.1") && probe == ("TCP", 443));
+    let there = (*to == End::address("192.168.7.2") && probe == ("TCP", 6443))
+        || (*to == End::address("10.96.0.1") && probe == ("TCP", 443));
     there && written.any(|name| &*name == "kubernetes-api")
 }
 
 /// Of the networks that are written here, these two may be.
 const FINE: [&str; 2] = ["203.0.113.0/24", "198.51.100.0/25"];
 
-fn outside(client: &Workload, to: &Peer, probe: (&str, u16)) -> bool {
-    let Peer::Address(address) = to else { return false };
+fn outside(client: &Workload, to: &End, probe: (&str, u16)) -> bool {
+    let End::Address(address) = to else { return false };
     let network = client.network.clone().unwrap();
     let mut entries = network.connect_to.into_iter().flatten();
     entries.any(|entry| {
@@ -181,8 +183,8 @@ fn outside(client: &Workload, to: &Peer, probe: (&str, u16)) -> bool {
     })
 }
 
-fn comes_in(server: &Workload, from: &Peer, probe: (&str, u16)) -> bool {
-    let Peer::Address(address) = from else { return false };
+fn comes_in(server: &Workload, from: &End, probe: (&str, u16)) -> bool {
+    let End::Address(address) = from else { return false };
     let entries: Vec<_> = server
         .network
         .clone()

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use crate::network::reach::satisfy::{self, Answer};
 use crate::network::reach::selector::{Selector, SelectorError};
 use crate::network::testkit::Labels;
+use crate::network::testkit::packets::selects;
 
 const KEYS: [&str; 2] = ["a", "b"];
 const VALUES: [&str; 3] = ["x", "y", "z"];
@@ -49,20 +50,8 @@ pub(super) fn universe() -> Vec<Labels> {
     all
 }
 
-/// Kubernetes' own words (`k8s.io/apimachinery/pkg/labels`), requirement by requirement.
 fn naive(selector: &LabelSelector, labels: &Labels) -> bool {
-    let equal = |(key, value): (&String, &String)| labels.get(key) == Some(value);
-    let fits = |requirement: &LabelSelectorRequirement| {
-        let value = labels.get(&requirement.key);
-        let values = requirement.values.clone().unwrap_or_default();
-        match requirement.operator.as_str() {
-            "In" => value.is_some_and(|value| values.contains(value)),
-            "NotIn" => value.is_none_or(|value| !values.contains(value)),
-            "Exists" => value.is_some(),
-            _ => value.is_none(),
-        }
-    };
-    selector.match_labels.iter().flatten().all(equal) && selector.match_expressions.iter().flatten().all(fits)
+    selects(Some(selector), labels)
 }
 
 fn matches(selector: Option<&Selector<'_>>, labels: &Labels) -> bool {
