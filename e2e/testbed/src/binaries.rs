@@ -23,6 +23,8 @@ pub enum Tool {
     Helm,
     /// kubeconform, which validates manifests against schemas.
     Kubeconform,
+    /// Calico's Felix, which enforces NetworkPolicies on a node. Calico's CRDs are beside it, in `calico-crds`.
+    CalicoFelix,
 }
 
 impl Tool {
@@ -36,6 +38,7 @@ impl Tool {
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
             Self::Kubeconform => "kubeconform",
+            Self::CalicoFelix => "calico-felix",
         }
     }
 
@@ -47,7 +50,7 @@ impl Tool {
             Self::KubeApiserver(Minor::V1_36) => Some(("TEST_ASSET_KUBE_APISERVER", "kube-apiserver")),
             Self::KubeControllerManager => Some(("TEST_ASSET_KUBE_CONTROLLER_MANAGER", "kube-controller-manager")),
             Self::Kubectl => Some(("TEST_ASSET_KUBECTL", "kubectl")),
-            Self::KubeApiserver(Minor::V1_33) | Self::Helm | Self::Kubeconform => None,
+            Self::KubeApiserver(Minor::V1_33) | Self::Helm | Self::Kubeconform | Self::CalicoFelix => None,
         }
     }
 }
