@@ -19,8 +19,12 @@ demo: ## Shows the whole story on a real control plane on this machine
 test: toolchain ## Runs every test, on real control planes (first time: about 15 minutes for the toolchain)
 	$(CARGO) test --workspace --locked --no-fail-fast
 
+.PHONY: e2e
+e2e: toolchain ## Runs the tests that ask by chance with many more draws than make test
+	CLOISON_PACKETS_SEEDS=200 $(CARGO) test --locked --test packets -- --nocapture
+
 .PHONY: toolchain
-toolchain: ## Builds etcd, Kubernetes, Helm and kubeconform from their Go modules, once
+toolchain: ## Builds etcd, Kubernetes, Helm, kubeconform and Calico's Felix from their Go modules, once
 	@e2e/toolchain/build all >/dev/null
 
 .PHONY: lint

@@ -5,6 +5,8 @@
 
 #[path = "common/admission.rs"]
 mod common;
+#[path = "common/dice.rs"]
+mod dice;
 #[path = "common/random_pods.rs"]
 mod random_pods;
 
@@ -13,9 +15,10 @@ use std::collections::BTreeMap;
 use cloison::admission::{Offline, Operation, Request, Verdict};
 use cloison_testbed::{ApiServerOptions, Minor};
 use common::*;
+use dice::Dice;
 use kube::api::{Patch, PatchParams};
 use kube::{Client, Error};
-use random_pods::{Dice, container, images, random_pod};
+use random_pods::{container, images, random_pod};
 use serde_json::{Value, json};
 
 /// What the API server said.

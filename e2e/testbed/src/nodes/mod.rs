@@ -186,8 +186,8 @@ fn wire(
 /// Felix finds the interface of a pod by this name.
 fn interface(namespace: &str, pod: &str) -> String {
     let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{namespace}.{pod}").as_bytes());
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("cali{}", &hex[..11])
+    let hex: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("cali{}", &hex.concat()[..11])
 }
 
 fn node_addresses(node: usize) -> (Ipv4Addr, Ipv6Addr) {
