@@ -27,6 +27,8 @@ pub enum Tool {
     Cyclonus,
     /// A Python that has network-config-analyzer, which says what NetworkPolicies allow.
     NetworkConfigAnalyzer,
+    /// Calico's Felix, which enforces NetworkPolicies on a node. Calico's CRDs are beside it, in `calico-crds`.
+    CalicoFelix,
 }
 
 impl Tool {
@@ -42,6 +44,7 @@ impl Tool {
             Self::Kubeconform => "kubeconform",
             Self::Cyclonus => "cyclonus",
             Self::NetworkConfigAnalyzer => "network-config-analyzer",
+            Self::CalicoFelix => "calico-felix",
         }
     }
 
@@ -57,7 +60,8 @@ impl Tool {
             | Self::Helm
             | Self::Kubeconform
             | Self::Cyclonus
-            | Self::NetworkConfigAnalyzer => None,
+            | Self::NetworkConfigAnalyzer
+            | Self::CalicoFelix => None,
         }
     }
 }

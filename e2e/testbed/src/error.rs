@@ -60,6 +60,14 @@ pub enum Error {
     /// No free loopback address or port.
     #[error("loopback address: {0}")]
     Address(std::io::Error),
+    /// A network namespace could not be made, or does not do what it is for.
+    #[error("{place}: {reason}")]
+    Network {
+        /// A node, a pod, or what else is part of the network.
+        place: String,
+        /// What the kernel or a program said.
+        reason: String,
+    },
     /// An API server refused a request or could not be reached.
     #[error(transparent)]
     Client(Box<kube::Error>),

@@ -27,7 +27,7 @@
 //! | `CLOISON_TESTBED_KEEP` | keeps the folder of every plane, `target/testbed/<pid>-<n>` |
 //!
 //! It runs on Linux, as root or not. Several replicas need UTS namespaces (`unshare`), which an unprivileged
-//! container may forbid; one replica needs nothing.
+//! container may forbid; one replica needs nothing. [`Nodes`] need root.
 //!
 //! A plane can live in a `static` that all tests of a binary share. It then ends with the process, by the
 //! parent-death signal of its children, since statics are never dropped.
@@ -45,6 +45,7 @@ mod etcd;
 mod eventually;
 mod identities;
 mod metrics;
+mod nodes;
 mod options;
 mod processes;
 mod program;
@@ -61,6 +62,7 @@ pub use etcd::Etcd;
 pub use eventually::eventually;
 pub use identities::Identity;
 pub use metrics::Metrics;
+pub use nodes::{Listens, Nodes, Outcome, PodNetwork, Probe};
 pub use options::{ApiServerOptions, Minor, Options};
 pub use program::Program;
 pub(crate) use work_dir::WorkDir;

@@ -1,0 +1,169 @@
+//! The whole way from an author's `kubectl apply` to the packet: the operator as installed, and Felix on two nodes.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use cloison::api::names;
+use cloison_testbed::{
+    ApiServerOptions, ControlPlane, Listens, Nodes, Options, Outcome, PodNetwork, Probe, eventually,
+};
+use kube::Client;
+use serde_json::{Value, json};
+
+use crate::operator::{self, PATIENCE, apply, condition, namespace, sealed, workload};
+use crate::say;
+
+/// A port that flows declare, and one that none does.
+const PORTS: [u16; 2] = [8000, 8001];
+const ANSWER: Duration = Duration::from_millis(300);
+
+struct Pods {
+    trainer: PodNetwork,
+    data: PodNetwork,
+    server: PodNetwork,
+}
+
+async fn pod(nodes: &mut Nodes, node: usize, namespace: &str, name: &str) -> PodNetwork {
+    let pod = json!({
+        "metadata": {"namespace": namespace, "name": name, "labels": {names::WORKLOAD_LABEL: name}},
+        "spec": {"containers": [{"name": "main", "image": "registry.example.com/app:1"}]},
+    });
+    let listens = Listens {
+        tcp: PORTS.into(),
+        udp: PORTS.into(),
+    };
+    nodes
+        .add(node, serde_json::from_value(pod).unwrap(), listens)
+        .await
+        .unwrap()
+}
+
+/// Which of [`PORTS`] get through, when both families and both protocols agree on it.
+async fn through(from: &PodNetwork, to: &PodNetwork) -> Result<Vec<u16>, String> {
+    let mut open = Vec::new();
+    for port in PORTS {
+        let ends = to.addresses().map(|address| SocketAddr::from((address, port)));
+        let probes = ends
+            .iter()
+            .flat_map(|end| [Probe::Tcp(*end), Probe::Udp(*end)])
+            .collect();
+        let outcomes = from.probe(probes, ANSWER).await.unwrap();
+        match outcomes.iter().filter(|outcome| **outcome == Outcome::Passed).count() {
+            0 => {}
+            4 => open.push(port),
+            _ => return Err(format!("{} to {} port {port}: {outcomes:?}", from.name(), to.name())),
+        }
+    }
+    Ok(open)
+}
+
+async fn reaches(from: &PodNetwork, to: &PodNetwork, wanted: &[u16]) {
+    let what = format!("{} reaches {} on {wanted:?}", from.name(), to.name());
+    eventually(PATIENCE, &what, || async {
+        let open = through(from, to).await?;
+        if open == wanted {
+            Ok(())
+        } else {
+            Err(format!("{open:?}"))
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// How long from now until nothing gets from one pod to another any more.
+async fn dropped(from: &PodNetwork, to: &PodNetwork) -> Duration {
+    let start = Instant::now();
+    eventually(PATIENCE, "the packet is dropped", async || {
+        let probe = Probe::Tcp((to.v4(), PORTS[0]).into());
+        let outcome = from.probe(vec![probe], Duration::from_millis(50)).await.unwrap();
+        if outcome == [Outcome::Silent] {
+            Ok(())
+        } else {
+            Err(format!("{outcome:?}"))
+        }
+    })
+    .await
+    .unwrap();
+    start.elapsed()
+}
+
+async fn declare(client: &Client, name: &str, network: Value) {
+    apply(client, workload("road-train", name, "Training", network))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_operator_writes_is_what_packets_meet() {
+    let plane = ControlPlane::start(Options {
+        // Pods without a controller manager: nobody makes ServiceAccounts.
+        api_servers: vec![ApiServerOptions {
+            disable_admission_plugins: vec!["ServiceAccount".into()],
+            ..ApiServerOptions::default()
+        }],
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let admin = plane.admin().unwrap();
+    namespace(&admin, "road-train", "training", Some("audit")).await;
+    namespace(&admin, "road-infer", "inference", Some("audit")).await;
+    // The pods run before the operator comes.
+    let mut nodes = Nodes::start(&plane).await.unwrap();
+    let pods = Pods {
+        trainer: pod(&mut nodes, 0, "road-train", "trainer").await,
+        data: pod(&mut nodes, 1, "road-train", "data").await,
+        server: pod(&mut nodes, 1, "road-infer", "server").await,
+    };
+    let controller = operator::start(&plane).await;
+    let to_data = json!({"connectTo": [{"workload": {"name": "data"}, "ports": [{"port": 8000}, {"port": 8000, "protocol": "UDP"}]}]});
+    declare(&admin, "trainer", to_data).await;
+    declare(
+        &admin,
+        "data",
+        json!({"acceptFrom": [{"workload": {"name": "trainer"}}]}),
+    )
+    .await;
+    apply(&admin, workload("road-infer", "server", "Inference", Value::Null))
+        .await
+        .unwrap();
+    condition(&admin, "road-train", "trainer", "Ready", "True").await;
+    let all = [
+        (&pods.trainer, &pods.data),
+        (&pods.trainer, &pods.server),
+        (&pods.server, &pods.trainer),
+    ];
+    for (from, to) in all {
+        reaches(from, to, &PORTS).await;
+    }
+
+    // Enforced, also for pods that ran before.
+    let start = Instant::now();
+    namespace(&admin, "road-train", "training", Some("enforce")).await;
+    let applied = start.elapsed();
+    let took = dropped(&pods.trainer, &pods.server).await + applied;
+    say(&format!("from `mode: enforce` to the packet being dropped: {took:.0?}"));
+    sealed(&admin, "road-train", "training").await;
+    reaches(&pods.trainer, &pods.data, &PORTS[..1]).await;
+    reaches(&pods.data, &pods.trainer, &[]).await;
+    reaches(&pods.trainer, &pods.server, &[]).await;
+    reaches(&pods.server, &pods.trainer, &[]).await;
+
+    // An author takes a flow back.
+    let start = Instant::now();
+    declare(&admin, "trainer", Value::Null).await;
+    let applied = start.elapsed();
+    let took = dropped(&pods.trainer, &pods.data).await + applied;
+    say(&format!(
+        "from the AiWorkload without its flow to the packet being dropped: {took:.0?}"
+    ));
+
+    // With the operator and the nodes' programs gone the wall stands.
+    controller.stop().await;
+    nodes.felix(0).kill();
+    nodes.felix(1).kill();
+    for (from, to) in all {
+        reaches(from, to, &[]).await;
+    }
+}
