@@ -143,6 +143,7 @@ fn world(dice: &mut Dice, labels: &[Labels]) -> World {
                 ports: [5000].into(),
             }],
             api_servers: Vec::new(),
+            nodes: Vec::new(),
             ranges: Some(["10.65.0.0/16", "fd65::/48"].map(|range| range.parse().unwrap()).into()),
         },
         ..World::default()
@@ -165,6 +166,7 @@ fn world(dice: &mut Dice, labels: &[Labels]) -> World {
             runtime: Runtime::Generic,
             network: Some(serde_json::from_value(network).unwrap()),
             terminating: false,
+            quarantined: false,
         };
         world.workloads.insert(key, workload);
     }
