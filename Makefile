@@ -16,7 +16,7 @@ demo: ## Shows the whole story on a real control plane on this machine
 	@$(CARGO) run --quiet --locked -p cloison-testbed --bin demo
 
 .PHONY: test
-test: toolchain ## Runs every test, on real control planes (first time: about 15 minutes for the toolchain)
+test: toolchain ## Runs every test, on real control planes (first time: about 18 minutes for the toolchain)
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: e2e

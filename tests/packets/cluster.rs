@@ -80,7 +80,7 @@ impl Cluster {
             let api: Api<Namespace> = Api::all(client.clone());
             apply(&api, name, &object).await;
         }
-        let mut nodes = Nodes::start(&plane).await.unwrap();
+        let mut nodes = Nodes::start(&plane).await.unwrap_or_else(|error| panic!("{error}"));
         let mut pods = Vec::new();
         for (index, (namespace, name, node)) in PODS.into_iter().enumerate() {
             pods.push(add(&mut nodes, node, namespace, name, named(index)).await);

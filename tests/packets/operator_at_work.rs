@@ -1,6 +1,7 @@
 //! The whole way from an author's `kubectl apply` to the packet: the operator as installed, and Felix on two nodes.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use cloison::api::names;
@@ -88,6 +89,12 @@ async fn dropped(from: &PodNetwork, to: &PodNetwork) -> Duration {
     start.elapsed()
 }
 
+/// Whether what is sent over a connection comes back.
+fn echoes(connection: &mut TcpStream) -> bool {
+    let mut answer = [0];
+    connection.write_all(b"?").is_ok() && connection.read_exact(&mut answer).is_ok()
+}
+
 async fn declare(client: &Client, name: &str, network: Value) {
     apply(client, workload("road-train", name, "Training", network))
         .await
@@ -110,7 +117,7 @@ async fn what_the_operator_writes_is_what_packets_meet() {
     namespace(&admin, "road-train", "training", Some("audit")).await;
     namespace(&admin, "road-infer", "inference", Some("audit")).await;
     // The pods run before the operator comes.
-    let mut nodes = Nodes::start(&plane).await.unwrap();
+    let mut nodes = Nodes::start(&plane).await.unwrap_or_else(|error| panic!("{error}"));
     let pods = Pods {
         trainer: pod(&mut nodes, 0, "road-train", "trainer").await,
         data: pod(&mut nodes, 1, "road-train", "data").await,
@@ -139,11 +146,18 @@ async fn what_the_operator_writes_is_what_packets_meet() {
     }
 
     // Enforced, also for pods that ran before.
+    let to_server = SocketAddr::from((pods.server.v4(), PORTS[0]));
+    let mut established = pods.trainer.connect(to_server, ANSWER).unwrap();
+    assert!(echoes(&mut established));
     let start = Instant::now();
     namespace(&admin, "road-train", "training", Some("enforce")).await;
     let applied = start.elapsed();
     let took = dropped(&pods.trainer, &pods.server).await + applied;
-    say(&format!("from `mode: enforce` to the packet being dropped: {took:.0?}"));
+    // Which of the two it is, every network plugin decides for itself.
+    let persists = if echoes(&mut established) { "persists" } else { "is cut" };
+    say(&format!(
+        "from `mode: enforce` to the packet being dropped: {took:.0?}; a connection from before {persists}"
+    ));
     sealed(&admin, "road-train", "training").await;
     reaches(&pods.trainer, &pods.data, &PORTS[..1]).await;
     reaches(&pods.data, &pods.trainer, &[]).await;

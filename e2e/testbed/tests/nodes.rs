@@ -10,12 +10,16 @@ use cloison_testbed::{
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn pod(nodes: &mut Nodes, node: usize, name: &str) -> PodNetwork {
-    let pod = json!({"metadata": {"namespace": "default", "name": name},
+    labelled_pod(nodes, node, name, json!({})).await
+}
+
+async fn labelled_pod(nodes: &mut Nodes, node: usize, name: &str, labels: Value) -> PodNetwork {
+    let pod = json!({"metadata": {"namespace": "default", "name": name, "labels": labels},
                      "spec": {"containers": [{"name": "main", "image": "registry.example.com/app:1"}]}});
     let listens = Listens {
         tcp: vec![80],
@@ -54,7 +58,8 @@ async fn become_all(from: &PodNetwork, to: &PodNetwork, wanted: Outcome) {
     .unwrap();
 }
 
-/// What a careless set-up would change on the machine: interfaces, addresses, routes, named namespaces, mounts.
+/// What a careless set-up would change on the machine: interfaces, addresses, routes, named namespaces, mounts, and what
+/// Felix leaves for a node's CNI plugin.
 fn host() -> Vec<String> {
     let folders = ["/sys/class/net", "/run/netns"].map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
     let mut seen: Vec<String> = folders
@@ -65,6 +70,8 @@ fn host() -> Vec<String> {
     seen.sort();
     let files = ["/proc/net/route", "/proc/net/if_inet6", "/proc/mounts"];
     seen.extend(files.map(|file| fs::read_to_string(file).unwrap_or_default()));
+    let mtu = fs::metadata("/var/lib/calico/mtu").and_then(|file| file.modified());
+    seen.push(format!("{:?}", mtu.ok()));
     seen
 }
 
@@ -113,6 +120,23 @@ async fn felix_alone_decides_which_packets_pass_and_nothing_is_left() {
         become_all(from, to, Outcome::Silent).await;
     }
 
+    // A pod that comes after the policy is never open: when it is reached at last, it was only ever as the policy says.
+    let web = json!({"metadata": {"name": "web"}, "spec": {"podSelector": {"matchLabels": {"app": "web"}},
+                     "ingress": [{"ports": [{"protocol": "TCP", "port": 80}]}]}});
+    let web: NetworkPolicy = serde_json::from_value(web).unwrap();
+    policies.create(&PostParams::default(), &web).await.unwrap();
+    let late = labelled_pod(&mut nodes, 0, "late", json!({"app": "web"})).await;
+    eventually(PATIENCE, "the late pod is reached as the policy says", async || {
+        let [tcp4, udp4, tcp6, udp6] = outcomes(&far, &late).await.try_into().unwrap();
+        assert_eq!([udp4, udp6], [const { Outcome::Silent }; 2]);
+        match [tcp4, tcp6] {
+            [Outcome::Passed, Outcome::Passed] => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+
     // Without Felix a node keeps to what it was told last.
     nodes.felix(1).kill();
     policies.delete("deny", &DeleteParams::default()).await.unwrap();
@@ -121,7 +145,7 @@ async fn felix_alone_decides_which_packets_pass_and_nothing_is_left() {
     nodes.felix(1).start().unwrap();
     become_all(&near, &far, Outcome::Passed).await;
 
-    drop((nodes, near, neighbour, far, plane));
+    drop((nodes, near, neighbour, far, late, plane));
     assert_eq!(children(), Vec::<String>::new());
     assert_eq!(host(), before, "something is left");
 }

@@ -106,15 +106,31 @@ pub(super) fn program(plane: &ControlPlane, node: &str, namespace: &NetworkNames
     let name = format!("FELIX_FELIXHOSTNAME={node}");
     let felix = find(Tool::CalicoFelix)?;
     let log = plane.logs_dir().join(format!("felix-{node}.log"));
-    // A mount namespace of its own: whatever file systems it mounts go with it.
-    let mut words: Vec<String> = [&enter, "--", "unshare", "--mount", "--", "env", &kubeconfig, &name]
-        .map(str::to_owned)
-        .into();
+    // A mount namespace of its own, for what it mounts; and it writes the MTU that it found where the CNI plugin of a node
+    // looks for it, which might be a real one's. That it cannot is an error in its log and nothing more.
+    let aside = r#"mount -o bind,ro /var/lib /var/lib && exec "$@""#;
+    let mut words: Vec<String> = [
+        &enter,
+        "--",
+        "unshare",
+        "--mount",
+        "--",
+        "sh",
+        "-c",
+        aside,
+        "sh",
+        "env",
+        &kubeconfig,
+        &name,
+    ]
+    .map(str::to_owned)
+    .into();
     words.extend(
         [
             "FELIX_DATASTORETYPE=kubernetes",
             "FELIX_LOGFILEPATH=none",
             "FELIX_LOGSEVERITYSCREEN=Warning",
+            "FELIX_LOGSEVERITYSYS=none",
             "FELIX_USAGEREPORTINGENABLED=false",
             "FELIX_IPV6SUPPORT=true",
             "FELIX_IPTABLESBACKEND=NFT",

@@ -15,7 +15,7 @@ use crate::Error;
 /// What a pod listens on, in both families.
 #[derive(Clone, Debug, Default)]
 pub struct Listens {
-    /// TCP ports; connections are accepted and closed.
+    /// TCP ports; what comes is sent back.
     pub tcp: Vec<u16>,
     /// UDP ports; what comes is sent back.
     pub udp: Vec<u16>,
@@ -49,7 +49,7 @@ pub struct PodNetwork {
     name: String,
     addresses: (Ipv4Addr, Ipv6Addr),
     orders: mpsc::UnboundedSender<Order>,
-    _namespace: NetworkNamespace,
+    namespace: NetworkNamespace,
 }
 
 impl PodNetwork {
@@ -80,7 +80,7 @@ impl PodNetwork {
             name,
             addresses,
             orders,
-            _namespace: namespace,
+            namespace,
         })
     }
 
@@ -114,6 +114,18 @@ impl PodNetwork {
         self.orders.send((probes, patience, reply)).map_err(|_| gone())?;
         outcomes.await.map_err(|_| gone())
     }
+
+    /// A connection of this pod that stays open, to be used from anywhere. Blocks for at most `patience`, and so do its
+    /// reads.
+    pub fn connect(&self, to: SocketAddr, patience: Duration) -> Result<std::net::TcpStream, Error> {
+        let connect = || {
+            let stream = std::net::TcpStream::connect_timeout(&to, patience)?;
+            stream.set_read_timeout(Some(patience))?;
+            Ok(stream)
+        };
+        let connected: io::Result<_> = self.namespace.inside(connect)?;
+        connected.map_err(|error| refused(&self.name, format!("no connection to {to}: {error}")))
+    }
 }
 
 /// Binds everything and leaves the serving to tasks of this thread's runtime.
@@ -122,7 +134,14 @@ async fn listen(listens: &Listens) -> io::Result<()> {
     let at = |port: &u16| SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
     for port in &listens.tcp {
         let listener = TcpListener::bind(at(port)).await?;
-        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
     }
     for port in &listens.udp {
         let socket = UdpSocket::bind(at(port)).await?;
