@@ -9,6 +9,7 @@ mod controller;
 mod controls;
 mod crds;
 mod explain;
+mod graph;
 mod lease;
 mod manifests;
 mod off;
@@ -71,6 +72,8 @@ pub enum Command {
     Connectivity(connectivity::Arguments),
     /// Say which rule of which policy allows a connection, or that none does.
     Explain(explain::Arguments),
+    /// Draw who may talk to whom, and every hole that the analysis finds: of manifests (-f) or of the cluster.
+    Graph(graph::Arguments),
     /// List the services that workloads may name in connectTo.
     Catalogue(catalogue::Arguments),
     /// List the controls, or show one in full.
@@ -115,6 +118,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Status(arguments) => status::run(arguments).await,
         Command::Connectivity(arguments) => connectivity::run(arguments).await,
         Command::Explain(arguments) => explain::run(arguments).await,
+        Command::Graph(arguments) => graph::run(arguments).await,
         Command::Catalogue(arguments) => catalogue::run(arguments).await,
         Command::Controls(arguments) => controls::run(&arguments),
         Command::Quarantine(arguments) => quarantine::run(arguments).await,

@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::manifests::Document;
-use super::{CliError, Connection};
+use super::{CliError, Connection, out};
+use crate::network::reach::UnmodelledPolicy;
 use crate::network::reach::concrete::{Blocks, Pod, Snapshot, Unreadable};
+use crate::network::world::World;
 
 /// Where to look.
 #[derive(Debug, Args)]
@@ -53,13 +56,42 @@ impl Input {
         let seen = if self.files.is_empty() {
             live::read(self).await?
         } else {
-            manifests::read(self)?
+            manifests::read(self)?.0
         };
-        for note in &seen.notes {
-            eprintln!("note: {note}");
-        }
+        tell(&seen.notes);
         Ok(seen)
     }
+
+    /// As [`Self::read`], with everything that a verdict on the stages depends on.
+    pub(super) async fn survey(&self) -> Result<(Seen, Around), CliError> {
+        let (mut seen, around) = if self.files.is_empty() {
+            live::survey(self).await?
+        } else {
+            manifests::read(self)?
+        };
+        seen.notes.extend(around.assumed.iter().cloned());
+        tell(&seen.notes);
+        Ok((seen, around))
+    }
+}
+
+fn tell(notes: &[String]) {
+    for note in notes {
+        eprintln!("note: {}", out::clean(note));
+    }
+}
+
+/// What stands around the pods.
+#[derive(Debug, Default)]
+pub(super) struct Around {
+    /// Stages, workloads, the policy.
+    pub world: World,
+    /// The NetworkPolicies to judge: those there are, and for manifests also those that the operator would write.
+    pub policies: Vec<NetworkPolicy>,
+    /// Policies of kinds that the analysis does not model.
+    pub unmodelled: Vec<UnmodelledPolicy>,
+    /// What was assumed of it.
+    pub assumed: Vec<String>,
 }
 
 /// What was read.

@@ -1,6 +1,6 @@
 //! Keeps the analysis of all policies fresh: one loop, whatever the number of workloads.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,9 @@ use super::context::Context;
 use super::judge::Proof;
 use super::triggers::Index;
 use crate::api::conditions::Truth;
-use crate::api::stage::Mode;
 use crate::compliance::Finding;
 use crate::network::reach::{self, Analysis, Isolation};
-use crate::network::{policies, world::World};
+use crate::network::{verdict, world::World};
 
 /// Changes come in bursts: one analysis answers for all that arrive in this time.
 const GATHER: Duration = Duration::from_millis(20);
@@ -115,58 +114,19 @@ fn analyse(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::
             (key, policy.metadata.resource_version.clone().unwrap_or_default())
         })
         .collect();
+    let stored: Vec<NetworkPolicy> = observed.iter().map(|policy| policy.as_ref().clone()).collect();
     Analysed {
-        analysis: Some(judged(world, observed, unmodelled)),
+        analysis: Some(verdict::of(world, &stored, unmodelled)),
         seen,
     }
-}
-
-/// Where enforce is on, what is stored is judged and nothing else: the peer that would be closed is open today. In audit
-/// and warn, where nothing is written yet, what enforce would write is judged with the rest.
-fn judged(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::UnmodelledPolicy]) -> Analysis {
-    let desired = policies::all(world);
-    let stored = || observed.iter().map(|policy| policy.as_ref().clone());
-    let staged = || world.namespaces.values().filter(|namespace| namespace.stage.is_some());
-    let enforced = |name: &str| world.namespaces.get(name).is_some_and(|ns| ns.mode == Mode::Enforce);
-    let mut verdicts = Analysis::default();
-    if staged().any(|namespace| namespace.mode == Mode::Enforce) {
-        let stored: Vec<NetworkPolicy> = stored().collect();
-        let analysis = reach::analyse_rendered(world, &desired, &stored, unmodelled);
-        take(&mut verdicts, analysis, |name| enforced(name));
-    }
-    if staged().any(|namespace| namespace.mode != Mode::Enforce) {
-        let key = |policy: &NetworkPolicy| (policy.namespace().unwrap_or_default(), policy.name_any());
-        let would_be = desired
-            .iter()
-            .filter(|policy| !enforced(&policy.namespace().unwrap_or_default()));
-        let all: BTreeMap<(String, String), NetworkPolicy> = stored()
-            .chain(would_be.cloned())
-            .map(|policy| (key(&policy), policy))
-            .collect();
-        let all: Vec<NetworkPolicy> = all.into_values().collect();
-        let analysis = reach::analyse_rendered(world, &desired, &all, unmodelled);
-        take(&mut verdicts, analysis, |name| !enforced(name));
-    }
-    verdicts
-}
-
-/// Takes over what an analysis says of some namespaces.
-fn take(verdicts: &mut Analysis, from: Analysis, of: impl Fn(&str) -> bool) {
-    let Analysis { namespaces, findings } = from;
-    verdicts
-        .namespaces
-        .extend(namespaces.into_iter().filter(|(name, _)| of(name)));
-    verdicts
-        .findings
-        .extend(findings.into_iter().filter(|(name, _)| of(name)));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::stage::NamespaceStage;
+    use crate::api::stage::{Mode, NamespaceStage};
     use crate::api::workload::Runtime;
-    use crate::network::testkit;
+    use crate::network::{policies, testkit};
 
     /// Enforced `train` with a policy of its tenant that lets inference in; `serve` in audit, without a deny.
     fn mixed() -> (World, Vec<Arc<NetworkPolicy>>) {

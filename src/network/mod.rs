@@ -1,7 +1,8 @@
 //! The network leg. Pure: data in, data out; no client, no clock, no environment, no randomness.
 //!
 //! [`world`] is what is known, [`validate`] and [`flows`] say what of it may be open, [`policies`] renders exactly that,
-//! [`drift`] compares it with what is stored, and [`reach`] judges the whole set of policies, those of others included.
+//! [`drift`] compares it with what is stored, [`reach`] judges the whole set of policies, those of others included, and
+//! [`picture`] draws it.
 
 pub mod drift;
 pub mod far;
@@ -9,6 +10,7 @@ pub mod flows;
 pub mod foreign;
 pub mod interfaces;
 mod mesh;
+pub mod picture;
 pub mod policies;
 pub mod ports;
 pub mod presets;
@@ -19,4 +21,5 @@ pub mod rules;
 #[cfg(test)]
 pub(crate) mod testkit;
 pub mod validate;
+pub mod verdict;
 pub mod world;

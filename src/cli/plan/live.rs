@@ -161,7 +161,7 @@ impl Seen {
 }
 
 /// The cluster's own addresses, by the controller's reading; a tenant may not read them all.
-async fn addresses(
+pub(in crate::cli) async fn addresses(
     client: &Client,
     slices: &[Arc<EndpointSlice>],
     notes: &mut Vec<String>,
@@ -183,7 +183,7 @@ fn is_reserved(name: &str, operator: &str) -> bool {
     name.starts_with("kube-") || name == operator || name == names::CANARY_NAMESPACE
 }
 
-async fn policy(client: &Client, notes: &mut Vec<String>) -> Result<AiSecurityPolicySpec, CliError> {
+pub(in crate::cli) async fn policy(client: &Client, notes: &mut Vec<String>) -> Result<AiSecurityPolicySpec, CliError> {
     let found = Api::<AiSecurityPolicy>::all(client.clone()).get(names::SINGLETON).await;
     let why = match found {
         Ok(policy) => return Ok(policy.spec),

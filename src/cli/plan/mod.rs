@@ -8,7 +8,8 @@ mod print;
 mod survey;
 mod world;
 
-pub(super) use self::offline::planned;
+pub(super) use self::live::{addresses, policy as stored_policy};
+pub(super) use self::offline::{planned, world_of};
 pub(super) use self::print::state;
 
 use std::path::PathBuf;

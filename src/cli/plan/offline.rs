@@ -153,10 +153,14 @@ fn policy(objects: &Objects) -> Result<AiSecurityPolicySpec, CliError> {
     }
 }
 
+/// The world of what is in the input, and what was assumed.
+pub(in crate::cli) fn world_of(objects: &Objects) -> Result<(World, Vec<String>), CliError> {
+    Ok(world::of(objects, policy(objects)?, false))
+}
+
 /// The NetworkPolicies that the operator would write for what is in the input: in namespaces of mode Enforce.
 pub(in crate::cli) fn planned(objects: &Objects) -> Result<Vec<NetworkPolicy>, CliError> {
-    let spec = policy(objects)?;
-    let (world, _) = world::of(objects, spec, false);
+    let (world, _) = world_of(objects)?;
     let mut policies = policies::all(&world);
     policies.retain(|policy| {
         let namespace = policy.namespace().unwrap_or_default();

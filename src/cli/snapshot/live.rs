@@ -1,21 +1,72 @@
 //! The snapshot of a cluster.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::pods::running;
-use super::{Input, Seen};
-use crate::cli::CliError;
+use super::{Around, Input, Seen};
+use crate::api::AiWorkload;
+use crate::cli::plan::{addresses, stored_policy};
+use crate::cli::{CliError, absent};
+use crate::controller::{facts_of, unmodelled_policies, workload_facts};
+use crate::network::world::World;
 
 pub(super) async fn read(input: &Input) -> Result<Seen, CliError> {
     let (client, _) = input.connection.client().await?;
+    Ok(everything(&client).await?.0)
+}
+
+/// The pods, and what stands around them.
+pub(super) async fn survey(input: &Input) -> Result<(Seen, Around), CliError> {
+    let (client, _) = input.connection.client().await?;
+    let (seen, namespaces) = everything(&client).await?;
+    let mut assumed = Vec::new();
+    let policy = stored_policy(&client, &mut assumed).await?;
+    let workloads = Api::<AiWorkload>::all(client.clone())
+        .list(&ListParams::default())
+        .await;
+    let workloads = match workloads {
+        Ok(list) => list.items,
+        Err(error) if absent(&error) => Vec::new(),
+        Err(error) => return Err(CliError::api("list aiworkloads")(error)),
+    };
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default")
+        .list(&ListParams::default().labels("kubernetes.io/service-name=kubernetes"))
+        .await;
+    let slices = slices.map_err(CliError::api("list endpointslices in default"))?;
+    let slices: Vec<Arc<EndpointSlice>> = slices.into_iter().map(Arc::new).collect();
+    let facts = namespaces.iter().map(|namespace| facts_of(namespace, &policy));
+    let world = World {
+        namespaces: facts.map(|facts| (facts.name.clone(), facts)).collect(),
+        workloads: workloads
+            .iter()
+            .filter_map(workload_facts)
+            .map(|workload| (workload.key.clone(), workload))
+            .collect(),
+        cluster: addresses(&client, &slices, &mut assumed).await?,
+        policy: Arc::new(policy),
+    };
+    let around = Around {
+        world,
+        policies: seen.snapshot.policies.clone(),
+        unmodelled: unmodelled_policies(&client).await,
+        assumed,
+    };
+    Ok((seen, around))
+}
+
+async fn everything(client: &Client) -> Result<(Seen, Vec<Namespace>), CliError> {
     let all = ListParams::default();
     let namespaces = Api::<Namespace>::all(client.clone()).list(&all).await;
     let policies = Api::<NetworkPolicy>::all(client.clone()).list(&all).await;
-    let pods = Api::<Pod>::all(client).list(&all).await;
+    let pods = Api::<Pod>::all(client.clone()).list(&all).await;
     let mut seen = Seen::default();
-    for namespace in namespaces.map_err(CliError::api("list namespaces"))? {
+    let namespaces = namespaces.map_err(CliError::api("list namespaces"))?.items;
+    for namespace in &namespaces {
         let labels = namespace.labels().clone();
         seen.snapshot.namespaces.insert(namespace.name_any(), labels);
     }
@@ -26,5 +77,5 @@ pub(super) async fn read(input: &Input) -> Result<Seen, CliError> {
         }
     }
     seen.note_what_is_not_seen();
-    Ok(seen)
+    Ok((seen, namespaces))
 }

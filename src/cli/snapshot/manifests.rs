@@ -1,14 +1,19 @@
 //! The snapshot of manifests.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{Pod as CorePod, PodTemplateSpec};
 use kube::ResourceExt;
 
 use super::pods::{running, templated};
-use super::{Input, Seen};
+use super::{Around, Input, Seen};
 use crate::cli::CliError;
 use crate::cli::manifests::{Document, Manifests, Node, Objects, Problem};
-use crate::cli::plan::planned;
+use crate::cli::plan::{planned, world_of};
 use crate::cli::why::GROUPS;
+use crate::network::foreign::{FOREIGN_KINDS, ForeignKind};
+use crate::network::policies;
+use crate::network::reach::UnmodelledPolicy;
 
 /// Kinds of groups that make pods that hold a template and make no pod.
 const DORMANT: [&str; 4] = [
@@ -18,11 +23,12 @@ const DORMANT: [&str; 4] = [
     "ClusterTrainingRuntime",
 ];
 
-pub(super) fn read(input: &Input) -> Result<Seen, CliError> {
+pub(super) fn read(input: &Input) -> Result<(Seen, Around), CliError> {
     let home = input.namespace.as_deref().unwrap_or("default");
     let manifests = Manifests::read(&input.files);
     let mut seen = Seen::default();
     let mut problems = Vec::new();
+    let unmodelled = manifests.documents.iter().filter_map(unmodelled).collect();
     for document in &manifests.documents {
         if let Err(problem) = pods(&mut seen, document, home) {
             problems.push(problem);
@@ -46,6 +52,7 @@ pub(super) fn read(input: &Input) -> Result<Seen, CliError> {
             ours.len()
         ));
     }
+    let (world, assumed) = world_of(&objects)?;
     for (key, found) in objects.network_policies {
         let replaced = ours
             .iter()
@@ -57,7 +64,43 @@ pub(super) fn read(input: &Input) -> Result<Seen, CliError> {
     }
     seen.snapshot.policies.extend(ours);
     seen.note_what_is_not_seen();
-    Ok(seen)
+    // Also in modes in which nothing is written yet, and in namespaces that are only assumed.
+    let mut judged = policies::all(&world);
+    let ours: BTreeSet<_> = judged
+        .iter()
+        .map(|policy| (policy.namespace(), policy.name_any()))
+        .collect();
+    let others = seen.snapshot.policies.iter();
+    judged.extend(
+        others
+            .filter(|policy| !ours.contains(&(policy.namespace(), policy.name_any())))
+            .cloned(),
+    );
+    let around = Around {
+        world,
+        policies: judged,
+        unmodelled,
+        assumed,
+    };
+    Ok((seen, around))
+}
+
+/// A policy of a kind that the analysis does not model. One that names no namespace may touch every one.
+fn unmodelled(document: &Document) -> Option<UnmodelledPolicy> {
+    let (version, kind) = document.kind();
+    let (group, _) = version.split_once('/')?;
+    // Calico and Antrea store under `crd.` what people write without it.
+    let bare = |group: &str| group.strip_prefix("crd.").unwrap_or(group).to_owned();
+    let is = |known: &&ForeignKind| known.kind == kind && bare(known.group) == bare(group);
+    let known = FOREIGN_KINDS.iter().find(is)?;
+    let namespace = document
+        .root
+        .get("metadata")
+        .and_then(|metadata| metadata.text("namespace"));
+    Some(UnmodelledPolicy {
+        namespace: namespace.map(str::to_owned),
+        kind: format!("{}.{}", known.kind, known.group),
+    })
 }
 
 /// The pods of one document: itself, or those of its templates.
