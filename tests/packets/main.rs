@@ -8,6 +8,7 @@ mod cluster;
 #[path = "../common/dice.rs"]
 mod dice;
 mod draw;
+mod egress_proxy;
 mod mix;
 #[path = "../common/operator.rs"]
 mod operator;
