@@ -65,7 +65,8 @@ fn the_hostile_policies_are_a_hole_with_file_and_line() {
 fn the_order_of_files_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(HOSTILE, folder.path().join("hostile.yaml")).unwrap();
-    for format in ["svg", "dot", "mermaid", "html"] {
+    // The page holds the drawing.
+    for format in ["dot", "html"] {
         let one = graph(folder.path(), &["-f", QUICKSTART, "-f", "hostile.yaml", "-o", format]);
         let other = graph(folder.path(), &["-f", "hostile.yaml", "-f", QUICKSTART, "-o", format]);
         assert_eq!(one.1, other.1);

@@ -346,9 +346,29 @@ pub fn hostile_policy(stage: &mut Stage) -> Result<(), String> {
         "found before any pod could use it: PoliciesIsolate is False and names both halves",
         named,
     );
+    picture(stage)?;
     stage.admin(&["delete", "-f", hostile])?;
     let healed = stage.wait(&ask, |output| output.text.starts_with("True"))?;
     stage.expect("and True again once they are gone", healed.text.starts_with("True"));
+    Ok(())
+}
+
+/// Draws the cluster with the hole in it.
+fn picture(stage: &mut Stage) -> Result<(), String> {
+    let program = program()?;
+    let folder = program.ancestors().nth(2).map(|target| target.join("demo"));
+    let file = folder.ok_or("no folder for the picture")?.join("hole.svg");
+    let drawn = stage.draw(&program, &["graph", "-o", "svg"], &file)?;
+    say(&format!(
+        "{}: the training room, the inference room and the registry between them, doors where flows are declared, and",
+        file.display()
+    ));
+    say(" HOLE 1, a dashed red line that leads out of the one wall and in at the other, with the policy at either end");
+    let shown = ["HOLE 1", "all-but-production", "all-but-training", "model-registry"];
+    stage.expect(
+        "the picture shows the hole with both policies",
+        drawn.ok && shown.iter().all(|text| drawn.text.contains(text)),
+    );
     Ok(())
 }
 

@@ -117,6 +117,25 @@ impl Stage {
         Self::run("admin", "helm", command, words, true)
     }
 
+    /// Runs our own program as the admin, and puts what it writes into a file instead of showing it.
+    pub fn draw(&self, program: &Path, words: &[&str], file: &Path) -> Result<Output, String> {
+        say(&format!("admin$ cloison {} > {}", words.join(" "), file.display()));
+        let mut command = Command::new(program);
+        command.env("KUBECONFIG", &self.admin).args(words);
+        let output = command.output().map_err(|error| format!("cloison: {error}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !said.is_empty() {
+            say(said.trim_end());
+        }
+        let error = |error: std::io::Error| format!("{}: {error}", file.display());
+        std::fs::create_dir_all(file.parent().unwrap_or(file)).map_err(error)?;
+        std::fs::write(file, &output.stdout).map_err(error)?;
+        Ok(Output {
+            text: String::from_utf8_lossy(&output.stdout).into_owned(),
+            ok: output.status.success(),
+        })
+    }
+
     fn run(who: &str, name: &str, mut command: Command, words: &[&str], show: bool) -> Result<Output, String> {
         if show {
             let shown: Vec<String> = words.iter().map(|word| quoted(word)).collect();
