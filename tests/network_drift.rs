@@ -19,7 +19,9 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
-use network::{Change, Installation, Record, assert_deny_before_allow, has_rules, patch_policy, policy_names};
+use network::{
+    Change, Installation, Record, assert_deny_before_allow, has_rules, patch_policy, policy_names, tenants_may_open,
+};
 use operator::{PATIENCE, apply, condition, namespace, network_policies, policy, sealed, workload};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -41,7 +43,11 @@ async fn installation() -> &'static Installation {
             .into_iter()
             .chain([service("vault", "d-outside")]);
         let services: Vec<Value> = services.collect();
-        Installation::start(plane, json!({"network": {"services": services}})).await
+        Installation::start(
+            plane,
+            json!({"network": {"services": services}, "controls": tenants_may_open()}),
+        )
+        .await
     };
     INSTALLATION.get_or_init(start).await
 }

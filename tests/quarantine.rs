@@ -129,7 +129,8 @@ async fn a_quarantine_cuts_everything_until_somebody_who_may_ends_it() {
     let (reason, message) = condition(&admin, "tried", "model", "Quarantined", "False").await;
     assert!(reason == "AuditMode" && message.contains("nothing is cut"), "{message}");
 
-    // Who pulled it may not let it back in.
+    // Who pulled it may not let it back in, once every API server was seen to refuse.
+    condition(&admin, "serve", "model", "AdmissionEnforced", "True").await;
     let release = ["quarantine", "model", "-n", "serve", "--release"];
     let (code, said) = cloison(&mona, &release);
     assert_eq!(code, 2, "{said}");

@@ -224,7 +224,8 @@ async fn off_holds_against_a_living_controller_and_on_brings_everything_back() {
         operator::policy(&client, "vision-train", name).await;
     }
     operator::condition(&client, "vision-train", "road", "Ready", "True").await;
-    assert!(ours(&client, BINDING.0, BINDING.1).await > 0);
+    operator::condition(&client, "vision-train", "road", "AdmissionEnforced", "True").await;
+    assert_eq!(ours(&client, BINDING.0, BINDING.1).await, bindings);
 }
 
 /// The three lines that the chart's notes give to who has no `cloison` at hand, without the word `kubectl`, as Helm
