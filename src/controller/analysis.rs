@@ -1,23 +1,28 @@
 //! Keeps the analysis of all policies fresh: one loop, whatever the number of workloads.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
+use kube::runtime::events::EventType;
+use kube::runtime::reflector::ObjectRef;
 use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use super::context::Context;
 use super::judge::Proof;
+use super::report;
 use super::triggers::Index;
 use crate::api::conditions::Truth;
-use crate::api::stage::Mode;
+use crate::cluster::telemetry::{Metrics, Status};
 use crate::compliance::Finding;
 use crate::network::reach::{self, Analysis, Isolation};
-use crate::network::{policies, world::World};
+use crate::network::{verdict, world::World};
 
+/// The reason of a verdict that a path exists.
+const PATH_EXISTS: &str = "PathExists";
 /// Changes come in bursts: one analysis answers for all that arrive in this time.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -53,7 +58,7 @@ impl Analysed {
             },
             Isolation::PathExists(witness) => Proof {
                 truth: Truth::False,
-                reason: "PathExists",
+                reason: PATH_EXISTS,
                 message: witness.to_string(),
             },
         })
@@ -79,9 +84,16 @@ pub async fn run(ctx: Arc<Context>, index: Index, publish: watch::Sender<Arc<Ana
         let observed = ctx.caches.network_policies.state();
         let unmodelled = ctx.unmodelled.borrow().clone();
         // Pure and busy: not on a thread that also carries requests.
-        let analysed = tokio::task::spawn_blocking(move || analyse(&world, &observed, &unmodelled)).await;
+        let judged = world.clone();
+        let analysed = tokio::task::spawn_blocking(move || analyse(&judged, &observed, &unmodelled)).await;
         let analysed = Arc::new(settled(analysed));
         let before = publish.send_replace(analysed.clone());
+        count(&ctx.metrics, &analysed);
+        for (namespace, proof) in &opened(&before, &analysed) {
+            if world.workloads_in(namespace).next().is_none() {
+                say(&ctx, namespace, proof.as_ref()).await;
+            }
+        }
         for namespace in news(&before, &analysed, &touched) {
             ctx.triggers.workloads_in(&index, &namespace);
         }
@@ -106,6 +118,40 @@ fn news(before: &Analysed, now: &Analysed, touched: &BTreeSet<String>) -> BTreeS
     namespaces.into_iter().filter(|name| told(name)).cloned().collect()
 }
 
+/// How many namespaces have which verdict.
+fn count(metrics: &Metrics, analysed: &Analysed) {
+    let namespaces = analysed.analysis.iter().flat_map(|analysis| analysis.namespaces.keys());
+    let proofs: Vec<Truth> = namespaces
+        .filter_map(|name| Some(analysed.proof(name)?.truth))
+        .collect();
+    for truth in [Truth::True, Truth::False, Truth::Unknown] {
+        let number = proofs.iter().filter(|found| **found == truth).count();
+        let labels = Status { status: truth.as_str() };
+        let gauge = metrics.policies_isolate.get_or_create(&labels);
+        gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+}
+
+/// The namespaces whose verdict became, or ceased to be, that a path exists.
+fn opened(before: &Analysed, now: &Analysed) -> Vec<(String, Option<Proof>)> {
+    let path = |analysed: &Analysed, name: &str| analysed.proof(name).filter(|proof| proof.truth == Truth::False);
+    let known = [before, now].map(|analysed| analysed.analysis.iter().flat_map(|a| a.namespaces.keys()));
+    let names: BTreeSet<&String> = known.into_iter().flatten().collect();
+    let changed = names.into_iter().filter(|name| path(before, name) != path(now, name));
+    changed.map(|name| (name.clone(), path(now, name))).collect()
+}
+
+/// Says on a Namespace that a path leads in or out, or forgets that it was said. Where there are workloads, their
+/// conditions say it.
+async fn say(ctx: &Context, namespace: &str, path: Option<&Proof>) {
+    let Some(proof) = path else {
+        return report::unsay(ctx, namespace, PATH_EXISTS);
+    };
+    if let Some(object) = ctx.caches.namespaces.get(&ObjectRef::new(namespace)) {
+        report::say(ctx, &object, EventType::Warning, PATH_EXISTS, proof.message.clone()).await;
+    }
+}
+
 /// One analysis of all policies.
 fn analyse(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::UnmodelledPolicy]) -> Analysed {
     let seen = observed
@@ -115,58 +161,19 @@ fn analyse(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::
             (key, policy.metadata.resource_version.clone().unwrap_or_default())
         })
         .collect();
+    let stored: Vec<NetworkPolicy> = observed.iter().map(|policy| policy.as_ref().clone()).collect();
     Analysed {
-        analysis: Some(judged(world, observed, unmodelled)),
+        analysis: Some(verdict::of(world, &stored, unmodelled)),
         seen,
     }
-}
-
-/// Where enforce is on, what is stored is judged and nothing else: the peer that would be closed is open today. In audit
-/// and warn, where nothing is written yet, what enforce would write is judged with the rest.
-fn judged(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::UnmodelledPolicy]) -> Analysis {
-    let desired = policies::all(world);
-    let stored = || observed.iter().map(|policy| policy.as_ref().clone());
-    let staged = || world.namespaces.values().filter(|namespace| namespace.stage.is_some());
-    let enforced = |name: &str| world.namespaces.get(name).is_some_and(|ns| ns.mode == Mode::Enforce);
-    let mut verdicts = Analysis::default();
-    if staged().any(|namespace| namespace.mode == Mode::Enforce) {
-        let stored: Vec<NetworkPolicy> = stored().collect();
-        let analysis = reach::analyse_rendered(world, &desired, &stored, unmodelled);
-        take(&mut verdicts, analysis, |name| enforced(name));
-    }
-    if staged().any(|namespace| namespace.mode != Mode::Enforce) {
-        let key = |policy: &NetworkPolicy| (policy.namespace().unwrap_or_default(), policy.name_any());
-        let would_be = desired
-            .iter()
-            .filter(|policy| !enforced(&policy.namespace().unwrap_or_default()));
-        let all: BTreeMap<(String, String), NetworkPolicy> = stored()
-            .chain(would_be.cloned())
-            .map(|policy| (key(&policy), policy))
-            .collect();
-        let all: Vec<NetworkPolicy> = all.into_values().collect();
-        let analysis = reach::analyse_rendered(world, &desired, &all, unmodelled);
-        take(&mut verdicts, analysis, |name| !enforced(name));
-    }
-    verdicts
-}
-
-/// Takes over what an analysis says of some namespaces.
-fn take(verdicts: &mut Analysis, from: Analysis, of: impl Fn(&str) -> bool) {
-    let Analysis { namespaces, findings } = from;
-    verdicts
-        .namespaces
-        .extend(namespaces.into_iter().filter(|(name, _)| of(name)));
-    verdicts
-        .findings
-        .extend(findings.into_iter().filter(|(name, _)| of(name)));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::stage::NamespaceStage;
+    use crate::api::stage::{Mode, NamespaceStage};
     use crate::api::workload::Runtime;
-    use crate::network::testkit;
+    use crate::network::{policies, testkit};
 
     /// Enforced `train` with a policy of its tenant that lets inference in; `serve` in audit, without a deny.
     fn mixed() -> (World, Vec<Arc<NetworkPolicy>>) {

@@ -34,6 +34,7 @@ mod writer;
 
 pub use context::{facts_of, workload_facts};
 pub use proofs::Asked;
+pub use unmodelled::look as unmodelled_policies;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

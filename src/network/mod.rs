@@ -16,4 +16,5 @@ pub mod rules;
 #[cfg(test)]
 pub(crate) mod testkit;
 pub mod validate;
+pub mod verdict;
 pub mod world;

@@ -11,8 +11,11 @@
 mod analysis;
 mod cidr;
 pub mod concrete;
+mod difference;
 pub mod explain;
+pub mod guard;
 mod map;
+pub mod paths;
 mod permits;
 mod policy;
 mod satisfy;

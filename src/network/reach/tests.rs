@@ -2,6 +2,7 @@ mod brute;
 mod closure;
 mod concrete;
 mod declared;
+mod guard;
 mod scale;
 mod selectors;
 mod traps;

@@ -129,7 +129,7 @@ fn rules(how: Selecting) -> impl Strategy<Value = Vec<Rule>> {
     proptest::collection::vec(rule, 0..3)
 }
 
-fn somebodys(how: Selecting) -> impl Strategy<Value = NetworkPolicy> {
+pub(super) fn somebodys(how: Selecting) -> impl Strategy<Value = NetworkPolicy> {
     let types = proptest::sample::select(vec![
         None,
         Some(vec!["Ingress"]),
@@ -196,7 +196,7 @@ pub(super) fn cases(how: Selecting) -> impl Strategy<Value = Vec<NetworkPolicy>>
 }
 
 /// Namespaces that somebody without the admin's rights could create.
-fn later() -> BTreeMap<String, Labels> {
+pub(super) fn later() -> BTreeMap<String, Labels> {
     let teams = ["", "team=a", "team=b", "team=z"];
     let mut all = BTreeMap::new();
     for (index, team) in teams.into_iter().enumerate() {
@@ -237,7 +237,7 @@ fn brute(world: &World, all: &[NetworkPolicy], near: &str, blocks: BlockMeetsPod
 }
 
 /// Whether the witness itself gets through, as one packet.
-fn holds(world: &World, all: &[NetworkPolicy], witness: &Witness) -> bool {
+pub(super) fn holds(world: &World, all: &[NetworkPolicy], witness: &Witness) -> bool {
     let mut packets = Packets::new(world, all);
     let mut end = |end: &End| {
         let namespace = match &end.namespace {
