@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
-use kube::runtime::events::EventType;
-use kube::runtime::reflector::ObjectRef;
 use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use super::context::Context;
 use super::judge::Proof;
-use super::report;
 use super::triggers::Index;
 use crate::api::conditions::Truth;
 use crate::cluster::telemetry::{Metrics, Status};
@@ -21,8 +18,6 @@ use crate::compliance::Finding;
 use crate::network::reach::{self, Analysis, Isolation};
 use crate::network::{verdict, world::World};
 
-/// The reason of a verdict that a path exists.
-const PATH_EXISTS: &str = "PathExists";
 /// Changes come in bursts: one analysis answers for all that arrive in this time.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -58,7 +53,7 @@ impl Analysed {
             },
             Isolation::PathExists(witness) => Proof {
                 truth: Truth::False,
-                reason: PATH_EXISTS,
+                reason: "PathExists",
                 message: witness.to_string(),
             },
         })
@@ -84,18 +79,16 @@ pub async fn run(ctx: Arc<Context>, index: Index, publish: watch::Sender<Arc<Ana
         let observed = ctx.caches.network_policies.state();
         let unmodelled = ctx.unmodelled.borrow().clone();
         // Pure and busy: not on a thread that also carries requests.
-        let judged = world.clone();
-        let analysed = tokio::task::spawn_blocking(move || analyse(&judged, &observed, &unmodelled)).await;
+        let analysed = tokio::task::spawn_blocking(move || analyse(&world, &observed, &unmodelled)).await;
         let analysed = Arc::new(settled(analysed));
         let before = publish.send_replace(analysed.clone());
         count(&ctx.metrics, &analysed);
-        for (namespace, proof) in &opened(&before, &analysed) {
-            if world.workloads_in(namespace).next().is_none() {
-                say(&ctx, namespace, proof.as_ref()).await;
-            }
-        }
         for namespace in news(&before, &analysed, &touched) {
             ctx.triggers.workloads_in(&index, &namespace);
+            // Where no workload is there to say it, the Namespace does.
+            if before.proof(&namespace) != analysed.proof(&namespace) {
+                ctx.triggers.namespace(&namespace);
+            }
         }
     }
 }
@@ -129,26 +122,6 @@ fn count(metrics: &Metrics, analysed: &Analysed) {
         let labels = Status { status: truth.as_str() };
         let gauge = metrics.policies_isolate.get_or_create(&labels);
         gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
-    }
-}
-
-/// The namespaces whose verdict became, or ceased to be, that a path exists.
-fn opened(before: &Analysed, now: &Analysed) -> Vec<(String, Option<Proof>)> {
-    let path = |analysed: &Analysed, name: &str| analysed.proof(name).filter(|proof| proof.truth == Truth::False);
-    let known = [before, now].map(|analysed| analysed.analysis.iter().flat_map(|a| a.namespaces.keys()));
-    let names: BTreeSet<&String> = known.into_iter().flatten().collect();
-    let changed = names.into_iter().filter(|name| path(before, name) != path(now, name));
-    changed.map(|name| (name.clone(), path(now, name))).collect()
-}
-
-/// Says on a Namespace that a path leads in or out, or forgets that it was said. Where there are workloads, their
-/// conditions say it.
-async fn say(ctx: &Context, namespace: &str, path: Option<&Proof>) {
-    let Some(proof) = path else {
-        return report::unsay(ctx, namespace, PATH_EXISTS);
-    };
-    if let Some(object) = ctx.caches.namespaces.get(&ObjectRef::new(namespace)) {
-        report::say(ctx, &object, EventType::Warning, PATH_EXISTS, proof.message.clone()).await;
     }
 }
 

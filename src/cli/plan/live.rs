@@ -110,16 +110,6 @@ impl Seen {
             (Err(error), _) => return Err(CliError::api("list Namespaces")(error)),
         };
         let workloads = workloads(client, arguments, notes).await?;
-        let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default");
-        let slices = slices
-            .list(&ListParams::default().labels("kubernetes.io/service-name=kubernetes"))
-            .await;
-        let slices: Vec<Arc<EndpointSlice>> = slices
-            .map(|list| list.items)
-            .unwrap_or_default()
-            .into_iter()
-            .map(Arc::new)
-            .collect();
         let mut world = World {
             namespaces: namespaces
                 .iter()
@@ -132,7 +122,7 @@ impl Seen {
                 .map(|w| (w.key.clone(), w))
                 .collect(),
             policy: Arc::new(policy),
-            cluster: addresses(client, &slices, notes).await?,
+            cluster: addresses(client, notes).await?,
         };
         if !all_known {
             notes
@@ -161,12 +151,18 @@ impl Seen {
 }
 
 /// The cluster's own addresses, by the controller's reading; a tenant may not read them all.
-async fn addresses(
-    client: &Client,
-    slices: &[Arc<EndpointSlice>],
-    notes: &mut Vec<String>,
-) -> Result<ClusterNetwork, CliError> {
-    match facts::gather(client, slices).await {
+pub(in crate::cli) async fn addresses(client: &Client, notes: &mut Vec<String>) -> Result<ClusterNetwork, CliError> {
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default");
+    let slices = slices
+        .list(&ListParams::default().labels("kubernetes.io/service-name=kubernetes"))
+        .await;
+    let slices: Vec<Arc<EndpointSlice>> = slices
+        .map(|list| list.items)
+        .unwrap_or_default()
+        .into_iter()
+        .map(Arc::new)
+        .collect();
+    match facts::gather(client, &slices).await {
         Ok(found) => Ok(found),
         Err(error) if forbidden(&error) => {
             notes.push(
@@ -183,7 +179,7 @@ fn is_reserved(name: &str, operator: &str) -> bool {
     name.starts_with("kube-") || name == operator || name == names::CANARY_NAMESPACE
 }
 
-async fn policy(client: &Client, notes: &mut Vec<String>) -> Result<AiSecurityPolicySpec, CliError> {
+pub(in crate::cli) async fn policy(client: &Client, notes: &mut Vec<String>) -> Result<AiSecurityPolicySpec, CliError> {
     let found = Api::<AiSecurityPolicy>::all(client.clone()).get(names::SINGLETON).await;
     let why = match found {
         Ok(policy) => return Ok(policy.spec),

@@ -9,6 +9,7 @@ use crate::cli::CliError;
 use crate::cli::manifests::{Document, Manifests, Node, Objects, Problem};
 use crate::cli::plan::planned;
 use crate::cli::why::GROUPS;
+use crate::network::reach::concrete::Pod;
 
 /// Kinds of groups that make pods that hold a template and make no pod.
 const DORMANT: [&str; 4] = [
@@ -24,8 +25,9 @@ pub(super) fn read(input: &Input) -> Result<Seen, CliError> {
     let mut seen = Seen::default();
     let mut problems = Vec::new();
     for document in &manifests.documents {
-        if let Err(problem) = pods(&mut seen, document, home) {
-            problems.push(problem);
+        match pods_of(document, home) {
+            Ok(found) => found.into_iter().for_each(|(name, pod)| seen.add(&name, pod)),
+            Err(problem) => problems.push(problem),
         }
     }
     let objects = Objects::of(manifests, home);
@@ -60,20 +62,18 @@ pub(super) fn read(input: &Input) -> Result<Seen, CliError> {
     Ok(seen)
 }
 
-/// The pods of one document: itself, or those of its templates.
-fn pods(seen: &mut Seen, document: &Document, home: &str) -> Result<(), Problem> {
+/// The pods of one document, itself or those of its templates, by the name they can be asked for.
+pub(in crate::cli) fn pods_of(document: &Document, home: &str) -> Result<Vec<(String, Pod)>, Problem> {
     let (version, kind) = document.kind();
     let group = version.split_once('/').map_or("", |(group, _)| group);
     if !(group.is_empty() || GROUPS.contains(&group)) || DORMANT.contains(&kind) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     if (group, kind) == ("", "Pod") {
         let mut pod: CorePod = document.read()?;
         pod.metadata.namespace.get_or_insert_with(|| home.to_owned());
-        if let Some(found) = running(&pod) {
-            seen.add(&pod.name_any(), found);
-        }
-        return Ok(());
+        let found = running(&pod).map(|found| (pod.name_any(), found));
+        return Ok(found.into_iter().collect());
     }
     let metadata = document.root.get("metadata");
     let text = |key: &str| metadata.and_then(|metadata| metadata.text(key));
@@ -82,13 +82,14 @@ fn pods(seen: &mut Seen, document: &Document, home: &str) -> Result<(), Problem>
     if let Some(spec) = document.root.get("spec") {
         find(spec, &mut templates);
     }
+    let mut found = Vec::new();
     for template in templates {
         let template: PodTemplateSpec = document.read_part(template)?;
         let name = text("name").unwrap_or_default();
         let pod = templated(namespace, (kind.to_owned(), name.to_owned()), &template);
-        seen.add(name, pod);
+        found.push((name.to_owned(), pod));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Every `template` that has containers, however deep.
