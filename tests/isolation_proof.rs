@@ -11,6 +11,8 @@ mod network;
 #[path = "common/operator.rs"]
 mod operator;
 
+use std::process::Command;
+
 use cloison::api::AiWorkload;
 use cloison_testbed::{ControlPlane, Options, eventually};
 use futures::StreamExt;
@@ -24,12 +26,30 @@ use tokio::sync::OnceCell;
 static INSTALLATION: OnceCell<Installation> = OnceCell::const_new();
 
 async fn admin() -> Client {
+    installation().await.admin()
+}
+
+async fn installation() -> &'static Installation {
     let start = || async {
         let plane = ControlPlane::start(Options::default()).await.unwrap();
         cilium(&plane.admin().unwrap()).await;
         Installation::start(plane, policy()).await
     };
-    INSTALLATION.get_or_init(start).await.admin()
+    INSTALLATION.get_or_init(start).await
+}
+
+/// What `cloison check` says of the cluster, with the rights of the admin.
+async fn check() -> Vec<Value> {
+    let kubeconfig = installation().await.plane.admin_kubeconfig().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloison"));
+    let output = command
+        .args(["check", "-o", "json"])
+        .env_clear()
+        .env("KUBECONFIG", kubeconfig)
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    report["findings"].as_array().unwrap().clone()
 }
 
 fn policy() -> Value {
@@ -140,6 +160,13 @@ async fn two_halves_make_a_path_for_pods_that_do_not_exist() {
         let (reason, message) = condition(&admin, name, "road", "Ready", "False").await;
         assert_eq!(reason, "ConditionNotMet", "{message}");
     }
+    // The command line says the same of the same cluster, and of nobody else.
+    let (_, message) = condition(&admin, "p-train", "road", "PoliciesIsolate", "False").await;
+    let findings = check().await;
+    let paths = findings.iter().filter(|finding| finding["rule"] == "NET-03/path");
+    let paths: Vec<&str> = paths.filter_map(|finding| finding["message"].as_str()).collect();
+    assert!(paths.contains(&message.as_str()), "{message}\n{paths:#?}");
+    assert!(!paths.iter().any(|path| path.contains("p-quiet")), "{paths:#?}");
     let note = operator::event(&admin, "road", "PathExists").await;
     assert!(
         note.contains("not-training") && note.contains("not-inference"),
@@ -156,6 +183,28 @@ async fn two_halves_make_a_path_for_pods_that_do_not_exist() {
         condition(&admin, name, "road", "PoliciesIsolate", "True").await;
         condition(&admin, name, "road", "Ready", "True").await;
     }
+}
+
+/// Where no workload is there to say it.
+#[tokio::test]
+async fn a_path_into_a_namespace_without_a_workload_is_an_event_and_a_metric() {
+    let installation = installation().await;
+    let admin = installation.admin();
+    namespace(&admin, "p-empty", "inference", Some("enforce")).await;
+    let open = || {
+        operator::metric(
+            &installation.controller,
+            "cloison_policies_isolate",
+            &["status=\"False\""],
+        )
+    };
+    // From a namespace that anybody may create; the stages of the other tests have nothing to do with it.
+    let guests = json!({"namespaceSelector": {"matchLabels": {"example.com/guest": "yes"}}});
+    let into = json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [guests]}]});
+    foreign(&admin, "p-empty", "open", into).await;
+    let note = operator::event(&admin, "p-empty", "PathExists").await;
+    assert!(note.contains("p-empty/open ingress[0].from[0]"), "{note}");
+    assert!(open() >= 1, "{}", open());
 }
 
 #[tokio::test]

@@ -3,12 +3,14 @@
 //! Exit codes: 0 nothing to say against it, 1 findings, 2 wrong usage or an input or output that failed.
 
 mod catalogue;
+mod check;
 mod completions;
 mod connectivity;
 mod controller;
 mod controls;
 mod crds;
 mod explain;
+mod findings;
 mod graph;
 mod lease;
 mod manifests;
@@ -62,6 +64,8 @@ impl Connection {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Say what is against manifests (-f) or the cluster: forbidden paths, flows that are cut, refusals.
+    Check(check::Arguments),
     /// Show what would be written, cut and refused: for manifests (-f), or for what runs (-n, -A).
     Plan(plan::Arguments),
     /// Say why pods of an object do not come, or what of an AiWorkload is not True.
@@ -113,6 +117,7 @@ fn command() -> clap::Command {
 /// Runs one subcommand.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
+        Command::Check(arguments) => check::run(arguments).await,
         Command::Plan(arguments) => plan::run(arguments).await,
         Command::Why(arguments) => why::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,

@@ -4,6 +4,9 @@ mod live;
 mod manifests;
 mod pods;
 
+pub(super) use self::manifests::pods_of;
+pub(super) use self::pods::running;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

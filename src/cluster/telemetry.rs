@@ -51,6 +51,13 @@ pub struct ConditionLabels {
     pub status: &'static str,
 }
 
+/// One label: a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Status {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+}
+
 /// Everything that is counted.
 #[derive(Clone)]
 pub struct Metrics {
@@ -69,6 +76,8 @@ pub struct Metrics {
     pub reconcile_seconds: Family<Kind, Histogram>,
     /// Cluster-wide conditions: 1 for the status that holds.
     pub conditions: Family<ConditionLabels, Gauge>,
+    /// Stage namespaces by the verdict on the policies; False where a forbidden path exists.
+    pub policies_isolate: Family<Status, Gauge>,
     /// Seconds since 1970 of the newest proof, by leg: `admission`, `encryption`, `network`.
     pub proof_time: Family<Kind, Gauge<f64, AtomicU64>>,
     /// Workloads deleted whose flows are still open, because withdrawals are rationed.
@@ -96,6 +105,7 @@ impl Default for Metrics {
             reconciles: Family::default(),
             reconcile_seconds: Family::new_with_constructor(seconds),
             conditions: Family::default(),
+            policies_isolate: Family::default(),
             proof_time: Family::default(),
             withdrawals_waiting: Gauge::default(),
             vanished_workloads: Gauge::default(),
@@ -122,6 +132,11 @@ impl Default for Metrics {
             metrics.reconcile_seconds.clone(),
         );
         registry.register("condition", "Cluster-wide conditions", metrics.conditions.clone());
+        registry.register(
+            "policies_isolate",
+            "Stage namespaces by whether a forbidden path exists",
+            metrics.policies_isolate.clone(),
+        );
         registry.register(
             "proof_timestamp_seconds",
             "Time of the newest proof",

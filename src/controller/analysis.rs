@@ -13,6 +13,7 @@ use super::context::Context;
 use super::judge::Proof;
 use super::triggers::Index;
 use crate::api::conditions::Truth;
+use crate::cluster::telemetry::{Metrics, Status};
 use crate::compliance::Finding;
 use crate::network::reach::{self, Analysis, Isolation};
 use crate::network::{verdict, world::World};
@@ -81,8 +82,13 @@ pub async fn run(ctx: Arc<Context>, index: Index, publish: watch::Sender<Arc<Ana
         let analysed = tokio::task::spawn_blocking(move || analyse(&world, &observed, &unmodelled)).await;
         let analysed = Arc::new(settled(analysed));
         let before = publish.send_replace(analysed.clone());
+        count(&ctx.metrics, &analysed);
         for namespace in news(&before, &analysed, &touched) {
             ctx.triggers.workloads_in(&index, &namespace);
+            // Where no workload is there to say it, the Namespace does.
+            if before.proof(&namespace) != analysed.proof(&namespace) {
+                ctx.triggers.namespace(&namespace);
+            }
         }
     }
 }
@@ -103,6 +109,20 @@ fn news(before: &Analysed, now: &Analysed, touched: &BTreeSet<String>) -> BTreeS
         touched.contains(name) || before.proof(name) != now.proof(name) || before.findings(name) != now.findings(name)
     };
     namespaces.into_iter().filter(|name| told(name)).cloned().collect()
+}
+
+/// How many namespaces have which verdict.
+fn count(metrics: &Metrics, analysed: &Analysed) {
+    let namespaces = analysed.analysis.iter().flat_map(|analysis| analysis.namespaces.keys());
+    let proofs: Vec<Truth> = namespaces
+        .filter_map(|name| Some(analysed.proof(name)?.truth))
+        .collect();
+    for truth in [Truth::True, Truth::False, Truth::Unknown] {
+        let number = proofs.iter().filter(|found| **found == truth).count();
+        let labels = Status { status: truth.as_str() };
+        let gauge = metrics.policies_isolate.get_or_create(&labels);
+        gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
 }
 
 /// One analysis of all policies.

@@ -17,12 +17,15 @@ use super::open::{self, Entries};
 use super::place::{self, Placed};
 use super::report;
 use super::writer::Scope;
+use crate::api::conditions::Truth;
 use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::{AiWorkload, names};
 use crate::network::policies;
 use crate::network::validate::{self, Verdict};
 use crate::network::world::{WorkloadKey, World};
 
+/// The reason of the event about a forbidden path, as of the condition.
+const PATH_EXISTS: &str = "PathExists";
 /// Looks again even when no event came: a safety net, not the way changes are noticed.
 const AGAIN: Duration = Duration::from_secs(600);
 /// Looks again after a write: longer than a write is awaited in the store.
@@ -143,12 +146,33 @@ async fn enforce(ctx: &Context, namespace: &Namespace, world: &World, stage: Nam
     unsealed(ctx, namespace, None);
     if stage != NamespaceStage::Shared {
         report::orphan_pods(ctx, namespace, world).await;
+        if sealed_before {
+            path(ctx, namespace, world, &observed).await;
+        }
     }
     if let Some(error) = failed {
         return Err(error);
     }
     // The watch sets this off again when it shows what was written; this is for the write that it never shows.
     Ok(Action::requeue(if written { SOON } else { AGAIN }))
+}
+
+/// Says that a path leads in or out, where there is no workload whose conditions do. Before the seal every namespace is
+/// open, and so it is until the analysis has seen the deny: that is no news.
+async fn path(ctx: &Context, namespace: &Namespace, world: &World, observed: &BTreeMap<String, Arc<NetworkPolicy>>) {
+    let name = namespace.name_any();
+    let proof = {
+        let analysed = ctx.analysed.borrow();
+        let deny = observed.get(names::DENY_POLICY);
+        let proof = deny
+            .filter(|deny| analysed.has_seen(deny))
+            .and_then(|_| analysed.proof(&name));
+        proof.filter(|proof| proof.truth == Truth::False)
+    };
+    match proof.filter(|_| world.workloads_in(&name).next().is_none()) {
+        Some(proof) => report::say(ctx, namespace, EventType::Warning, PATH_EXISTS, proof.message).await,
+        None => report::unsay(ctx, &name, PATH_EXISTS),
+    }
 }
 
 /// Writes the seal and the list of workloads, where they are not what they should be; whether that is under way.

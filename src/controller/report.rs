@@ -154,6 +154,12 @@ pub async fn say(ctx: &Context, namespace: &Namespace, kind: EventType, reason: 
     publish(ctx, &event, &namespace.object_ref(&())).await;
 }
 
+/// What was said of a namespace holds no more: the next time it is news again.
+pub fn unsay(ctx: &Context, namespace: &str, reason: &'static str) {
+    let mut said = ctx.said.lock().unwrap_or_else(PoisonError::into_inner);
+    said.remove(&format!("{namespace}/{reason}"));
+}
+
 /// Each event is a new one: a recorder that remembers the last of its reason only counts it up, and the new note is lost.
 async fn publish(ctx: &Context, event: &Event, about: &ObjectReference) {
     let recorder = Recorder::new(ctx.client.clone(), ctx.reporter.clone());
@@ -177,10 +183,7 @@ pub async fn orphan_pods(ctx: &Context, namespace: &Namespace, world: &World) {
         }
     }
     if unknown.is_empty() {
-        ctx.said
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&format!("{here}/UnknownWorkload"));
+        unsay(ctx, &here, "UnknownWorkload");
         return;
     }
     // Names, not numbers: a CronJob would make another event of each of its pods.

@@ -11,9 +11,12 @@
 mod analysis;
 mod cidr;
 pub mod concrete;
+mod difference;
 pub mod explain;
+pub mod guard;
 mod isolated;
 mod map;
+pub mod paths;
 mod permits;
 mod policy;
 mod satisfy;

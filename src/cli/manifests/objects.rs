@@ -5,11 +5,22 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::schema::Schemas;
 use super::{Document, Manifests, Problem, did_you_mean};
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
+use crate::network::reach::UnmodelledPolicy;
+
+/// Kinds of policies other than NetworkPolicy that are of a namespace when they name none.
+const NAMESPACED: [&str; 4] = [
+    "ApplicationNetworkPolicy",
+    "CiliumNetworkPolicy",
+    "MultiNetworkPolicy",
+    "NetworkPolicy",
+];
 
 /// An object and the document it was read from.
 #[derive(Debug)]
@@ -18,6 +29,8 @@ pub(in crate::cli) struct Sourced<T> {
     pub object: T,
     /// Where.
     pub document: Document,
+    /// Whether it is of what is judged, and not of what was read beside it.
+    pub own: bool,
 }
 
 /// By namespace and name.
@@ -34,6 +47,8 @@ pub(in crate::cli) struct Objects {
     pub policies: Named<AiSecurityPolicy>,
     /// NetworkPolicies that people wrote.
     pub network_policies: Named<NetworkPolicy>,
+    /// Policies of kinds that the analysis does not model.
+    pub unmodelled: Vec<Sourced<UnmodelledPolicy>>,
     /// What could not be read, by file and line.
     pub problems: Vec<Problem>,
     /// Documents of other kinds, by kind.
@@ -63,12 +78,50 @@ impl Objects {
         objects
     }
 
+    /// Takes from another input what this one lacks. What both hold is as it is here.
+    pub(in crate::cli) fn complete(&mut self, beside: Self) {
+        fn take<T>(into: &mut Named<T>, from: Named<T>) {
+            for (key, found) in from {
+                into.entry(key).or_insert(Sourced { own: false, ..found });
+            }
+        }
+        take(&mut self.namespaces, beside.namespaces);
+        take(&mut self.workloads, beside.workloads);
+        take(&mut self.network_policies, beside.network_policies);
+        if self.policies.is_empty() {
+            take(&mut self.policies, beside.policies);
+        }
+        let others = beside.unmodelled.into_iter();
+        self.unmodelled
+            .extend(others.map(|found| Sourced { own: false, ..found }));
+        self.problems.extend(beside.problems);
+    }
+
+    /// The document of an object, where it was read from one, and whether it is of what is judged.
+    pub(in crate::cli) fn source(&self, kind: &str, namespace: &str, name: &str) -> Option<(&Document, bool)> {
+        fn found<'o, T>(all: &'o Named<T>, namespace: &str, name: &str) -> Option<(&'o Document, bool)> {
+            let found = all.get(&(namespace.to_owned(), name.to_owned()))?;
+            Some((&found.document, found.own))
+        }
+        match kind {
+            "AiWorkload" => found(&self.workloads, namespace, name),
+            "NetworkPolicy" => found(&self.network_policies, namespace, name),
+            "Namespace" => found(&self.namespaces, "", name),
+            _ => None,
+        }
+    }
+
     fn add(&mut self, mut document: Document, home: &str) -> Result<(), Problem> {
         let (version, kind) = document.kind();
         if !is_ours(version) {
             return match (version, kind) {
                 ("v1", "Namespace") => keep(&mut self.namespaces, document, None),
                 ("networking.k8s.io/v1", "NetworkPolicy") => keep(&mut self.network_policies, document, Some(home)),
+                // Every kind of policy there is bears this name, whoever defined it; so do versions that nobody serves.
+                (_, kind) if kind.ends_with("NetworkPolicy") => {
+                    self.unmodelled.push(unmodelled(document, home));
+                    Ok(())
+                }
                 _ => {
                     *self.passed_over.entry(kind.to_owned()).or_default() += 1;
                     Ok(())
@@ -133,7 +186,7 @@ fn check(schemas: &Schemas, document: &Document) -> Vec<Problem> {
 /// Two documents of one object contradict each other: the first counts, and the second is a problem.
 fn keep<T>(into: &mut Named<T>, document: Document, home: Option<&str>) -> Result<(), Problem>
 where
-    T: Resource<DynamicType = ()> + DeserializeOwned,
+    T: Resource<DynamicType = ()> + DeserializeOwned + Serialize,
 {
     let mut object: T = document.read()?;
     let name = object.name_any();
@@ -146,6 +199,11 @@ where
     }
     if let Some(home) = home {
         object.meta_mut().namespace.get_or_insert_with(|| home.to_owned());
+    }
+    // Of our own kinds the schema knows every field.
+    let unknown = (!is_ours(document.kind().0)).then(|| unknown_field(&document, &object));
+    if let Some(unknown) = unknown.flatten() {
+        return Err(unknown);
     }
     let key = (object.namespace().unwrap_or_default(), name);
     if let Some(first) = into.get(&key) {
@@ -160,6 +218,68 @@ where
             message,
         });
     }
-    into.insert(key, Sourced { object, document });
+    into.insert(
+        key,
+        Sourced {
+            object,
+            document,
+            own: true,
+        },
+    );
     Ok(())
+}
+
+/// A policy of another kind, as the controller names it: by kind and group. One that names no namespace may be of the
+/// whole cluster.
+fn unmodelled(document: Document, home: &str) -> Sourced<UnmodelledPolicy> {
+    let (version, kind) = document.kind();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let namespaced = NAMESPACED.contains(&kind);
+    let metadata = document.root.get("metadata");
+    let namespace = metadata.and_then(|metadata| metadata.text("namespace"));
+    let object = UnmodelledPolicy {
+        namespace: namespace
+            .map(str::to_owned)
+            .or_else(|| namespaced.then(|| home.to_owned())),
+        kind: format!("{kind}.{group}"),
+    };
+    Sourced {
+        object,
+        document,
+        own: true,
+    }
+}
+
+/// A field that the API server would drop without a word, unless it is asked not to: what was meant by it would count
+/// for nothing. Kubernetes' own types leave out, when they are written, whatever they did not know when they were read.
+fn unknown_field<T: Serialize>(document: &Document, object: &T) -> Option<Problem> {
+    fn first(written: &Value, known: &Value, path: &str) -> Option<(String, String)> {
+        match (written, known) {
+            (Value::Object(written), Value::Object(known)) => written.iter().find_map(|(key, value)| {
+                let dot = if path.is_empty() { "" } else { "." };
+                let here = format!("{path}{dot}{key}");
+                match known.get(key) {
+                    Some(known) => first(value, known, &here),
+                    None if value.is_null() => None,
+                    None => Some((here, key.clone())),
+                }
+            }),
+            (Value::Array(written), Value::Array(known)) => {
+                let mut pairs = written.iter().zip(known).enumerate();
+                pairs.find_map(|(index, (written, known))| first(written, known, &format!("{path}[{index}]")))
+            }
+            _ => None,
+        }
+    }
+    let mut written = document.root.json();
+    // Some versions wrote it; what it says is nobody's wish.
+    if let Value::Object(map) = &mut written {
+        map.remove("status");
+    }
+    let known = serde_json::to_value(object).ok()?;
+    let (field, name) = first(&written, &known, "")?;
+    Some(Problem {
+        at: document.locate(&field),
+        message: format!("unknown field `{name}`"),
+    })
 }

@@ -110,16 +110,6 @@ impl Seen {
             (Err(error), _) => return Err(CliError::api("list Namespaces")(error)),
         };
         let workloads = workloads(client, arguments, notes).await?;
-        let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default");
-        let slices = slices
-            .list(&ListParams::default().labels("kubernetes.io/service-name=kubernetes"))
-            .await;
-        let slices: Vec<Arc<EndpointSlice>> = slices
-            .map(|list| list.items)
-            .unwrap_or_default()
-            .into_iter()
-            .map(Arc::new)
-            .collect();
         let mut world = World {
             namespaces: namespaces
                 .iter()
@@ -132,7 +122,7 @@ impl Seen {
                 .map(|w| (w.key.clone(), w))
                 .collect(),
             policy: Arc::new(policy),
-            cluster: addresses(client, &slices, notes).await?,
+            cluster: addresses(client, notes).await?,
         };
         if !all_known {
             notes
@@ -161,12 +151,8 @@ impl Seen {
 }
 
 /// The cluster's own addresses, by the controller's reading; a tenant may not read them all.
-pub(in crate::cli) async fn addresses(
-    client: &Client,
-    slices: &[Arc<EndpointSlice>],
-    notes: &mut Vec<String>,
-) -> Result<ClusterNetwork, CliError> {
-    match facts::gather(client, slices).await {
+pub(in crate::cli) async fn addresses(client: &Client, notes: &mut Vec<String>) -> Result<ClusterNetwork, CliError> {
+    match gather(client).await {
         Ok(found) => Ok(found),
         Err(error) if forbidden(&error) => {
             notes.push(
@@ -176,6 +162,15 @@ pub(in crate::cli) async fn addresses(
         }
         Err(error) => Err(CliError::api("read the cluster's own addresses")(error)),
     }
+}
+
+async fn gather(client: &Client) -> Result<ClusterNetwork, kube::Error> {
+    let of_api_servers = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default")
+        .list(&of_api_servers)
+        .await?;
+    let slices: Vec<Arc<EndpointSlice>> = slices.into_iter().map(Arc::new).collect();
+    facts::gather(client, &slices).await
 }
 
 /// No stage can hold these.

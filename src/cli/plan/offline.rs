@@ -8,30 +8,32 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::{Arguments, Output, print, world};
-use crate::admission::{Offline, Operator, PolicySet, Request, generate};
+use super::input::{Input, Sources};
+use super::{Arguments, Output, door, print, world};
+use crate::admission::{Operator, PolicySet, generate};
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::Mode;
 use crate::api::workload::FlowStatus;
-use crate::cli::manifests::{Manifests, Objects, Problem};
+use crate::cli::findings::Case;
+use crate::cli::manifests::{Objects, Problem};
 use crate::cli::{CliError, FINDINGS, UNREADABLE, out};
-use crate::compliance::id::{NET_02, NET_03};
+use crate::compliance::id::NET_02;
 use crate::compliance::{Assurance, Finding, Location, Severity, Subject, worst};
 use crate::network::flows::Resolver;
-use crate::network::reach::{self, Isolation};
+use crate::network::policies;
+use crate::network::reach::UnmodelledPolicy;
 use crate::network::world::{WorkloadKey, World};
-use crate::network::{drift, policies};
 
 /// Everything there is to say.
-pub(super) struct Plan {
+pub(in crate::cli) struct Plan {
     /// What it was judged in.
     pub world: World,
     /// What was assumed.
     pub notes: Vec<String>,
     /// By namespace and name; also of namespaces where nothing is written yet.
     pub policies: Vec<NetworkPolicy>,
-    /// Generated, if they were asked for.
+    /// The generated admission policies; `None` where they are not shown.
     pub admission: Option<PolicySet>,
     /// Every declared and automatic flow.
     pub flows: Vec<(WorkloadKey, FlowStatus)>,
@@ -41,28 +43,19 @@ pub(super) struct Plan {
 
 /// Reads, judges, prints.
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
-    let home = arguments.namespace.as_deref().unwrap_or("default");
-    let mut objects = Objects::of(Manifests::read(&arguments.files), home);
-    let mut notes = Vec::new();
-    if let Some(path) = &arguments.policy {
-        let chosen = Objects::of(Manifests::read(std::slice::from_ref(path)), home);
-        objects.problems.extend(chosen.problems);
-        if chosen.policies.is_empty() {
-            tell(&objects.problems);
-            return Err(CliError::Usage(format!(
-                "{} holds no readable AiSecurityPolicy",
-                path.display()
-            )));
-        }
-        if let Some(aside) = objects.policy() {
-            notes.push(format!(
-                "AiSecurityPolicy at {} is set aside for --policy",
-                aside.document.locate("")
-            ));
-        }
-        objects.policies = chosen.policies;
+    let sources = Sources {
+        files: &arguments.files,
+        home: arguments.namespace.as_deref(),
+        policy: arguments.policy.as_deref(),
+        beside: &[],
+    };
+    let input = sources.read()?;
+    let as_enforced = arguments.as_enforced;
+    let mut plan = judge(&input, &arguments.operator_namespace, as_enforced)?;
+    if !arguments.admission {
+        plan.admission = None;
     }
-    let plan = judge(&objects, arguments, notes)?;
+    let objects = &input.objects;
     tell(&objects.problems);
     match arguments.output {
         Some(Output::Yaml) => {
@@ -71,13 +64,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         }
         None => out::print(&print::tables(&plan, objects.problems.is_empty()))?,
     }
-    Ok(if !objects.problems.is_empty() {
+    Ok(exit_code(&objects.problems, &plan.findings))
+}
+
+/// What a run ends with. What is not known blocks nobody: it is told, and counts neither for nor against.
+pub(in crate::cli) fn exit_code(problems: &[Problem], findings: &[Finding]) -> ExitCode {
+    let against = |finding: &Finding| finding.severity >= Severity::Medium && finding.assurance != Assurance::Unknown;
+    if !problems.is_empty() {
         ExitCode::from(UNREADABLE)
-    } else if plan.findings.iter().any(|finding| finding.severity >= Severity::Medium) {
+    } else if findings.iter().any(against) {
         ExitCode::from(FINDINGS)
     } else {
         ExitCode::SUCCESS
-    })
+    }
+}
+
+/// What is judged by, where the input does not say.
+pub(super) fn without_policy(objects: &Objects) -> Option<String> {
+    let readable = if objects.problems.is_empty() { "" } else { "readable " };
+    let note = || format!("no {readable}AiSecurityPolicy in the input: judged by the defaults");
+    objects.policy().is_none().then(note)
 }
 
 /// What nothing was said about.
@@ -96,35 +102,50 @@ fn passed_over(objects: &Objects) -> Option<String> {
 }
 
 /// What could not be read, with file, line and field.
-fn tell(problems: &[Problem]) {
+pub(in crate::cli) fn tell(problems: &[Problem]) {
     for problem in problems {
         eprintln!("{problem}");
     }
 }
 
-fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Result<Plan, CliError> {
-    if objects.policy().is_none() {
-        let readable = if objects.problems.is_empty() { "" } else { "readable " };
-        notes.push(format!(
-            "no {readable}AiSecurityPolicy in the input: judged by the defaults"
-        ));
-    }
-    let spec = policy(objects)?;
-    let operator = Operator::in_namespace(&arguments.operator_namespace);
-    let set = generate(&spec, &operator, Timestamp::now());
-    let (world, assumed) = world::of(objects, spec, arguments.as_enforced);
+/// Judges an input. `as_enforced` takes every namespace with a stage as one in mode Enforce.
+pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced: bool) -> Result<Plan, CliError> {
+    let Input { objects, pods, notes } = input;
+    let mut notes = notes.clone();
+    notes.extend(without_policy(objects));
+    let scene = Scene::of(objects, as_enforced)?;
+    let set = generate(
+        &scene.world.policy,
+        &Operator::in_namespace(operator_namespace),
+        Timestamp::now(),
+    );
+    let stored = in_force(
+        objects,
+        scene.rendered.iter().filter(|policy| scene.is_enforced(policy)),
+    );
+    let Scene {
+        world,
+        assumed,
+        rendered: mut policies,
+        unmodelled,
+    } = scene;
     notes.extend(assumed);
     notes.extend(passed_over(objects));
-    let mut policies = policies::all(&world);
+    let case = Case {
+        world: &world,
+        stored: &stored,
+        unmodelled: &unmodelled,
+        pods,
+        objects: Some(objects),
+    };
     let (flows, mut findings) = network(&world);
-    findings.extend(isolation(objects, &world, &policies));
     findings.extend(unknown_stages(objects, &world));
-    // The namespace of a peer was assumed to judge the flow; what is written there is for its own manifests to say.
-    policies.retain(|policy| {
-        let namespace = policy.namespace().unwrap_or_default();
-        world.workloads_in(&namespace).next().is_some() || objects.namespaces.contains_key(&(String::new(), namespace))
-    });
-    let refused = admission(objects, &world, &set)?;
+    let refused = door::admission(
+        objects.workloads.values().map(|found| &found.object),
+        objects.network_policies.values().map(|found| &found.object),
+        &world,
+        &set,
+    )?;
     // Both legs know the stage of a namespace; the network leg names the field.
     let said = |finding: &Finding| {
         findings
@@ -133,15 +154,62 @@ fn judge(objects: &Objects, arguments: &Arguments, mut notes: Vec<String>) -> Re
     };
     let refused: Vec<Finding> = refused.into_iter().filter(|finding| !said(finding)).collect();
     findings.extend(refused);
-    let findings = findings.into_iter().map(|finding| locate(objects, finding));
+    findings.retain(|finding| case.is_own(&finding.subject));
+    findings.extend(case.findings());
+    let findings: Vec<Finding> = findings.into_iter().map(|finding| case.locate(finding)).collect();
+    // The namespace of a peer was assumed to judge the flow; what is written there is for its own manifests to say.
+    policies.retain(|policy| {
+        let namespace = policy.namespace().unwrap_or_default();
+        world.workloads_in(&namespace).next().is_some() || objects.namespaces.contains_key(&(String::new(), namespace))
+    });
     Ok(Plan {
         findings: worst(findings, usize::MAX),
-        admission: arguments.admission.then_some(set),
+        admission: Some(set),
         world,
         notes,
         policies,
         flows,
     })
+}
+
+/// The world of an input, and what is in it.
+pub(super) struct Scene {
+    /// Namespaces, workloads, the organisation's policy.
+    pub world: World,
+    /// What was assumed.
+    pub assumed: Vec<String>,
+    /// Everything that the operator would write if every namespace were enforced.
+    pub rendered: Vec<NetworkPolicy>,
+    /// Policies of kinds that are not modelled.
+    pub unmodelled: Vec<UnmodelledPolicy>,
+}
+
+impl Scene {
+    pub(super) fn of(objects: &Objects, as_enforced: bool) -> Result<Self, CliError> {
+        let (world, assumed) = world::of(objects, policy(objects)?, as_enforced);
+        Ok(Self {
+            rendered: policies::all(&world),
+            world,
+            assumed,
+            unmodelled: objects.unmodelled.iter().map(|found| found.object.clone()).collect(),
+        })
+    }
+
+    /// Whether the operator would write a policy: in mode Enforce.
+    pub(super) fn is_enforced(&self, policy: &NetworkPolicy) -> bool {
+        let namespace = self.world.namespaces.get(&policy.namespace().unwrap_or_default());
+        namespace.is_some_and(|namespace| namespace.mode == Mode::Enforce)
+    }
+}
+
+/// The NetworkPolicies that people wrote together with ours, which win over what bears their name.
+pub(super) fn in_force<'p>(objects: &'p Objects, ours: impl Iterator<Item = &'p NetworkPolicy>) -> Vec<NetworkPolicy> {
+    let written = objects.network_policies.values().map(|found| &found.object);
+    let all: BTreeMap<(String, String), &NetworkPolicy> = written
+        .chain(ours)
+        .map(|policy| ((policy.namespace().unwrap_or_default(), policy.name_any()), policy))
+        .collect();
+    all.into_values().cloned().collect()
 }
 
 /// The policy in the input, or the one of an installation that nobody configured.
@@ -173,7 +241,7 @@ pub(in crate::cli) fn planned(objects: &Objects) -> Result<Vec<NetworkPolicy>, C
     Ok(policies)
 }
 
-fn network(world: &World) -> (Vec<(WorkloadKey, FlowStatus)>, Vec<Finding>) {
+pub(in crate::cli) fn network(world: &World) -> (Vec<(WorkloadKey, FlowStatus)>, Vec<Finding>) {
     let resolver = Resolver::new(world);
     let (mut flows, mut findings) = (Vec::new(), Vec::new());
     for (key, workload) in &world.workloads {
@@ -182,32 +250,6 @@ fn network(world: &World) -> (Vec<(WorkloadKey, FlowStatus)>, Vec<Finding>) {
         findings.extend(of_workload.findings);
     }
     (flows, findings)
-}
-
-/// The analysis of the policies in the input together with those that would be written.
-fn isolation(objects: &Objects, world: &World, planned: &[NetworkPolicy]) -> Vec<Finding> {
-    let written = objects.network_policies.values().map(|found| &found.object);
-    let all: BTreeMap<(String, String), &NetworkPolicy> = written
-        .chain(planned)
-        .map(|policy| ((policy.namespace().unwrap_or_default(), policy.name_any()), policy))
-        .collect();
-    let all: Vec<NetworkPolicy> = all.into_values().cloned().collect();
-    let analysis = reach::analyse(world, &all, &[]);
-    let mut findings: Vec<Finding> = analysis.findings.into_values().flatten().collect();
-    for (namespace, isolation) in analysis.namespaces {
-        let subject = Subject::cluster("Namespace", namespace);
-        match isolation {
-            Isolation::Isolated => {}
-            Isolation::PathExists(witness) => {
-                findings.push(Finding::new(NET_03.rule("path"), subject, witness.to_string()));
-            }
-            Isolation::Unknown { message, .. } => {
-                let rule = NET_03.rule("cni-dependent");
-                findings.push(Finding::new(rule, subject, message).with_assurance(Assurance::Unknown));
-            }
-        }
-    }
-    findings
 }
 
 fn unknown_stages(objects: &Objects, world: &World) -> Vec<Finding> {
@@ -221,53 +263,4 @@ fn unknown_stages(objects: &Objects, world: &World) -> Vec<Finding> {
         objects.namespaces.contains_key(&(String::new(), facts.name.clone()))
     };
     world.namespaces.values().filter(known).filter_map(unknown).collect()
-}
-
-/// What the door would say to each workload, and to each NetworkPolicy that is not the operator's: the very
-/// expressions, evaluated here.
-fn admission(objects: &Objects, world: &World, set: &PolicySet) -> Result<Vec<Finding>, CliError> {
-    let theirs = objects.network_policies.values();
-    let theirs: Vec<&NetworkPolicy> = theirs
-        .map(|found| &found.object)
-        .filter(|policy| !drift::is_ours(&policy.metadata))
-        .collect();
-    if objects.workloads.is_empty() && theirs.is_empty() {
-        return Ok(Vec::new());
-    }
-    let offline = Offline::new(set)?;
-    let namespace = |name: Option<String>| {
-        let labels = name
-            .as_ref()
-            .and_then(|name| world.namespaces.get(name))
-            .map(|facts| &facts.labels);
-        json!({"metadata": {"name": name, "labels": labels}})
-    };
-    let request = Request::default();
-    let mut findings = Vec::new();
-    for found in objects.workloads.values() {
-        let workload = serde_json::to_value(&found.object).map_err(std::io::Error::other)?;
-        let home = namespace(found.object.namespace());
-        findings.extend(offline.judge_workload(&workload, &home, &request)?.problems);
-    }
-    for policy in theirs {
-        let home = namespace(policy.namespace());
-        let policy = serde_json::to_value(policy).map_err(std::io::Error::other)?;
-        findings.extend(offline.judge_network_policy(&policy, &home, &request)?.problems);
-    }
-    Ok(findings)
-}
-
-/// The file and line of a finding, where its subject was read from one.
-fn locate(objects: &Objects, finding: Finding) -> Finding {
-    let Subject { kind, namespace, name } = &finding.subject;
-    let key = (namespace.clone().unwrap_or_default(), name.clone());
-    let document = match kind.as_str() {
-        "AiWorkload" => objects.workloads.get(&key).map(|found| &found.document),
-        "NetworkPolicy" => objects.network_policies.get(&key).map(|found| &found.document),
-        "Namespace" => objects.namespaces.get(&key).map(|found| &found.document),
-        _ => None,
-    };
-    let Some(document) = document else { return finding };
-    let field = finding.at.as_ref().and_then(|at| at.field.clone()).unwrap_or_default();
-    finding.at(document.locate(&field))
 }

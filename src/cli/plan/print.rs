@@ -9,7 +9,7 @@ use super::offline::Plan;
 use crate::api::stage::Mode;
 use crate::api::workload::{FlowDirection, FlowState};
 use crate::cli::{CliError, out};
-use crate::compliance::Finding;
+use crate::compliance::{Assurance, Finding};
 
 /// The tables: objects, flows, findings, notes. `whole`: everything could be read.
 pub(super) fn tables(plan: &Plan, whole: bool) -> String {
@@ -135,14 +135,18 @@ fn findings(plan: &Plan) -> String {
     plan.findings.iter().map(finding).collect()
 }
 
-/// Place, severity, and the line that the door would print.
-fn finding(finding: &Finding) -> String {
+/// Place, severity, and the line that the door would print. What is not known is called so, however grave it would be.
+pub(in crate::cli) fn finding(finding: &Finding) -> String {
     let at = match &finding.at {
         Some(at) if at.file.is_some() => at.to_string(),
         Some(at) => format!("{} {at}", finding.subject),
         None => finding.subject.to_string(),
     };
-    out::clean(&format!("{at}: {} {}", finding.severity, finding.line())) + "\n"
+    let severity = match finding.assurance {
+        Assurance::Unknown => "Unknown".to_owned(),
+        _ => finding.severity.to_string(),
+    };
+    out::clean(&format!("{at}: {severity} {}", finding.line())) + "\n"
 }
 
 fn notes(plan: &Plan) -> String {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
@@ -34,11 +33,6 @@ pub(super) async fn survey(input: &Input) -> Result<(Seen, Around), CliError> {
         Err(error) if absent(&error) => Vec::new(),
         Err(error) => return Err(CliError::api("list aiworkloads")(error)),
     };
-    let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default")
-        .list(&ListParams::default().labels("kubernetes.io/service-name=kubernetes"))
-        .await;
-    let slices = slices.map_err(CliError::api("list endpointslices in default"))?;
-    let slices: Vec<Arc<EndpointSlice>> = slices.into_iter().map(Arc::new).collect();
     let facts = namespaces.iter().map(|namespace| facts_of(namespace, &policy));
     let world = World {
         namespaces: facts.map(|facts| (facts.name.clone(), facts)).collect(),
@@ -47,7 +41,7 @@ pub(super) async fn survey(input: &Input) -> Result<(Seen, Around), CliError> {
             .filter_map(workload_facts)
             .map(|workload| (workload.key.clone(), workload))
             .collect(),
-        cluster: addresses(&client, &slices, &mut assumed).await?,
+        cluster: addresses(&client, &mut assumed).await?,
         policy: Arc::new(policy),
     };
     let around = Around {

@@ -11,9 +11,8 @@ use crate::cli::CliError;
 use crate::cli::manifests::{Document, Manifests, Node, Objects, Problem};
 use crate::cli::plan::{planned, world_of};
 use crate::cli::why::GROUPS;
-use crate::network::foreign::{FOREIGN_KINDS, ForeignKind};
 use crate::network::policies;
-use crate::network::reach::UnmodelledPolicy;
+use crate::network::reach::concrete::Pod;
 
 /// Kinds of groups that make pods that hold a template and make no pod.
 const DORMANT: [&str; 4] = [
@@ -28,10 +27,10 @@ pub(super) fn read(input: &Input) -> Result<(Seen, Around), CliError> {
     let manifests = Manifests::read(&input.files);
     let mut seen = Seen::default();
     let mut problems = Vec::new();
-    let unmodelled = manifests.documents.iter().filter_map(unmodelled).collect();
     for document in &manifests.documents {
-        if let Err(problem) = pods(&mut seen, document, home) {
-            problems.push(problem);
+        match pods_of(document, home) {
+            Ok(found) => found.into_iter().for_each(|(name, pod)| seen.add(&name, pod)),
+            Err(problem) => problems.push(problem),
         }
     }
     let objects = Objects::of(manifests, home);
@@ -53,6 +52,7 @@ pub(super) fn read(input: &Input) -> Result<(Seen, Around), CliError> {
         ));
     }
     let (world, assumed) = world_of(&objects)?;
+    let unmodelled = objects.unmodelled.into_iter().map(|found| found.object).collect();
     for (key, found) in objects.network_policies {
         let replaced = ours
             .iter()
@@ -85,38 +85,18 @@ pub(super) fn read(input: &Input) -> Result<(Seen, Around), CliError> {
     Ok((seen, around))
 }
 
-/// A policy of a kind that the analysis does not model. One that names no namespace may touch every one.
-fn unmodelled(document: &Document) -> Option<UnmodelledPolicy> {
-    let (version, kind) = document.kind();
-    let (group, _) = version.split_once('/')?;
-    // Calico and Antrea store under `crd.` what people write without it.
-    let bare = |group: &str| group.strip_prefix("crd.").unwrap_or(group).to_owned();
-    let is = |known: &&ForeignKind| known.kind == kind && bare(known.group) == bare(group);
-    let known = FOREIGN_KINDS.iter().find(is)?;
-    let namespace = document
-        .root
-        .get("metadata")
-        .and_then(|metadata| metadata.text("namespace"));
-    Some(UnmodelledPolicy {
-        namespace: namespace.map(str::to_owned),
-        kind: format!("{}.{}", known.kind, known.group),
-    })
-}
-
-/// The pods of one document: itself, or those of its templates.
-fn pods(seen: &mut Seen, document: &Document, home: &str) -> Result<(), Problem> {
+/// The pods of one document, itself or those of its templates, by the name they can be asked for.
+pub(in crate::cli) fn pods_of(document: &Document, home: &str) -> Result<Vec<(String, Pod)>, Problem> {
     let (version, kind) = document.kind();
     let group = version.split_once('/').map_or("", |(group, _)| group);
     if !(group.is_empty() || GROUPS.contains(&group)) || DORMANT.contains(&kind) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     if (group, kind) == ("", "Pod") {
         let mut pod: CorePod = document.read()?;
         pod.metadata.namespace.get_or_insert_with(|| home.to_owned());
-        if let Some(found) = running(&pod) {
-            seen.add(&pod.name_any(), found);
-        }
-        return Ok(());
+        let found = running(&pod).map(|found| (pod.name_any(), found));
+        return Ok(found.into_iter().collect());
     }
     let metadata = document.root.get("metadata");
     let text = |key: &str| metadata.and_then(|metadata| metadata.text(key));
@@ -125,13 +105,14 @@ fn pods(seen: &mut Seen, document: &Document, home: &str) -> Result<(), Problem>
     if let Some(spec) = document.root.get("spec") {
         find(spec, &mut templates);
     }
+    let mut found = Vec::new();
     for template in templates {
         let template: PodTemplateSpec = document.read_part(template)?;
         let name = text("name").unwrap_or_default();
         let pod = templated(namespace, (kind.to_owned(), name.to_owned()), &template);
-        seen.add(name, pod);
+        found.push((name.to_owned(), pod));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Every `template` that has containers, however deep.

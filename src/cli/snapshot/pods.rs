@@ -10,7 +10,7 @@ use crate::api::network::Protocol;
 use crate::network::reach::concrete::Pod;
 
 /// A pod that is there, unless it has ended: then it has no network any more. Its owner is the one that controls it.
-pub(super) fn running(pod: &CorePod) -> Option<Pod> {
+pub(in crate::cli) fn running(pod: &CorePod) -> Option<Pod> {
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) {

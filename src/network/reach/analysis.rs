@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use crate::api::names;
-use crate::api::network::Protocol;
 use crate::api::stage::NamespaceStage;
 use crate::compliance::finding::{Finding, Location, Subject};
 use crate::network::ports::{Interval, PortSet};
@@ -21,7 +20,7 @@ const CNI_DEPENDENT: &str = "CniDependent";
 const TOO_COMPLEX: &str = "TooComplex";
 
 /// Two halves, put together.
-enum Meeting {
+pub(super) enum Meeting {
     Apart,
     Perhaps { reason: &'static str, message: String },
     Path(Box<Witness>),
@@ -37,11 +36,11 @@ enum Far {
 
 /// One end of a meeting.
 #[derive(Clone, Copy)]
-struct Side<'m> {
-    half: &'m Half<'m>,
+pub(super) struct Side<'m> {
+    pub half: &'m Half<'m>,
     /// `None`: a namespace created later, which nothing isolates.
-    site: Option<&'m Site<'m>>,
-    direction: Direction,
+    pub site: Option<&'m Site<'m>>,
+    pub direction: Direction,
 }
 
 impl<'p> Map<'p> {
@@ -122,7 +121,7 @@ impl<'p> Map<'p> {
     }
 
     /// The namespaces worth asking: those named, where a rule names them, or else all.
-    fn candidates<'m>(&'m self, half: &'m Half<'_>) -> impl Iterator<Item = &'m Site<'p>> {
+    pub(super) fn candidates<'m>(&'m self, half: &'m Half<'_>) -> impl Iterator<Item = &'m Site<'p>> {
         let name = half
             .namespaces()
             .and_then(|selector| selector.constraint(names::NAMESPACE_NAME_LABEL));
@@ -137,7 +136,7 @@ impl<'p> Map<'p> {
     }
 
     /// Labels of a namespace that does not exist, that nobody gave a stage, and that the half meets.
-    fn later(&self, half: &Half<'_>) -> Option<BTreeMap<String, String>> {
+    pub(super) fn later(&self, half: &Half<'_>) -> Option<BTreeMap<String, String>> {
         let Some(wanted) = half.namespaces() else {
             return Some(BTreeMap::new());
         };
@@ -156,7 +155,7 @@ impl<'p> Map<'p> {
     }
 
     /// Puts two halves together: ports in common, and a pod at each end.
-    fn meet(&self, mine: Side<'_>, theirs: Side<'_>, later: &BTreeMap<String, String>) -> Meeting {
+    pub(super) fn meet(&self, mine: Side<'_>, theirs: Side<'_>, later: &BTreeMap<String, String>) -> Meeting {
         let Some(ports) = common(mine.half.ports(), theirs.half.ports()) else {
             return Meeting::Apart;
         };
@@ -164,40 +163,23 @@ impl<'p> Map<'p> {
             (Answer::No, _) | (_, Answer::No) => return Meeting::Apart,
             (Answer::Yes(mine), Answer::Yes(theirs)) => (mine, theirs),
             (Answer::TooHard, _) | (_, Answer::TooHard) => {
-                return perhaps(mine, theirs, TOO_COMPLEX, "more policies than can be searched");
+                return too_complex(mine, theirs);
             }
         };
-        for side in [mine, theirs] {
-            match side.half {
-                Half::Doubt(doubt) => return perhaps(mine, theirs, doubt.reason, &doubt.what),
-                Half::Rule {
-                    reach: Reach::MaybePods,
-                    ..
-                } => return perhaps(mine, theirs, CNI_DEPENDENT, &self.about_block(side)),
-                Half::Rule { .. } | Half::Open => {}
-            }
-        }
-        let end = |side: Side<'_>, labels| End {
-            namespace: side.site.map_or_else(
-                || Place::Later(later.clone()),
-                |site| Place::Namespace(site.name.to_owned()),
-            ),
-            labels,
-        };
-        let (mine_end, their_end) = (end(mine, mine_pod), end(theirs, their_pod));
-        let (mine, theirs) = (provenance(mine), provenance(theirs));
-        let (from, to, egress, ingress) = match mine.0 {
-            Direction::Egress => (mine_end, their_end, mine.1, theirs.1),
-            Direction::Ingress => (their_end, mine_end, theirs.1, mine.1),
-        };
-        Meeting::Path(Box::new(Witness {
-            from,
-            to,
-            protocol: ports.protocol,
-            ports: (ports.first, ports.last),
-            egress,
-            ingress,
-        }))
+        self.doubt(mine, theirs)
+            .unwrap_or_else(|| Meeting::Path(Box::new(witness(mine, theirs, [mine_pod, their_pod], later, ports))))
+    }
+
+    /// Why a path through two halves is only a possible one; `None` where it is certain.
+    pub(super) fn doubt(&self, mine: Side<'_>, theirs: Side<'_>) -> Option<Meeting> {
+        [mine, theirs].into_iter().find_map(|side| match side.half {
+            Half::Doubt(doubt) => Some(perhaps(mine, theirs, doubt.reason, &doubt.what)),
+            Half::Rule {
+                reach: Reach::MaybePods,
+                ..
+            } => Some(perhaps(mine, theirs, CNI_DEPENDENT, &self.about_block(side))),
+            Half::Rule { .. } | Half::Open => None,
+        })
     }
 
     fn about_block(&self, side: Side<'_>) -> String {
@@ -248,12 +230,16 @@ impl<'p> Map<'p> {
 
 /// The first ports that both let through.
 fn common(mine: Option<&PortSet>, theirs: Option<&PortSet>) -> Option<Interval> {
-    let ports = match (mine, theirs) {
+    shared(mine, theirs).intervals().first().copied()
+}
+
+/// The ports that both let through.
+pub(super) fn shared(mine: Option<&PortSet>, theirs: Option<&PortSet>) -> PortSet {
+    match (mine, theirs) {
         (Some(mine), Some(theirs)) => mine.intersection(theirs),
         (Some(ports), None) | (None, Some(ports)) => ports.clone(),
-        (None, None) => PortSet::every(Protocol::TCP),
-    };
-    ports.intervals().first().copied()
+        (None, None) => PortSet::all(),
+    }
 }
 
 /// A pod for one end: what its own half wants, what the other half wants of it, and nothing that isolates it where
@@ -273,6 +259,42 @@ fn pod(own: Side<'_>, other: Side<'_>) -> Answer {
     satisfy::pod(&wanted, avoid)
 }
 
+/// The example: `pods` are the labels at this end and at the other, `later` those of a namespace that does not exist.
+pub(super) fn witness(
+    mine: Side<'_>,
+    theirs: Side<'_>,
+    pods: [BTreeMap<String, String>; 2],
+    later: &BTreeMap<String, String>,
+    ports: Interval,
+) -> Witness {
+    let end = |side: Side<'_>, labels| End {
+        namespace: side.site.map_or_else(
+            || Place::Later(later.clone()),
+            |site| Place::Namespace(site.name.to_owned()),
+        ),
+        labels,
+    };
+    let [mine_pod, their_pod] = pods;
+    let (mine_end, their_end) = (end(mine, mine_pod), end(theirs, their_pod));
+    let (mine, theirs) = (provenance(mine), provenance(theirs));
+    let (from, to, egress, ingress) = match mine.0 {
+        Direction::Egress => (mine_end, their_end, mine.1, theirs.1),
+        Direction::Ingress => (their_end, mine_end, theirs.1, mine.1),
+    };
+    Witness {
+        from,
+        to,
+        protocol: ports.protocol,
+        ports: (ports.first, ports.last),
+        egress,
+        ingress,
+    }
+}
+
+pub(super) fn too_complex(mine: Side<'_>, theirs: Side<'_>) -> Meeting {
+    perhaps(mine, theirs, TOO_COMPLEX, "more policies than can be searched")
+}
+
 fn perhaps(mine: Side<'_>, theirs: Side<'_>, reason: &'static str, what: &str) -> Meeting {
     let (from, to) = match mine.direction {
         Direction::Egress => (place(mine), place(theirs)),
@@ -288,7 +310,7 @@ fn place(side: Side<'_>) -> &str {
     side.site.map_or("a namespace created later", |site| site.name)
 }
 
-fn provenance(side: Side<'_>) -> (Direction, Provenance) {
+pub(super) fn provenance(side: Side<'_>) -> (Direction, Provenance) {
     let provenance = match side.half {
         Half::Rule { policy, rule, .. } => Provenance::Rule {
             policy: format!("{}/{}", policy.namespace, policy.name),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::api::network::Protocol;
+use crate::network::ports::PortSet;
 
 use super::concrete::{Connectivity, Other, Pod};
 use super::policy::Direction;
@@ -53,16 +54,29 @@ impl Connectivity<'_> {
     pub fn explain(&self, from: Asked<'_>, to: Asked<'_>, protocol: Protocol, port: u16) -> Explanation {
         let half = |own: Asked<'_>, other: Asked<'_>, direction: Direction| {
             let Asked::Pod(own) = own else { return None };
-            let other = match other {
-                Asked::Pod(pod) => Other::Pod(pod),
-                Asked::Address(address) => Other::Address(address),
-            };
-            Some(self.explain_half(own, other, direction, protocol, port))
+            Some(self.explain_half(own, end(other), direction, protocol, port))
         };
         Explanation {
             egress: half(from, to, Direction::Egress),
             ingress: half(to, from, Direction::Ingress),
         }
+    }
+
+    /// The ports of the target on which a connection passes.
+    pub fn allowed(&self, from: Asked<'_>, to: Asked<'_>) -> PortSet {
+        let half = |own: Asked<'_>, other: Asked<'_>, direction: Direction| {
+            let Asked::Pod(own) = own else { return PortSet::all() };
+            let mut isolating = self.isolating(own, direction).peekable();
+            if isolating.peek().is_none() {
+                return PortSet::all();
+            }
+            let opened = isolating.flat_map(|policy| {
+                let rules = policy.rules.iter().filter(move |rule| rule.direction == direction);
+                rules.map(move |rule| self.opens(policy, rule, own, end(other)))
+            });
+            opened.fold(PortSet::none(), |all, ports| all.union(&ports))
+        };
+        half(from, to, Direction::Egress).intersection(&half(to, from, Direction::Ingress))
     }
 
     fn explain_half(&self, own: &Pod, other: Other<'_>, direction: Direction, protocol: Protocol, port: u16) -> Half {
@@ -80,5 +94,12 @@ impl Connectivity<'_> {
             half.isolated_by.push(name);
         }
         half
+    }
+}
+
+fn end(asked: Asked<'_>) -> Other<'_> {
+    match asked {
+        Asked::Pod(pod) => Other::Pod(pod),
+        Asked::Address(address) => Other::Address(address),
     }
 }

@@ -10,26 +10,54 @@ use super::selector::Selector;
 /// Most steps of one search. With the namespace's deny in place there is no search at all.
 const BUDGET: u32 = 2_000;
 
-/// The answer, with the labels of such a pod.
+/// The answer: for a pod, with the labels of such a one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    Yes(BTreeMap<String, String>),
+pub(super) enum Answer<T = BTreeMap<String, String>> {
+    Yes(T),
     No,
     TooHard,
 }
 
+/// Requirements that hold together.
+pub(super) trait Conjunction: Clone {
+    /// Both at once; `None` when nothing can be both.
+    fn and(&self, other: &Self) -> Option<Self>;
+
+    /// Requirements of which one at least holds exactly where this does not.
+    fn negated(&self) -> Vec<Self>;
+}
+
+impl Conjunction for Selector<'_> {
+    fn and(&self, other: &Self) -> Option<Self> {
+        Selector::and(self, other)
+    }
+
+    fn negated(&self) -> Vec<Self> {
+        Selector::negated(self)
+    }
+}
+
 /// Asks for a pod that matches `wanted` and no selector of `avoid`.
 pub(super) fn pod(wanted: &Selector<'_>, avoid: &[&Selector<'_>]) -> Answer {
+    match outside(wanted.clone(), avoid.to_vec()) {
+        Answer::Yes(found) => Answer::Yes(found.example()),
+        Answer::No => Answer::No,
+        Answer::TooHard => Answer::TooHard,
+    }
+}
+
+/// Asks for a part of `wanted` that meets nothing of `avoid`.
+pub(super) fn outside<C: Conjunction>(wanted: C, avoid: Vec<&C>) -> Answer<C> {
     let mut budget = BUDGET;
-    match search(wanted.clone(), avoid.to_vec(), &mut budget) {
-        Some(found) => Answer::Yes(found.example()),
+    match search(wanted, avoid, &mut budget) {
+        Some(found) => Answer::Yes(found),
         None if budget == 0 => Answer::TooHard,
         None => Answer::No,
     }
 }
 
 /// Narrows `wanted` until nothing of `avoid` is left that it meets.
-fn search<'a>(mut wanted: Selector<'a>, mut avoid: Vec<&Selector<'a>>, budget: &mut u32) -> Option<Selector<'a>> {
+fn search<C: Conjunction>(mut wanted: C, mut avoid: Vec<&C>, budget: &mut u32) -> Option<C> {
     loop {
         *budget = budget.checked_sub(1)?;
         avoid.retain(|selector| wanted.and(selector).is_some());
@@ -60,7 +88,7 @@ fn search<'a>(mut wanted: Selector<'a>, mut avoid: Vec<&Selector<'a>>, budget: &
 }
 
 /// The ways to match `wanted` and not `selector`.
-fn ways<'a>(wanted: &Selector<'a>, selector: &Selector<'a>) -> Vec<Selector<'a>> {
+fn ways<C: Conjunction>(wanted: &C, selector: &C) -> Vec<C> {
     let negated = selector.negated();
     negated
         .iter()

@@ -2,6 +2,7 @@ mod brute;
 mod closure;
 mod concrete;
 mod declared;
+mod guard;
 mod metamorphic;
 mod modes;
 mod pitfalls;

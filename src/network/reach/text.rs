@@ -9,15 +9,24 @@ use super::{End, Place, Provenance, Witness};
 
 impl fmt::Display for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told(Provenance::to_string))
+    }
+}
+
+impl Witness {
+    /// The line, with another word for the two rules: one that knows their files.
+    pub fn told(&self, rule: impl Fn(&Provenance) -> String) -> String {
         let ports = Interval {
             protocol: self.protocol,
             first: self.ports.0,
             last: self.ports.1,
         };
-        write!(
-            f,
+        format!(
             "a pod in {} can reach a pod in {} on {ports}: allowed by {} and {}",
-            self.from, self.to, self.egress, self.ingress
+            self.from,
+            self.to,
+            rule(&self.egress),
+            rule(&self.ingress)
         )
     }
 }

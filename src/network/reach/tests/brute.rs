@@ -130,7 +130,7 @@ fn rules(how: Selecting) -> impl Strategy<Value = Vec<Rule>> {
     proptest::collection::vec(rule, 0..3)
 }
 
-fn somebodys(how: Selecting) -> impl Strategy<Value = NetworkPolicy> {
+pub(super) fn somebodys(how: Selecting) -> impl Strategy<Value = NetworkPolicy> {
     let types = proptest::sample::select(vec![
         None,
         Some(vec!["Ingress"]),
@@ -197,7 +197,7 @@ pub(super) fn cases(how: Selecting) -> impl Strategy<Value = Vec<NetworkPolicy>>
 }
 
 /// Namespaces that somebody without the admin's rights could create.
-fn later() -> BTreeMap<String, Labels> {
+pub(super) fn later() -> BTreeMap<String, Labels> {
     let teams = ["", "team=a", "team=b", "team=z"];
     let mut all = BTreeMap::new();
     for (index, team) in teams.into_iter().enumerate() {
@@ -214,7 +214,7 @@ fn later() -> BTreeMap<String, Labels> {
 /// Addresses that tell the blocks apart: a pod that could exist may have either.
 const ADDRESSES: [&str; 2] = ["10.244.3.9", "10.244.3.209"];
 
-fn pod(namespace: &str, labels: &Labels) -> Packet {
+pub(super) fn pod(namespace: &str, labels: &Labels) -> Packet {
     Packet::Pod(Pod {
         namespace: namespace.to_owned(),
         labels: labels.clone(),
@@ -246,7 +246,7 @@ fn brute(world: &World, all: &[NetworkPolicy], near: &str, blocks_match_pods: bo
 }
 
 /// Whether the witness itself gets through, as one packet.
-fn holds(world: &World, all: &[NetworkPolicy], witness: &Witness) -> bool {
+pub(super) fn holds(world: &World, all: &[NetworkPolicy], witness: &Witness) -> bool {
     let mut packets = packets(world, all);
     let mut end = |end: &End| {
         let namespace = match &end.namespace {
