@@ -46,7 +46,7 @@ gen: ## Writes every generated file: crds/, the chart's copies and roles, docs/r
 
 .PHONY: bench
 bench: ## Measures; prints ratios of what ran side by side
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench '*'
 
 .PHONY: mutants
 mutants: ## Breaks the code on purpose, one way at a time, and names the test that notices (tests/mutants.toml)
