@@ -3,6 +3,7 @@
 //! [`world`] is what is known, [`validate`] and [`flows`] say what of it may be open, [`policies`] renders exactly that,
 //! [`drift`] compares it with what is stored, and [`reach`] judges the whole set of policies, those of others included.
 
+pub mod cluster_policy;
 pub mod drift;
 pub mod far;
 pub mod flows;

@@ -9,6 +9,7 @@ use crate::cli::CliError;
 use crate::cli::manifests::{Document, Manifests, Node, Objects, Problem};
 use crate::cli::plan::planned;
 use crate::cli::why::GROUPS;
+use crate::network::cluster_policy::KIND;
 
 /// Kinds of groups that make pods that hold a template and make no pod.
 const DORMANT: [&str; 4] = [
@@ -56,6 +57,11 @@ pub(super) fn read(input: &Input) -> Result<Seen, CliError> {
         }
     }
     seen.snapshot.policies.extend(ours);
+    for (name, found) in objects.cluster_policies {
+        seen.snapshot.cluster_policies.push(found.object);
+        seen.documents
+            .insert((String::new(), format!("{KIND} {name}")), found.document);
+    }
     seen.note_what_is_not_seen();
     Ok(seen)
 }
