@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::schema::Schemas;
 use super::{Document, Manifests, Problem, did_you_mean};
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
+use crate::network::cluster_policy::{ClusterNetworkPolicy, GROUP, KIND, VERSION};
 
 /// An object and the document it was read from.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(in crate::cli) struct Objects {
     pub policies: Named<AiSecurityPolicy>,
     /// NetworkPolicies that people wrote.
     pub network_policies: Named<NetworkPolicy>,
+    /// ClusterNetworkPolicies, by name.
+    pub cluster_policies: BTreeMap<String, Sourced<ClusterNetworkPolicy>>,
     /// What could not be read, by file and line.
     pub problems: Vec<Problem>,
     /// Documents of other kinds, by kind.
@@ -69,6 +72,9 @@ impl Objects {
             return match (version, kind) {
                 ("v1", "Namespace") => keep(&mut self.namespaces, document, None),
                 ("networking.k8s.io/v1", "NetworkPolicy") => keep(&mut self.network_policies, document, Some(home)),
+                (version, KIND) if version.split_once('/').is_some_and(|(group, _)| group == GROUP) => {
+                    self.keep_cluster_policy(document)
+                }
                 _ => {
                     *self.passed_over.entry(kind.to_owned()).or_default() += 1;
                     Ok(())
@@ -89,6 +95,44 @@ impl Objects {
             // `check` lets no other kind of ours by.
             _ => document.read::<Waiver>().map(drop),
         }
+    }
+
+    /// A ClusterNetworkPolicy; of the version that is modelled, because another may mean something else.
+    fn keep_cluster_policy(&mut self, mut document: Document) -> Result<(), Problem> {
+        document.root.drop_nulls();
+        let (version, _) = document.kind();
+        if version != format!("{GROUP}/{VERSION}") {
+            return Err(Problem {
+                at: document.locate("apiVersion"),
+                message: format!("{version} {KIND} is not modelled; write it as {GROUP}/{VERSION}"),
+            });
+        }
+        let metadata = document.root.get("metadata");
+        let Some(name) = metadata.and_then(|metadata| metadata.text("name")).map(str::to_owned) else {
+            return Err(Problem {
+                at: document.locate("metadata"),
+                message: "metadata.name is missing".to_owned(),
+            });
+        };
+        let Some(spec) = document.root.get("spec") else {
+            return Err(Problem {
+                at: document.locate("spec"),
+                message: "spec is missing".to_owned(),
+            });
+        };
+        if let Some(first) = self.cluster_policies.get(&name) {
+            return Err(Problem {
+                at: document.locate("metadata.name"),
+                message: format!("{KIND} {name} was already read from {}", first.document.locate("")),
+            });
+        }
+        let spec = document.read_part(spec)?;
+        let object = ClusterNetworkPolicy {
+            name: name.clone(),
+            spec: Ok(spec),
+        };
+        self.cluster_policies.insert(name, Sourced { object, document });
+        Ok(())
     }
 
     /// The policy, where there is one.

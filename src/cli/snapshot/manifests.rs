@@ -11,6 +11,7 @@ use crate::cli::CliError;
 use crate::cli::manifests::{Document, Manifests, Node, Objects, Problem};
 use crate::cli::plan::{planned, world_of};
 use crate::cli::why::GROUPS;
+use crate::network::cluster_policy::KIND;
 use crate::network::foreign::{FOREIGN_KINDS, ForeignKind};
 use crate::network::policies;
 use crate::network::reach::UnmodelledPolicy;
@@ -63,6 +64,11 @@ pub(super) fn read(input: &Input) -> Result<(Seen, Around), CliError> {
         }
     }
     seen.snapshot.policies.extend(ours);
+    for (name, found) in objects.cluster_policies {
+        seen.snapshot.cluster_policies.push(found.object);
+        seen.documents
+            .insert((String::new(), format!("{KIND} {name}")), found.document);
+    }
     seen.note_what_is_not_seen();
     // Also in modes in which nothing is written yet, and in namespaces that are only assumed.
     let mut judged = policies::all(&world);
@@ -92,7 +98,8 @@ fn unmodelled(document: &Document) -> Option<UnmodelledPolicy> {
     // Calico and Antrea store under `crd.` what people write without it.
     let bare = |group: &str| group.strip_prefix("crd.").unwrap_or(group).to_owned();
     let is = |known: &&ForeignKind| known.kind == kind && bare(known.group) == bare(group);
-    let known = FOREIGN_KINDS.iter().find(is)?;
+    // One that is modelled is part of the world.
+    let known = FOREIGN_KINDS.iter().find(is).filter(|known| !known.is_modelled())?;
     let namespace = document
         .root
         .get("metadata")

@@ -46,7 +46,7 @@ pub(super) enum Selecting {
     Stages,
 }
 
-fn of_namespaces(how: Selecting) -> impl Strategy<Value = LabelSelector> {
+pub(super) fn of_namespaces(how: Selecting) -> impl Strategy<Value = LabelSelector> {
     let (choices, operators, most) = match how {
         Selecting::Anyhow => (
             vec![
@@ -197,7 +197,7 @@ pub(super) fn cases(how: Selecting) -> impl Strategy<Value = Vec<NetworkPolicy>>
 }
 
 /// Namespaces that somebody without the admin's rights could create.
-fn later() -> BTreeMap<String, Labels> {
+pub(super) fn later() -> BTreeMap<String, Labels> {
     let teams = ["", "team=a", "team=b", "team=z"];
     let mut all = BTreeMap::new();
     for (index, team) in teams.into_iter().enumerate() {
