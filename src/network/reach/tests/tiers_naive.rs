@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
+use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
@@ -68,7 +68,7 @@ pub(super) struct Naive<'a> {
     /// Whether labels match a selector, by their addresses: everything is asked again and again.
     known: RefCell<HashMap<(usize, usize), bool>>,
     /// Whether an `ipBlock` of a NetworkPolicy matches a pod.
-    pub blocks: fn(&str, Option<IpAddr>) -> bool,
+    pub blocks: fn(&IPBlock, Option<IpAddr>) -> bool,
 }
 
 /// One end of one packet.
@@ -264,8 +264,8 @@ impl<'a> Naive<'a> {
 
     fn is_np_peer(&self, peer: &NetworkPolicyPeer, here: &str, other: End<'a>) -> bool {
         match (&peer.ip_block, other) {
-            (Some(block), End::Address(address)) => within(&[block.cidr.parse().unwrap()], address),
-            (Some(block), End::Pod { address, .. }) => (self.blocks)(&block.cidr, address),
+            (Some(block), End::Address(address)) => in_block(block, address),
+            (Some(block), End::Pod { address, .. }) => (self.blocks)(block, address),
             (None, End::Address(_)) => false,
             (
                 None,
@@ -289,6 +289,13 @@ impl<'a> Naive<'a> {
 
 fn within(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
+}
+
+/// "Except is a slice of CIDRs that should not be included within an IPBlock."
+pub(super) fn in_block(block: &IPBlock, address: IpAddr) -> bool {
+    let networks = |all: &[String]| all.iter().map(|cidr| cidr.parse().unwrap()).collect::<Vec<IpNet>>();
+    let except = networks(block.except.as_deref().unwrap_or_default());
+    within(&networks(std::slice::from_ref(&block.cidr)), address) && !within(&except, address)
 }
 
 fn http_of(target: End<'_>) -> Option<(&'static str, u16)> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::brute::{PLACES, Selecting, cases, cluster, later, of_namespaces, writeln};
 use super::selectors::{selector, universe};
-use super::tiers_naive::{End, Naive};
+use super::tiers_naive::{End, Naive, in_block};
 use crate::api::names;
 use crate::api::network::Protocol;
 use crate::network::cluster_policy::ClusterNetworkPolicy;
@@ -21,7 +21,7 @@ use crate::network::reach::{self, Isolation, Place, Witness, analyse};
 use crate::network::testkit::Labels;
 use crate::network::world::World;
 
-const PROBES: [(&str, u16); 4] = [("TCP", 80), ("TCP", 85), ("TCP", 9999), ("UDP", 53)];
+const PROBES: [(&str, u16); 5] = [("TCP", 80), ("TCP", 85), ("TCP", 9999), ("UDP", 53), ("SCTP", 80)];
 const IN_BLOCK: &str = "10.244.3.7";
 const OUT_OF_BLOCK: &str = "10.244.9.7";
 /// No NetworkPolicy names a block that holds it.
@@ -246,15 +246,14 @@ fn every_packet_through_the_tiers_is_judged_as_by_the_second_opinion() {
         for blocks in [Blocks::External, Blocks::Pods] {
             let mut naive = Naive::new(&namespaces, &snapshot.policies, &of_cluster);
             if blocks == Blocks::Pods {
-                naive.blocks = |cidr, address| {
-                    let block: ipnet::IpNet = cidr.parse().unwrap();
+                naive.blocks = |block, address| {
                     // The second address of a pod of the first kind or the third, as `pods` makes them.
                     let v4 = match address.unwrap().to_string().as_str() {
                         "fd00::7" => IN_BLOCK,
                         "fd00::8" => OUT_OF_BLOCK,
-                        _ => return block.contains(&address.unwrap()),
+                        _ => return in_block(block, address.unwrap()),
                     };
-                    block.contains(&v4.parse::<IpAddr>().unwrap())
+                    in_block(block, v4.parse().unwrap())
                 };
             }
             let read = Connectivity::read(&snapshot, blocks).unwrap();
@@ -281,7 +280,7 @@ fn every_packet_through_the_tiers_is_judged_as_by_the_second_opinion() {
                     for (protocol, port) in PROBES {
                         let (possibly, surely) = expected(&naive, from, to, protocol, port);
                         let wanted = if blocks == Blocks::Pods { possibly } else { surely };
-                        let kind = [Protocol::TCP, Protocol::UDP]
+                        let kind = [Protocol::TCP, Protocol::UDP, Protocol::SCTP]
                             .into_iter()
                             .find(|kind| kind.as_str() == protocol)
                             .unwrap();
@@ -441,7 +440,7 @@ fn compare(world: &World, how: Selecting, style: Style) {
             let mut count = checks.borrow_mut();
             let mut naive = Naive::new(&namespaces, &all, &of_cluster);
             let (may, certain) = brute(&naive, &pods, near, style, &mut count);
-            naive.blocks = |cidr, _| cidr.starts_with("10.");
+            naive.blocks = |block, _| block.cidr.starts_with("10.");
             let possible = certain || may || brute(&naive, &pods, near, style, &mut count).0;
             let verdict = &analysis.namespaces[near];
             let found = match verdict {
