@@ -36,7 +36,13 @@ fn unused() -> BTreeSet<Right> {
     let mut unused = BTreeSet::new();
     for kind in FOREIGN_KINDS {
         // Asked only where the kind is served; nothing serves it here.
-        unused.insert((kind.group.to_owned(), kind.plural.to_owned(), "list".to_owned()));
+        for verb in if kind.is_modelled() {
+            &["list", "watch"][..]
+        } else {
+            &["list"]
+        } {
+            unused.insert((kind.group.to_owned(), kind.plural.to_owned(), (*verb).to_owned()));
+        }
     }
     unused.extend(
         [

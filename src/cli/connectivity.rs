@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::snapshot::Input;
+use super::snapshot::{Input, Seen};
 use super::{CliError, out};
 use crate::network::ports::PortSet;
 use crate::network::reach::concrete::{Connectivity, Endpoint};
@@ -33,7 +33,9 @@ enum Output {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     let seen = arguments.input.read().await?;
     let read = Connectivity::read(&seen.snapshot, arguments.input.blocks());
-    let connections = read.map_err(|unreadable| seen.refuse(&unreadable))?.connections();
+    let read = read.map_err(|unreadable| seen.refuse(&unreadable))?;
+    Seen::note_unsettled(&read);
+    let connections = read.connections();
     out::print(&match arguments.output {
         Output::Json => out::json(&rows(&connections))?,
         Output::Table => table(&connections),
@@ -101,11 +103,7 @@ fn end(endpoint: &Endpoint) -> End<'_> {
 }
 
 fn table(connections: &BTreeMap<(Endpoint, Endpoint), PortSet>) -> String {
-    let text = |endpoint: &Endpoint| match end(endpoint) {
-        End::Workload { namespace, workload } => format!("{namespace}/{workload}"),
-        End::Block { ip_block } => ip_block,
-    };
     let rows = connections.iter();
-    let rows = rows.map(|((from, to), ports)| vec![text(from), text(to), ports.to_string()]);
+    let rows = rows.map(|((from, to), ports)| vec![from.to_string(), to.to_string(), ports.to_string()]);
     out::table(&["FROM", "TO", "PORTS"], rows.collect())
 }

@@ -8,8 +8,9 @@ use clap::Args;
 use super::snapshot::{Input, Seen};
 use super::{CliError, FINDINGS, out};
 use crate::api::network::Protocol;
+use crate::network::cluster_policy::Action;
 use crate::network::reach::concrete::{Connectivity, Pod};
-use crate::network::reach::explain::{Asked, Half};
+use crate::network::reach::explain::{Asked, Half, OfCluster};
 
 /// Flags of `explain`.
 #[derive(Debug, Args)]
@@ -133,6 +134,28 @@ fn half(title: &str, half: Option<&Half>, seen: &Seen) -> String {
     let Some(half) = half else {
         return format!("  {title}: an address, which no policy isolates\n");
     };
+    match &half.of_cluster {
+        Some(OfCluster::Decided {
+            action,
+            tier,
+            policy,
+            field,
+        }) => {
+            let word = if *action == Action::Accept {
+                "allowed"
+            } else {
+                "not allowed"
+            };
+            let place = seen.place(policy, field);
+            return format!("  {title}: {word} by {place}, in tier {tier:?}\n");
+        }
+        Some(OfCluster::Unknown { allows, causes }) => {
+            let counted = if *allows { "allowed" } else { "not allowed" };
+            let causes = causes.join("; ");
+            return format!("  {title}: unknown, counted as {counted}; it depends on {causes}\n");
+        }
+        None => {}
+    }
     if half.isolated_by.is_empty() {
         return format!("  {title}: allowed, because no policy isolates the pod\n");
     }

@@ -15,8 +15,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::manifests::Document;
 use super::{CliError, Connection, out};
+use crate::network::cluster_policy::KIND;
 use crate::network::reach::UnmodelledPolicy;
-use crate::network::reach::concrete::{Blocks, Pod, Snapshot, Unreadable};
+use crate::network::reach::concrete::{Blocks, Connectivity, Pod, Snapshot, Unreadable};
+use crate::network::reach::settle::Unsettled;
 use crate::network::world::World;
 
 /// Where to look.
@@ -104,7 +106,8 @@ pub(super) struct Seen {
     pub snapshot: Snapshot,
     /// The pods that can be asked for, by namespace and name: pods by their own name, others by that of their owner.
     pub named: BTreeMap<(String, String), Vec<Pod>>,
-    /// The documents of policies, where they come from files.
+    /// The documents of policies, where they come from files: by namespace and name, those of the whole cluster by kind
+    /// and name under the empty namespace.
     pub documents: BTreeMap<(String, String), Document>,
     /// What was assumed, and what cannot be seen.
     pub notes: Vec<String>,
@@ -159,10 +162,28 @@ impl Seen {
         }
     }
 
+    /// Tells of connections of which nobody knows whether they are allowed.
+    pub(super) fn note_unsettled(read: &Connectivity<'_>) {
+        for (cause, Unsettled { pairs, example }) in read.unsettled() {
+            let (from, to, ports) = example;
+            eprintln!(
+                "note: Unknown: {from} -> {to} on {ports}{} depends on {cause}",
+                if pairs > 1 {
+                    format!(", and {} more,", pairs - 1)
+                } else {
+                    String::new()
+                }
+            );
+        }
+    }
+
     /// Every policy that cannot be read, each with its place.
     pub(super) fn refuse(&self, unreadable: &[Unreadable]) -> CliError {
         let lines = unreadable.iter().map(|policy| {
-            let key = (policy.namespace.clone(), policy.name.clone());
+            let key = match policy.kind() {
+                KIND => (String::new(), format!("{KIND} {}", policy.name)),
+                _ => (policy.namespace.clone(), policy.name.clone()),
+            };
             match self.documents.get(&key) {
                 Some(document) => format!("{}: {policy}", document.locate("")),
                 None => policy.to_string(),

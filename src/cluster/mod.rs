@@ -3,6 +3,7 @@
 
 pub mod api_servers;
 pub mod client;
+pub mod cluster_policies;
 pub mod health;
 pub mod leadership;
 pub mod roles;

@@ -77,7 +77,7 @@ pub async fn run(ctx: Arc<Context>, index: Index, publish: watch::Sender<Arc<Ana
         let touched = ctx.triggers.take_touched();
         let world = ctx.world();
         let observed = ctx.caches.network_policies.state();
-        let unmodelled = ctx.unmodelled.borrow().clone();
+        let unmodelled = ctx.other_policies.borrow().unmodelled.clone();
         // Pure and busy: not on a thread that also carries requests.
         let analysed = tokio::task::spawn_blocking(move || analyse(&world, &observed, &unmodelled)).await;
         let analysed = Arc::new(settled(analysed));

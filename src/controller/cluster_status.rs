@@ -245,8 +245,9 @@ fn counts(ctx: &Context) -> Vec<StageCount> {
 
 fn kinds(ctx: &Context) -> Vec<crate::api::text::Line> {
     let kinds: BTreeSet<String> = ctx
-        .unmodelled
+        .other_policies
         .borrow()
+        .unmodelled
         .iter()
         .map(|policy| policy.kind.clone())
         .collect();

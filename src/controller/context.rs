@@ -21,6 +21,7 @@ use super::evidence::Evidence;
 use super::patience::Patience;
 use super::pods::Pod;
 use super::triggers::Triggers;
+use super::unmodelled::Others;
 use super::unreadable::UnreadableWorkloads;
 use super::view::{View, kept_mode};
 use super::withdrawals::Withdrawals;
@@ -84,8 +85,8 @@ pub struct Context {
     pub backoff: Backoff<String>,
     /// Deleted workloads.
     pub withdrawals: Arc<Mutex<Withdrawals>>,
-    /// Kinds of policies that are served here and not modelled, with where their objects are.
-    pub unmodelled: watch::Receiver<Vec<crate::network::reach::UnmodelledPolicy>>,
+    /// Policies of other kinds than NetworkPolicy.
+    pub other_policies: watch::Receiver<Others>,
     /// The cluster's own addresses.
     pub facts: watch::Receiver<ClusterNetwork>,
     /// What was last written, for reads that come before the watch has seen it.
@@ -129,7 +130,7 @@ pub struct Parts {
     /// See [`Context`].
     pub namespace: String,
     /// See [`Context`].
-    pub unmodelled: watch::Receiver<Vec<crate::network::reach::UnmodelledPolicy>>,
+    pub other_policies: watch::Receiver<Others>,
     /// See [`Context`].
     pub facts: watch::Receiver<ClusterNetwork>,
     /// See [`Context`].
@@ -156,7 +157,7 @@ impl Context {
             namespace: parts.namespace,
             backoff: Backoff::default(),
             withdrawals: parts.withdrawals,
-            unmodelled: parts.unmodelled,
+            other_policies: parts.other_policies,
             facts: parts.facts,
             written: Mutex::default(),
             meant: Mutex::default(),
@@ -220,6 +221,7 @@ impl Context {
             workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
             policy: Arc::new(policy.clone()),
             cluster: self.facts.borrow().clone(),
+            cluster_policies: self.other_policies.borrow().of_cluster.clone().unwrap_or_default(),
         };
         View {
             world: Arc::new(world),

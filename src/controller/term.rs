@@ -85,7 +85,7 @@ pub async fn run(term: Term<'_>) {
     // Without these nothing may be rendered or judged: policies without DNS would cut it, and a kind of policy that was not
     // looked for would count as absent.
     let facts = facts::first(&client, &caches.slices).await;
-    let (unmodelled_tx, unmodelled_rx) = watch::channel(unmodelled::look(&client).await);
+    let (others_tx, others_rx) = watch::channel(unmodelled::look(&client).await);
     readiness.set(true);
 
     let (facts_tx, facts_rx) = watch::channel(facts);
@@ -106,7 +106,7 @@ pub async fn run(term: Term<'_>) {
         metrics,
         user,
         namespace: settings.namespace.clone(),
-        unmodelled: unmodelled_rx,
+        other_policies: others_rx,
         facts: facts_rx,
         policy_hash: hash_rx,
         withdrawals,
@@ -120,7 +120,7 @@ pub async fn run(term: Term<'_>) {
     } = queues;
     tasks.spawn(analysis::run(ctx.clone(), index.clone(), analysed_tx));
     tasks.spawn(cluster::run(ctx.clone(), in_force_tx, hash_tx));
-    tasks.spawn(unmodelled::run(ctx.clone(), unmodelled_tx));
+    tasks.spawn(unmodelled::run(ctx.clone(), others_tx));
     tasks.spawn(watch_facts(ctx.clone(), index.clone(), addresses, facts_tx));
     tasks.spawn(withdraw::run(ctx.clone(), index.clone(), since, deletions));
     tasks.spawn(forget::run(ctx.clone()));

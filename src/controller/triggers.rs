@@ -154,6 +154,12 @@ impl Triggers {
         self.analysis.notify_one();
     }
 
+    /// Policies of other kinds than NetworkPolicy changed.
+    pub fn other_policies_changed(&self) {
+        self.changed_world();
+        self.cluster.notify_one();
+    }
+
     /// The cluster's own addresses changed.
     pub fn facts_changed(&self, index: &Index) {
         self.everything(index);

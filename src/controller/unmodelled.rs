@@ -1,17 +1,22 @@
-//! Kinds of network policies that are served here and that the analysis does not model. Where objects of them touch a
-//! stage namespace, nothing is known: `Unknown`, by name.
+//! Network policies of other kinds than NetworkPolicy. ClusterNetworkPolicies are read; where objects of a kind that the
+//! analysis does not model touch a stage namespace, nothing is known: `Unknown`, by name.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use kube::api::ListParams;
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::discovery::ApiResource;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
 use super::context::Context;
+use crate::cluster::cluster_policies;
+use crate::network::cluster_policy::ClusterNetworkPolicy;
 use crate::network::foreign::{FOREIGN_KINDS, ForeignKind};
 use crate::network::reach::UnmodelledPolicy;
 
@@ -21,10 +26,35 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// Objects in one answer.
 const PAGE: u32 = 500;
 
-/// Looks for ever, after the first [`look`].
-pub async fn run(ctx: Arc<Context>, publish: watch::Sender<Vec<UnmodelledPolicy>>) {
+/// Changes come in bursts: one look answers for all that arrive in this time.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// What there is beside the NetworkPolicies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Others {
+    /// Those of kinds that the analysis does not model.
+    pub unmodelled: Vec<UnmodelledPolicy>,
+    /// ClusterNetworkPolicies; `None` where they are not served in the version that is modelled.
+    pub of_cluster: Option<Vec<ClusterNetworkPolicy>>,
+}
+
+/// Looks for ever, after the first [`look`]: from time to time, and when a ClusterNetworkPolicy changes.
+pub async fn run(ctx: Arc<Context>, publish: watch::Sender<Others>) {
+    let mut changes = None;
     loop {
-        tokio::time::sleep(AGAIN).await;
+        if publish.borrow().of_cluster.is_none() {
+            // Watching what is not served would only fail.
+            changes = None;
+        } else if changes.is_none() {
+            changes = Some(follow(ctx.client.clone()));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = next(changes.as_mut()) => {
+                tokio::time::sleep(GATHER).await;
+                while next(changes.as_mut()).now_or_never().is_some() {}
+            }
+        }
         let found = look(&ctx.client).await;
         let changed = publish.send_if_modified(|now| {
             let changed = *now != found;
@@ -34,42 +64,72 @@ pub async fn run(ctx: Arc<Context>, publish: watch::Sender<Vec<UnmodelledPolicy>
             changed
         });
         if changed {
-            ctx.triggers.analysis.notify_one();
+            ctx.triggers.other_policies_changed();
         }
     }
 }
 
-/// What is served here and not modelled.
-pub async fn look(client: &Client) -> Vec<UnmodelledPolicy> {
+/// Says that some ClusterNetworkPolicy changed, not which: they are few, and read again together.
+fn follow(client: Client) -> BoxStream<'static, ()> {
+    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &cluster_policies::resource());
+    let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+    events.filter_map(async |event| event.is_ok().then_some(())).boxed()
+}
+
+/// The next change; never, while nothing is watched or when the watch is over.
+async fn next(changes: Option<&mut BoxStream<'static, ()>>) {
+    if let Some(changes) = changes
+        && changes.next().await.is_some()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// What is served here beside the NetworkPolicies.
+pub async fn look(client: &Client) -> Others {
     let groups = match client.list_api_groups().await {
         Ok(groups) => groups.groups,
         Err(error) => {
             tracing::warn!(%error, "the API groups are not readable");
-            return vec![UnmodelledPolicy {
-                namespace: None,
-                kind: "unreadable API groups".to_owned(),
-            }];
+            return Others {
+                unmodelled: vec![anywhere("unreadable API groups".to_owned())],
+                of_cluster: None,
+            };
         }
     };
-    let mut found = Vec::new();
+    let mut others = Others::default();
     for group in &groups {
         let versions: Vec<&str> = group.versions.iter().map(|version| version.version.as_str()).collect();
-        found.extend(in_group(client, &group.name, &versions).await);
+        in_group(client, &group.name, &versions, &mut others).await;
     }
+    let found = &mut others.unmodelled;
     found.sort_by(|a, b| (&a.kind, &a.namespace).cmp(&(&b.kind, &b.namespace)));
     found.dedup();
-    found
+    others
 }
 
 /// Policies of one group. Each version of a kind shows the same objects, so one that is known by another version than
 /// those served is found all the same; a group of which neither a version nor a kind is known may hold anything.
-async fn in_group(client: &Client, group: &str, served: &[&str]) -> Vec<UnmodelledPolicy> {
+async fn in_group(client: &Client, group: &str, served: &[&str], others: &mut Others) {
     let kinds: Vec<&ForeignKind> = FOREIGN_KINDS.iter().filter(|kind| kind.group == group).collect();
     let mut recognised = kinds.iter().any(|kind| served.contains(&kind.version));
-    let mut found = Vec::new();
+    let found = &mut others.unmodelled;
     for kind in &kinds {
         let (known, other): (Vec<&str>, Vec<&str>) = served.iter().partition(|version| **version == kind.version);
         for version in known.into_iter().chain(other) {
+            if kind.is_modelled() && version == kind.version {
+                match cluster_policies::list(client).await {
+                    Ok(Some(policies)) => {
+                        recognised = true;
+                        others.of_cluster = Some(policies.iter().map(cluster_policies::read).collect());
+                        break;
+                    }
+                    Ok(None) => continue,
+                    // Said below, as of any kind that is served and not readable.
+                    Err(_) => {}
+                }
+            }
             match list(client, kind, version).await {
                 Ok(Some(policies)) => {
                     recognised = true;
@@ -91,7 +151,6 @@ async fn in_group(client: &Client, group: &str, served: &[&str]) -> Vec<Unmodell
     if !kinds.is_empty() && !recognised {
         found.push(anywhere(format!("policies of {group}/{}", served.join(", "))));
     }
-    found
 }
 
 fn anywhere(kind: String) -> UnmodelledPolicy {

@@ -207,12 +207,10 @@ fn quarantine(ctx: &Context, seen: &Seen, known: &Workload) -> Option<Judged> {
         return None;
     }
     let stored = ctx.caches.network_policies.state();
-    let unmodelled = ctx.unmodelled.borrow();
-    Some(quarantine::judge(
-        &seen.key,
-        stored.iter().map(AsRef::as_ref),
-        &unmodelled,
-    ))
+    let others = ctx.other_policies.borrow();
+    let stored = stored.iter().map(AsRef::as_ref);
+    let of_cluster = &seen.world.cluster_policies;
+    Some(quarantine::judge(&seen.key, stored, of_cluster, &others.unmodelled))
 }
 
 fn assess(

@@ -1,5 +1,8 @@
-//! Kinds of network policies other than NetworkPolicy. The analysis does not model them: where objects of them touch a
-//! stage namespace nothing is known, and it says so by name.
+//! Kinds of network policies other than NetworkPolicy. But for ClusterNetworkPolicy in the version of
+//! [`cluster_policy`] the analysis does not model them: where objects of them touch a stage namespace nothing is known,
+//! and it says so by name.
+
+use super::cluster_policy;
 
 /// One kind, addressed by group, version and plural: two of them are called `ClusterNetworkPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +15,14 @@ pub struct ForeignKind {
     pub plural: &'static str,
     /// Kind.
     pub kind: &'static str,
+}
+
+impl ForeignKind {
+    /// Whether the analysis models it, in the version named here.
+    pub fn is_modelled(&self) -> bool {
+        (self.group, self.version, self.plural)
+            == (cluster_policy::GROUP, cluster_policy::VERSION, cluster_policy::PLURAL)
+    }
 }
 
 const fn kind(group: &'static str, version: &'static str, plural: &'static str, kind: &'static str) -> ForeignKind {
@@ -77,9 +88,9 @@ pub const FOREIGN_KINDS: [ForeignKind; 12] = [
         "BaselineAdminNetworkPolicy",
     ),
     kind(
-        "policy.networking.k8s.io",
-        "v1alpha2",
-        "clusternetworkpolicies",
-        "ClusterNetworkPolicy",
+        cluster_policy::GROUP,
+        cluster_policy::VERSION,
+        cluster_policy::PLURAL,
+        cluster_policy::KIND,
     ),
 ];

@@ -6,6 +6,7 @@
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
+use super::cluster_policy::{Action, ClusterNetworkPolicy, Tier};
 use super::policies;
 use super::reach::{self, UnmodelledPolicy};
 use super::world::WorkloadKey;
@@ -19,6 +20,7 @@ const NAMED: usize = 3;
 pub fn judge<'p>(
     workload: &WorkloadKey,
     stored: impl IntoIterator<Item = &'p NetworkPolicy>,
+    of_cluster: &[ClusterNetworkPolicy],
     unmodelled: &[UnmodelledPolicy],
 ) -> Verdict {
     let kind = types::QUARANTINED;
@@ -46,6 +48,10 @@ pub fn judge<'p>(
             format!("NetworkPolicy {first}"),
         );
     }
+    if let Some(policy) = of_cluster.iter().find(|policy| may_accept(policy)) {
+        let message = format!("ClusterNetworkPolicy {} may accept what is closed here", policy.name);
+        return Verdict::new(kind, Truth::Unknown, "ClusterPolicy", message);
+    }
     let others = unmodelled
         .iter()
         .find(|other| other.namespace.as_ref().is_none_or(|home| home == namespace));
@@ -70,6 +76,14 @@ pub fn judge<'p>(
              until the pods are gone: kubectl delete pod -n {namespace} {pods}"
         ),
     )
+}
+
+/// Whether it may let through what no NetworkPolicy does. Its pods and peers are not looked at: such rules are rare.
+fn may_accept(policy: &ClusterNetworkPolicy) -> bool {
+    let Ok(spec) = &policy.spec else { return true };
+    let ingress = spec.ingress.iter().map(|rule| rule.action);
+    let mut actions = ingress.chain(spec.egress.iter().map(|rule| rule.action));
+    spec.tier == Tier::Admin && actions.any(|action| action == Action::Accept)
 }
 
 #[cfg(test)]
@@ -114,7 +128,7 @@ mod tests {
 
     fn verdict(world: &World, name: &str, others: &[NetworkPolicy]) -> Verdict {
         let stored = policies::all(world);
-        judge(&WorkloadKey::new("serve", name), stored.iter().chain(others), &[])
+        judge(&WorkloadKey::new("serve", name), stored.iter().chain(others), &[], &[])
     }
 
     #[test]
@@ -227,12 +241,16 @@ mod tests {
     fn without_the_deny_and_its_own_policy_nothing_is_claimed() {
         let world = quarantined(&["model"]);
         let key = WorkloadKey::new("serve", "model");
-        assert_eq!(judge(&key, &[], &[]).truth, Truth::False);
+        assert_eq!(judge(&key, &[], &[], &[]).truth, Truth::False);
         let own = policies::workload(&world, &key).unwrap();
-        assert_eq!(judge(&key, [&own], &[]).truth, Truth::True, "it isolates by itself");
+        assert_eq!(
+            judge(&key, [&own], &[], &[]).truth,
+            Truth::True,
+            "it isolates by itself"
+        );
         let mut half = own.clone();
         half.spec.as_mut().unwrap().policy_types = Some(vec!["Ingress".to_owned()]);
-        let said = judge(&key, [&half], &[]);
+        let said = judge(&key, [&half], &[], &[]);
         assert!(
             said.truth == Truth::False && said.message.contains("no policy isolates"),
             "{}",
@@ -246,7 +264,7 @@ mod tests {
         let stored = policies::all(&world);
         let key = WorkloadKey::new("serve", "model");
         let odd = testkit::policy("serve", "odd", "{podSelector: {}, policyTypes: [Sideways]}");
-        let said = judge(&key, stored.iter().chain([&odd]), &[]);
+        let said = judge(&key, stored.iter().chain([&odd]), &[], &[]);
         assert_eq!((said.truth, said.reason), (Truth::Unknown, "UnreadablePolicy"));
         for (namespace, truth) in [
             (None, Truth::Unknown),
@@ -257,7 +275,35 @@ mod tests {
                 namespace: namespace.map(str::to_owned),
                 kind: "CiliumNetworkPolicy".to_owned(),
             };
-            assert_eq!(judge(&key, &stored, &[other]).truth, truth, "{namespace:?}");
+            assert_eq!(judge(&key, &stored, &[], &[other]).truth, truth, "{namespace:?}");
         }
+    }
+
+    #[test]
+    fn a_policy_of_the_cluster_that_accepts_may_undo_it() {
+        let world = quarantined(&["model"]);
+        let stored = policies::all(&world);
+        let key = WorkloadKey::new("serve", "model");
+        let policy = |tier: &str, action: &str| {
+            let rule = serde_json::json!({"action": action, "from": [{"namespaces": {}}]});
+            let spec =
+                serde_json::json!({"tier": tier, "priority": 1, "subject": {"namespaces": {}}, "ingress": [rule]});
+            ClusterNetworkPolicy::read("theirs", spec)
+        };
+        for (tier, action, truth) in [
+            ("Admin", "Accept", Truth::Unknown),
+            ("Admin", "Deny", Truth::True),
+            ("Admin", "Pass", Truth::True),
+            // After the NetworkPolicies, which isolate its pods.
+            ("Baseline", "Accept", Truth::True),
+        ] {
+            assert_eq!(
+                judge(&key, &stored, &[policy(tier, action)], &[]).truth,
+                truth,
+                "{tier} {action}"
+            );
+        }
+        let unreadable = ClusterNetworkPolicy::read("odd", serde_json::json!({"tier": "Admin", "unknown": 1}));
+        assert_eq!(judge(&key, &stored, &[unreadable], &[]).truth, Truth::Unknown);
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! NetworkPolicy only adds, so a path exists exactly when a rule of the one end and a rule of the other fit together:
 //! the source pod matches both, the target pod matches both, and they have a port in common. Each of these is one look
-//! for each label key ([`selector`]); the pod that is found on the way is the witness.
+//! for each label key ([`selector`]); the pod that is found on the way is the witness. ClusterNetworkPolicies may deny
+//! and accept before and after that ([`tiers`]): then the pair of pods is searched for ([`pairs`]).
 //!
 //! Not seen here, and said elsewhere: host networks, secondary interfaces, traffic from a pod's own node, ICMP, requests
 //! through the API server, relays inside what the policy permits.
@@ -16,12 +17,15 @@ pub mod explain;
 pub mod guard;
 mod isolated;
 mod map;
+mod pairs;
 pub mod paths;
 mod permits;
 mod policy;
 mod satisfy;
 mod selector;
+pub mod settle;
 mod text;
+mod tiers;
 
 use std::collections::BTreeMap;
 
@@ -63,7 +67,8 @@ pub enum Isolation {
     Isolated,
     /// It cannot be told from what is known.
     Unknown {
-        /// A word for a condition: `CniDependent`, `UnmodelledPolicy`, `UnreadablePolicy` or `TooComplex`.
+        /// A word for a condition: `CniDependent`, `UnmodelledPolicy`, `UnreadablePolicy` or `TooComplex`; with
+        /// ClusterNetworkPolicies also `OrderUnspecified` and `AddressDependent`.
         reason: &'static str,
         /// For people: one line.
         message: String,
@@ -112,7 +117,7 @@ pub enum Place {
 pub enum Provenance {
     /// A peer of a rule.
     Rule {
-        /// `namespace/name` of the policy.
+        /// `namespace/name` of the policy, or `ClusterNetworkPolicy name`.
         policy: String,
         /// `egress[0].to[1]`; without the second part where the rule names no peer.
         field: String,
@@ -125,7 +130,7 @@ pub enum Provenance {
 }
 
 /// Judges every stage namespace. `policies` are all NetworkPolicies of the cluster: those stored, and in audit mode
-/// also those that would be written. Their order is of no account.
+/// also those that would be written. Their order is of no account. ClusterNetworkPolicies are part of the world.
 pub fn analyse(world: &World, policies: &[NetworkPolicy], unmodelled: &[UnmodelledPolicy]) -> Analysis {
     analyse_rendered(world, &policies::all(world), policies, unmodelled)
 }
@@ -139,7 +144,7 @@ pub fn analyse_rendered(
     unmodelled: &[UnmodelledPolicy],
 ) -> Analysis {
     let dns = world.dns();
-    let book = Book::read(policies, unmodelled, desired);
+    let book = Book::read(world, policies, unmodelled, desired);
     let permits = Permits::new(world, &book, desired, &dns);
     let map = Map::new(world, &book, permits);
     let mut analysis = Analysis::default();

@@ -14,6 +14,8 @@ use crate::api::stage::{Mode, NamespaceStage, Stage};
 use crate::api::text::Cidr;
 use crate::api::workload::{Runtime, WorkloadNetwork};
 
+use super::cluster_policy::ClusterNetworkPolicy;
+
 /// Everything a verdict about the network depends on. The same world gives the same bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
@@ -25,6 +27,8 @@ pub struct World {
     pub policy: Arc<AiSecurityPolicySpec>,
     /// What was detected about the cluster's own addresses.
     pub cluster: ClusterNetwork,
+    /// Every ClusterNetworkPolicy, by name.
+    pub cluster_policies: Vec<ClusterNetworkPolicy>,
 }
 
 /// A namespace.

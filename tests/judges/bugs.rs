@@ -122,6 +122,7 @@ mod tests {
         policy.metadata.namespace = Some("a".to_owned());
         Case {
             snapshot: Snapshot {
+                cluster_policies: Vec::new(),
                 namespaces: ["a", "b"].map(|name| (name.to_owned(), named(name))).into(),
                 pods: vec![pod("a", "10.244.0.2"), pod("b", "10.244.0.3")],
                 policies: vec![policy],

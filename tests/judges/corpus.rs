@@ -46,6 +46,7 @@ pub fn case(dice: &mut Dice) -> Case {
     let policies = (0..count).map(|number| serde_json::from_value(policy(dice, number)).unwrap());
     Case {
         snapshot: Snapshot {
+            cluster_policies: Vec::new(),
             policies: policies.collect(),
             namespaces: namespaces.into(),
             pods,

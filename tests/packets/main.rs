@@ -148,6 +148,7 @@ fn snapshot(cluster: &Cluster, draw: &Draw, family: Family) -> Snapshot {
     });
     let namespaces = PLACES.iter().zip(&draw.namespaces);
     Snapshot {
+        cluster_policies: Vec::new(),
         namespaces: namespaces
             .map(|((name, _), labels)| ((*name).to_owned(), labels.clone()))
             .collect(),

@@ -33,6 +33,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
         Err(error) if absent(&error) => Vec::new(),
         Err(error) => return Err(CliError::api("list AiWorkloads")(error)),
     };
+    let others = unmodelled_policies(&client).await;
     let facts = namespaces.iter().map(|namespace| facts_of(namespace, &policy));
     let facts: BTreeMap<_, _> = facts.map(|facts| (facts.name.clone(), facts)).collect();
     let known = workloads.iter().filter_map(workload_facts);
@@ -41,9 +42,9 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
         workloads: known.map(|workload| (workload.key.clone(), workload)).collect(),
         policy: Arc::new(policy),
         cluster: plan::addresses(&client, &mut notes).await?,
+        cluster_policies: others.of_cluster.clone().unwrap_or_default(),
     };
     let pods = pods(&client, &mut notes).await?;
-    let unmodelled = unmodelled_policies(&client).await;
     let set = generate(
         &world.policy,
         &Operator::in_namespace(&arguments.operator_namespace),
@@ -52,7 +53,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     let case = Case {
         world: &world,
         stored: &stored,
-        unmodelled: &unmodelled,
+        unmodelled: &others.unmodelled,
         pods: &pods,
         objects: None,
     };

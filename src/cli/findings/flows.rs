@@ -24,6 +24,7 @@ pub(super) fn cut(case: &Case<'_>) -> Vec<Finding> {
             .collect(),
         pods: Vec::new(),
         policies: case.stored.to_vec(),
+        cluster_policies: case.world.cluster_policies.clone(),
     };
     // A policy that cannot be read is told where it was read; in a cluster it makes the verdicts Unknown.
     let Ok(read) = Connectivity::read(&snapshot, Blocks::External) else {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::schema::Schemas;
 use super::{Document, Manifests, Problem, did_you_mean};
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
+use crate::network::cluster_policy::{ClusterNetworkPolicy, GROUP, KIND, VERSION};
 use crate::network::reach::UnmodelledPolicy;
 
 /// Kinds of policies other than NetworkPolicy that are of a namespace when they name none.
@@ -49,6 +50,8 @@ pub(in crate::cli) struct Objects {
     pub network_policies: Named<NetworkPolicy>,
     /// Policies of kinds that the analysis does not model.
     pub unmodelled: Vec<Sourced<UnmodelledPolicy>>,
+    /// ClusterNetworkPolicies, by name.
+    pub cluster_policies: BTreeMap<String, Sourced<ClusterNetworkPolicy>>,
     /// What could not be read, by file and line.
     pub problems: Vec<Problem>,
     /// Documents of other kinds, by kind.
@@ -91,6 +94,10 @@ impl Objects {
         if self.policies.is_empty() {
             take(&mut self.policies, beside.policies);
         }
+        for (name, found) in beside.cluster_policies {
+            let known = self.cluster_policies.entry(name);
+            known.or_insert(Sourced { own: false, ..found });
+        }
         let others = beside.unmodelled.into_iter();
         self.unmodelled
             .extend(others.map(|found| Sourced { own: false, ..found }));
@@ -117,6 +124,9 @@ impl Objects {
             return match (version, kind) {
                 ("v1", "Namespace") => keep(&mut self.namespaces, document, None),
                 ("networking.k8s.io/v1", "NetworkPolicy") => keep(&mut self.network_policies, document, Some(home)),
+                (version, KIND) if version.split_once('/').is_some_and(|(group, _)| group == GROUP) => {
+                    self.keep_cluster_policy(document)
+                }
                 // Every kind of policy there is bears this name, whoever defined it; so do versions that nobody serves.
                 (_, kind) if kind.ends_with("NetworkPolicy") => {
                     self.unmodelled.push(unmodelled(document, home));
@@ -142,6 +152,45 @@ impl Objects {
             // `check` lets no other kind of ours by.
             _ => document.read::<Waiver>().map(drop),
         }
+    }
+
+    /// A ClusterNetworkPolicy; of the version that is modelled, because another may mean something else.
+    fn keep_cluster_policy(&mut self, mut document: Document) -> Result<(), Problem> {
+        document.root.drop_nulls();
+        let (version, _) = document.kind();
+        if version != format!("{GROUP}/{VERSION}") {
+            return Err(Problem {
+                at: document.locate("apiVersion"),
+                message: format!("{version} {KIND} is not modelled; write it as {GROUP}/{VERSION}"),
+            });
+        }
+        let metadata = document.root.get("metadata");
+        let Some(name) = metadata.and_then(|metadata| metadata.text("name")).map(str::to_owned) else {
+            return Err(Problem {
+                at: document.locate("metadata"),
+                message: "metadata.name is missing".to_owned(),
+            });
+        };
+        let Some(spec) = document.root.get("spec") else {
+            return Err(Problem {
+                at: document.locate("spec"),
+                message: "spec is missing".to_owned(),
+            });
+        };
+        if let Some(first) = self.cluster_policies.get(&name) {
+            return Err(Problem {
+                at: document.locate("metadata.name"),
+                message: format!("{KIND} {name} was already read from {}", first.document.locate("")),
+            });
+        }
+        let spec = document.read_part(spec)?;
+        let object = ClusterNetworkPolicy {
+            name: name.clone(),
+            spec: Ok(spec),
+        };
+        let own = true;
+        self.cluster_policies.insert(name, Sourced { object, document, own });
+        Ok(())
     }
 
     /// The policy, where there is one.

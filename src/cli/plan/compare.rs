@@ -126,6 +126,7 @@ impl Sided {
                 .collect(),
             pods: self.input.pods.iter().map(|seen| seen.pod.clone()).collect(),
             policies: self.stored.clone(),
+            cluster_policies: self.scene.world.cluster_policies.clone(),
         };
         match Connectivity::read(&snapshot, Blocks::External) {
             Ok(read) => Ok(read.connections()),

@@ -123,6 +123,8 @@ impl Seen {
                 .collect(),
             policy: Arc::new(policy),
             cluster: addresses(client, notes).await?,
+            // What is lost is told from the flows alone: nothing here judges policies.
+            cluster_policies: Vec::new(),
         };
         if !all_known {
             notes

@@ -25,6 +25,11 @@ pub(super) fn of(objects: &Objects, policy: AiSecurityPolicySpec, as_enforced: b
         workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
         policy: Arc::new(policy),
         cluster: ClusterNetwork::default(),
+        cluster_policies: objects
+            .cluster_policies
+            .values()
+            .map(|found| found.object.clone())
+            .collect(),
     };
     let mut assumed = Vec::new();
     own_namespaces(&mut world, &mut assumed);

@@ -11,6 +11,7 @@ use super::{Around, Input, Seen};
 use crate::api::AiWorkload;
 use crate::cli::plan::{addresses, stored_policy};
 use crate::cli::{CliError, absent};
+use crate::cluster::cluster_policies;
 use crate::controller::{facts_of, unmodelled_policies, workload_facts};
 use crate::network::world::World;
 
@@ -43,11 +44,12 @@ pub(super) async fn survey(input: &Input) -> Result<(Seen, Around), CliError> {
             .collect(),
         cluster: addresses(&client, &mut assumed).await?,
         policy: Arc::new(policy),
+        cluster_policies: seen.snapshot.cluster_policies.clone(),
     };
     let around = Around {
         world,
         policies: seen.snapshot.policies.clone(),
-        unmodelled: unmodelled_policies(&client).await,
+        unmodelled: unmodelled_policies(&client).await.unmodelled,
         assumed,
     };
     Ok((seen, around))
@@ -58,6 +60,7 @@ async fn everything(client: &Client) -> Result<(Seen, Vec<Namespace>), CliError>
     let namespaces = Api::<Namespace>::all(client.clone()).list(&all).await;
     let policies = Api::<NetworkPolicy>::all(client.clone()).list(&all).await;
     let pods = Api::<Pod>::all(client.clone()).list(&all).await;
+    let of_cluster = cluster_policies::list(client).await;
     let mut seen = Seen::default();
     let namespaces = namespaces.map_err(CliError::api("list namespaces"))?.items;
     for namespace in &namespaces {
@@ -65,6 +68,8 @@ async fn everything(client: &Client) -> Result<(Seen, Vec<Namespace>), CliError>
         seen.snapshot.namespaces.insert(namespace.name_any(), labels);
     }
     seen.snapshot.policies = policies.map_err(CliError::api("list networkpolicies"))?.items;
+    let of_cluster = of_cluster.map_err(CliError::api("list clusternetworkpolicies"))?;
+    seen.snapshot.cluster_policies = of_cluster.iter().flatten().map(cluster_policies::read).collect();
     for pod in pods.map_err(CliError::api("list pods"))? {
         if let Some(found) = running(&pod) {
             seen.add(&pod.name_any(), found);

@@ -11,6 +11,7 @@ use crate::cli::CliError;
 use crate::cli::manifests::{Document, Manifests, Node, Objects, Problem};
 use crate::cli::plan::{planned, world_of};
 use crate::cli::why::GROUPS;
+use crate::network::cluster_policy::KIND;
 use crate::network::policies;
 use crate::network::reach::concrete::Pod;
 
@@ -63,6 +64,11 @@ pub(super) fn read(input: &Input) -> Result<(Seen, Around), CliError> {
         }
     }
     seen.snapshot.policies.extend(ours);
+    for (name, found) in objects.cluster_policies {
+        seen.snapshot.cluster_policies.push(found.object);
+        seen.documents
+            .insert((String::new(), format!("{KIND} {name}")), found.document);
+    }
     seen.note_what_is_not_seen();
     // Also in modes in which nothing is written yet, and in namespaces that are only assumed.
     let mut judged = policies::all(&world);

@@ -110,7 +110,15 @@ fn controller_reads() -> Vec<Rule> {
         )
         .named([CONTROLLER_ROLE]),
     ];
-    rules.extend(FOREIGN_KINDS.map(|kind| Rule::new(kind.group, &[kind.plural], &["list"], foreign)));
+    let modelled = "cluster-wide policies are part of the analysis, which has to know of every change";
+    rules.extend(FOREIGN_KINDS.map(|kind| {
+        let (verbs, why): (&[&str], _) = if kind.is_modelled() {
+            (&FOLLOW, modelled)
+        } else {
+            (&["list"], foreign)
+        };
+        Rule::new(kind.group, &[kind.plural], verbs, why)
+    }));
     rules
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
 use crate::compliance::finding::{Finding, Location, Subject};
+use crate::network::cluster_policy::KIND;
 use crate::network::ports::{Interval, PortSet};
 use crate::network::rules;
 
@@ -16,14 +17,30 @@ use super::selector::{Constraint, Selector};
 use super::{End, Isolation, Place, Provenance, Witness};
 
 /// Why a path is only a possible one.
-const CNI_DEPENDENT: &str = "CniDependent";
-const TOO_COMPLEX: &str = "TooComplex";
+pub(super) const CNI_DEPENDENT: &str = "CniDependent";
+pub(super) const TOO_COMPLEX: &str = "TooComplex";
 
 /// Two halves, put together.
 pub(super) enum Meeting {
     Apart,
     Perhaps { reason: &'static str, message: String },
     Path(Box<Witness>),
+}
+
+/// What two halves come to, before anything is said of how sure they are themselves.
+pub(super) enum Found {
+    Apart,
+    Unsure {
+        reason: &'static str,
+        what: String,
+    },
+    Ends {
+        /// Labels of the pod in the namespace that is judged, and of the other.
+        pods: [BTreeMap<String, String>; 2],
+        ports: Interval,
+        /// Labels of the other's namespace, where a search had to choose them.
+        later: Option<BTreeMap<String, String>>,
+    },
 }
 
 /// Which namespaces are looked at.
@@ -36,10 +53,10 @@ enum Far {
 
 /// One end of a meeting.
 #[derive(Clone, Copy)]
-pub(super) struct Side<'m> {
-    pub half: &'m Half<'m>,
-    /// `None`: a namespace created later, which nothing isolates.
-    pub site: Option<&'m Site<'m>>,
+pub(super) struct Side<'m, 'p> {
+    pub half: &'m Half<'p>,
+    /// `None`: a namespace created later, in which no NetworkPolicy isolates anything.
+    pub site: Option<&'m Site<'p>>,
     pub direction: Direction,
 }
 
@@ -73,10 +90,10 @@ impl<'p> Map<'p> {
     }
 
     /// Looks for the other end of a half. One doubt is enough (`doubted`): only certainty can still change the verdict.
-    fn leads_to(&self, wanted: Far, near: &Site<'p>, own: Side<'_>, mut doubted: bool) -> Meeting {
+    fn leads_to(&self, wanted: Far, near: &Site<'p>, own: Side<'_, 'p>, mut doubted: bool) -> Meeting {
         let half = own.half;
         let mut doubt = Meeting::Apart;
-        let mut ask = |theirs: Side<'_>, labels: &BTreeMap<String, String>| {
+        let mut ask = |theirs: Side<'_, 'p>, labels: &BTreeMap<String, String>| {
             if doubted && (half.is_doubtful() || theirs.half.is_doubtful()) {
                 return None;
             }
@@ -111,17 +128,22 @@ impl<'p> Map<'p> {
             && !self.permits.cover(near, half, None)
             && let Some(labels) = self.later(half)
         {
-            let (half, site) = (&Half::Open, None);
-            let theirs = Side { half, site, direction };
-            if let Some(path) = ask(theirs, &labels) {
-                return path;
+            for half in &self.open_later[direction as usize] {
+                let theirs = Side {
+                    half,
+                    site: None,
+                    direction,
+                };
+                if let Some(path) = ask(theirs, &labels) {
+                    return path;
+                }
             }
         }
         doubt
     }
 
     /// The namespaces worth asking: those named, where a rule names them, or else all.
-    pub(super) fn candidates<'m>(&'m self, half: &'m Half<'_>) -> impl Iterator<Item = &'m Site<'p>> {
+    pub(super) fn candidates<'m>(&'m self, half: &'m Half<'p>) -> impl Iterator<Item = &'m Site<'p>> {
         let name = half
             .namespaces()
             .and_then(|selector| selector.constraint(names::NAMESPACE_NAME_LABEL));
@@ -154,35 +176,53 @@ impl<'p> Map<'p> {
         Some(labels)
     }
 
+    /// The same as a selector, for a search that narrows it further.
+    pub(super) fn place_of_later(&self, half: &Half<'p>) -> Option<Selector<'p>> {
+        let names: Vec<&str> = self.sites.iter().map(|site| site.name).collect();
+        let new = Selector::all_of(vec![
+            (names::STAGE_LABEL, Constraint::Absent),
+            (names::NAMESPACE_NAME_LABEL, Constraint::Present(names)),
+        ])?;
+        half.namespaces().map_or(Some(new.clone()), |wanted| wanted.and(&new))
+    }
+
     /// Puts two halves together: ports in common, and a pod at each end.
-    pub(super) fn meet(&self, mine: Side<'_>, theirs: Side<'_>, later: &BTreeMap<String, String>) -> Meeting {
-        let Some(ports) = common(mine.half.ports(), theirs.half.ports()) else {
-            return Meeting::Apart;
+    pub(super) fn meet(&self, mine: Side<'_, 'p>, theirs: Side<'_, 'p>, later: &BTreeMap<String, String>) -> Meeting {
+        let found = if self.tiers.is_empty() {
+            without_tiers(mine, theirs)
+        } else {
+            self.in_tiers(mine, theirs)
         };
-        let (mine_pod, their_pod) = match (pod(mine, theirs), pod(theirs, mine)) {
-            (Answer::No, _) | (_, Answer::No) => return Meeting::Apart,
-            (Answer::Yes(mine), Answer::Yes(theirs)) => (mine, theirs),
-            (Answer::TooHard, _) | (_, Answer::TooHard) => {
-                return too_complex(mine, theirs);
-            }
+        let (pods, ports, later) = match found {
+            Found::Apart => return Meeting::Apart,
+            Found::Unsure { reason, what } => return perhaps(mine, theirs, reason, &what),
+            Found::Ends {
+                pods,
+                ports,
+                later: chosen,
+            } => (pods, ports, chosen.unwrap_or_else(|| later.clone())),
         };
         self.doubt(mine, theirs)
-            .unwrap_or_else(|| Meeting::Path(Box::new(witness(mine, theirs, [mine_pod, their_pod], later, ports))))
+            .unwrap_or_else(|| Meeting::Path(Box::new(witness(mine, theirs, pods, &later, ports))))
     }
 
     /// Why a path through two halves is only a possible one; `None` where it is certain.
-    pub(super) fn doubt(&self, mine: Side<'_>, theirs: Side<'_>) -> Option<Meeting> {
-        [mine, theirs].into_iter().find_map(|side| match side.half {
-            Half::Doubt(doubt) => Some(perhaps(mine, theirs, doubt.reason, &doubt.what)),
+    pub(super) fn doubt(&self, mine: Side<'_, '_>, theirs: Side<'_, '_>) -> Option<Meeting> {
+        let of_half = |side: Side<'_, '_>| match side.half {
+            Half::Doubt(doubt) => Some((doubt.reason, doubt.what.clone())),
             Half::Rule {
                 reach: Reach::MaybePods,
                 ..
-            } => Some(perhaps(mine, theirs, CNI_DEPENDENT, &self.about_block(side))),
+            } => Some((CNI_DEPENDENT, self.about_block(side))),
+            Half::Accept(step) => step.unknown(),
             Half::Rule { .. } | Half::Open => None,
-        })
+        };
+        let cloud = || self.cloud.map(|doubt| (doubt.reason, doubt.what.clone()));
+        let (reason, what) = of_half(mine).or_else(|| of_half(theirs)).or_else(cloud)?;
+        Some(perhaps(mine, theirs, reason, &what))
     }
 
-    fn about_block(&self, side: Side<'_>) -> String {
+    fn about_block(&self, side: Side<'_, '_>) -> String {
         let (_, provenance) = provenance(side);
         if self.ranges_known {
             format!("{provenance}: its ipBlock meets the cluster's ranges, and CNIs disagree whether that matches pods")
@@ -198,16 +238,15 @@ impl<'p> Map<'p> {
     pub(super) fn undeclared(&self, near: &Site<'p>) -> Vec<Finding> {
         let mut findings = Vec::new();
         for half in near.halves.iter().flatten() {
-            let Half::Rule {
-                policy,
-                rule,
-                reach: Reach::Outside,
-                ..
-            } = half
-            else {
-                continue;
+            let (rule, subject) = match half {
+                Half::Rule { policy, rule, .. } => (
+                    *rule,
+                    Subject::namespaced("NetworkPolicy", policy.namespace, policy.name),
+                ),
+                Half::Accept(step) => (&step.rule, Subject::cluster(KIND, step.policy)),
+                Half::Open | Half::Doubt(_) => continue,
             };
-            if self.permits.cover(near, half, None) {
+            if !half.is_outside() || self.permits.cover(near, half, None) {
                 continue;
             }
             let what = match rule.direction {
@@ -218,7 +257,6 @@ impl<'p> Map<'p> {
                 "opens {what} addresses outside the cluster that nothing declares, on {}",
                 rule.ports.possible
             );
-            let subject = Subject::namespaced("NetworkPolicy", policy.namespace, policy.name);
             findings.push(
                 Finding::new(rules::WIDENING, subject, message).at(Location::field(format!("spec.{}", rule.field()))),
             );
@@ -226,6 +264,34 @@ impl<'p> Map<'p> {
         findings.sort();
         findings
     }
+}
+
+/// Two halves where there are NetworkPolicies only.
+fn without_tiers(mine: Side<'_, '_>, theirs: Side<'_, '_>) -> Found {
+    let Some(ports) = common(mine.half.ports(), theirs.half.ports()) else {
+        return Found::Apart;
+    };
+    match (pod(mine, theirs), pod(theirs, mine)) {
+        (Answer::No, _) | (_, Answer::No) => Found::Apart,
+        (Answer::Yes(mine), Answer::Yes(theirs)) => Found::Ends {
+            pods: [mine, theirs],
+            ports,
+            later: None,
+        },
+        (Answer::TooHard, _) | (_, Answer::TooHard) => Found::Unsure {
+            reason: TOO_COMPLEX,
+            what: "more policies than can be searched".to_owned(),
+        },
+    }
+}
+
+/// Labels of a namespace that somebody creates. Its name is told only where it matters: other names do not run out.
+pub(super) fn labels_of_later(place: &Selector<'_>) -> BTreeMap<String, String> {
+    let mut labels = place.example();
+    if !matches!(place.constraint(names::NAMESPACE_NAME_LABEL), Some(Constraint::In(_))) {
+        labels.remove(names::NAMESPACE_NAME_LABEL);
+    }
+    labels
 }
 
 /// The first ports that both let through.
@@ -244,7 +310,7 @@ pub(super) fn shared(mine: Option<&PortSet>, theirs: Option<&PortSet>) -> PortSe
 
 /// A pod for one end: what its own half wants, what the other half wants of it, and nothing that isolates it where
 /// its own half is the absence of that.
-fn pod(own: Side<'_>, other: Side<'_>) -> Answer {
+fn pod(own: Side<'_, '_>, other: Side<'_, '_>) -> Answer {
     let everything = Selector::default();
     let subject = own.half.subject().unwrap_or(&everything);
     let wanted = match other.half.pods() {
@@ -261,13 +327,13 @@ fn pod(own: Side<'_>, other: Side<'_>) -> Answer {
 
 /// The example: `pods` are the labels at this end and at the other, `later` those of a namespace that does not exist.
 pub(super) fn witness(
-    mine: Side<'_>,
-    theirs: Side<'_>,
+    mine: Side<'_, '_>,
+    theirs: Side<'_, '_>,
     pods: [BTreeMap<String, String>; 2],
     later: &BTreeMap<String, String>,
     ports: Interval,
 ) -> Witness {
-    let end = |side: Side<'_>, labels| End {
+    let end = |side: Side<'_, '_>, labels| End {
         namespace: side.site.map_or_else(
             || Place::Later(later.clone()),
             |site| Place::Namespace(site.name.to_owned()),
@@ -291,11 +357,11 @@ pub(super) fn witness(
     }
 }
 
-pub(super) fn too_complex(mine: Side<'_>, theirs: Side<'_>) -> Meeting {
+pub(super) fn too_complex(mine: Side<'_, '_>, theirs: Side<'_, '_>) -> Meeting {
     perhaps(mine, theirs, TOO_COMPLEX, "more policies than can be searched")
 }
 
-fn perhaps(mine: Side<'_>, theirs: Side<'_>, reason: &'static str, what: &str) -> Meeting {
+pub(super) fn perhaps(mine: Side<'_, '_>, theirs: Side<'_, '_>, reason: &'static str, what: &str) -> Meeting {
     let (from, to) = match mine.direction {
         Direction::Egress => (place(mine), place(theirs)),
         Direction::Ingress => (place(theirs), place(mine)),
@@ -306,15 +372,19 @@ fn perhaps(mine: Side<'_>, theirs: Side<'_>, reason: &'static str, what: &str) -
     }
 }
 
-fn place(side: Side<'_>) -> &str {
+fn place<'p>(side: Side<'_, 'p>) -> &'p str {
     side.site.map_or("a namespace created later", |site| site.name)
 }
 
-pub(super) fn provenance(side: Side<'_>) -> (Direction, Provenance) {
+pub(super) fn provenance(side: Side<'_, '_>) -> (Direction, Provenance) {
     let provenance = match side.half {
         Half::Rule { policy, rule, .. } => Provenance::Rule {
             policy: format!("{}/{}", policy.namespace, policy.name),
             field: rule.field(),
+        },
+        Half::Accept(step) => Provenance::Rule {
+            policy: format!("{KIND} {}", step.policy),
+            field: step.rule.field(),
         },
         Half::Open | Half::Doubt(_) => Provenance::NotIsolated {
             namespace: side.site.map(|site| site.name.to_owned()),

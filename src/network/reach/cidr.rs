@@ -60,6 +60,13 @@ impl Addresses {
         Ok(Self::of([&cidr]).without(&Self::of(&exceptions)))
     }
 
+    /// All addresses of networks as somebody wrote them.
+    pub(super) fn written(networks: &[String]) -> Result<Self, CidrError> {
+        let read = |text: &String| network(text).ok_or_else(|| CidrError::NotANetwork(text.clone()));
+        let networks: Vec<IpNet> = networks.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Self::of(&networks))
+    }
+
     fn without(&self, other: &Self) -> Self {
         Self {
             v4: difference(&self.v4, &other.v4),
@@ -69,6 +76,11 @@ impl Addresses {
 
     pub(super) fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// Every address there is, of both families.
+    pub(super) fn is_everything(&self) -> bool {
+        self.v4 == [(0, u128::from(u32::MAX))] && self.v6 == [(0, u128::MAX)]
     }
 
     pub(super) fn overlaps(&self, other: &Self) -> bool {

@@ -7,17 +7,20 @@
 //! Pods of the host network are no subject and no peer of any policy, as in most plugins; Kubernetes leaves it open.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::api::names;
 use crate::api::network::Protocol;
+use crate::network::cluster_policy::{ClusterNetworkPolicy, KIND};
 use crate::network::ports::PortSet;
 
 use super::cidr::{self, Addresses};
 use super::policy::{self, Direction, Peer, Policy, PolicyError, Rule};
 use super::selector::Selector;
+use super::tiers::Tiers;
 
 pub use super::cidr::AddressRange;
 
@@ -47,9 +50,12 @@ pub struct Snapshot {
     pub pods: Vec<Pod>,
     /// All NetworkPolicies.
     pub policies: Vec<NetworkPolicy>,
+    /// All ClusterNetworkPolicies.
+    pub cluster_policies: Vec<ClusterNetworkPolicy>,
 }
 
-/// What an `ipBlock` means for pods. Kubernetes leaves it open, and plugins disagree.
+/// What an `ipBlock` means for pods. Kubernetes leaves it open, and plugins disagree. What ClusterNetworkPolicies leave
+/// open (the order of equal priorities, for one) is taken in the same spirit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blocks {
     /// It matches addresses outside the cluster only: what is allowed in any case.
@@ -60,14 +66,25 @@ pub enum Blocks {
 
 /// Why a set of policies cannot be judged: one that is left out would be a false verdict.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("NetworkPolicy {namespace}/{name} cannot be read: {why}")]
+#[error("{} {}{}{name} cannot be read: {why}", self.kind(), namespace, if namespace.is_empty() { "" } else { "/" })]
 pub struct Unreadable {
-    /// Its namespace.
+    /// Its namespace; empty for a ClusterNetworkPolicy.
     pub namespace: String,
     /// Its name.
     pub name: String,
     /// What is wrong.
     pub why: String,
+}
+
+impl Unreadable {
+    /// The kind of the policy.
+    pub const fn kind(&self) -> &'static str {
+        if self.namespace.is_empty() {
+            KIND
+        } else {
+            "NetworkPolicy"
+        }
+    }
 }
 
 /// One end of connections.
@@ -86,12 +103,21 @@ pub enum Endpoint {
     Addresses(AddressRange),
 }
 
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload { namespace, name, kind } => write!(f, "{namespace}/{name}[{kind}]"),
+            Self::Addresses(range) => write!(f, "{}-{}", range.first, range.last),
+        }
+    }
+}
+
 /// Pods that no policy tells apart.
 #[derive(Debug)]
-struct Class<'s> {
-    pod: &'s Pod,
+pub(super) struct Class<'s> {
+    pub pod: &'s Pod,
     /// The policies that isolate egress, ingress, by index.
-    isolating: [Vec<usize>; 2],
+    pub isolating: [Vec<usize>; 2],
 }
 
 /// The other end, as a rule sees it.
@@ -105,9 +131,10 @@ pub(super) enum Other<'m> {
 #[derive(Debug)]
 pub struct Connectivity<'s> {
     snapshot: &'s Snapshot,
-    blocks: Blocks,
+    pub(super) blocks: Blocks,
     policies: Vec<Policy<'s>>,
-    classes: Vec<Class<'s>>,
+    pub(super) tiers: Tiers<'s>,
+    pub(super) classes: Vec<Class<'s>>,
 }
 
 impl<'s> Connectivity<'s> {
@@ -126,6 +153,12 @@ impl<'s> Connectivity<'s> {
                 Err(error) => unreadable.push(refused(found, &error)),
             }
         }
+        let (tiers, wrong) = Tiers::read(&snapshot.cluster_policies);
+        unreadable.extend(wrong.into_iter().map(|(name, why)| Unreadable {
+            namespace: String::new(),
+            name: name.to_owned(),
+            why,
+        }));
         if !unreadable.is_empty() {
             return Err(unreadable);
         }
@@ -152,6 +185,7 @@ impl<'s> Connectivity<'s> {
             snapshot,
             blocks,
             policies,
+            tiers,
             classes,
         })
     }
@@ -194,11 +228,45 @@ impl<'s> Connectivity<'s> {
         out.intersection(&self.half(to, Direction::Ingress, Other::Pod(from.pod)))
     }
 
+    /// A pod, with what isolates it.
+    pub(super) fn class<'p>(&self, pod: &'p Pod) -> Class<'p> {
+        let isolating = Direction::BOTH.map(|direction| {
+            let all = self.policies.iter().enumerate();
+            let isolating = all.filter(|(_, policy)| {
+                !pod.host_network
+                    && policy.namespace == pod.namespace
+                    && policy.isolates[direction as usize]
+                    && selects(&policy.subject, pod)
+            });
+            isolating.map(|(index, _)| index).collect()
+        });
+        Class { pod, isolating }
+    }
+
     /// The ports of the target that one end lets through.
-    fn half(&self, own: &Class<'_>, direction: Direction, other: Other<'_>) -> PortSet {
+    pub(super) fn half(&self, own: &Class<'_>, direction: Direction, other: Other<'_>) -> PortSet {
+        if self.tiers.is_empty() {
+            return self
+                .by_network_policies(own, direction, other)
+                .unwrap_or_else(PortSet::all);
+        }
+        let settled = self.settled(own, direction, other);
+        match self.blocks {
+            Blocks::External => settled.certain(),
+            Blocks::Pods => settled.may_allow,
+        }
+    }
+
+    /// The ports of the target that NetworkPolicies let through at one end; `None` where none isolates the pod.
+    pub(super) fn by_network_policies(
+        &self,
+        own: &Class<'_>,
+        direction: Direction,
+        other: Other<'_>,
+    ) -> Option<PortSet> {
         let isolating = &own.isolating[direction as usize];
         if isolating.is_empty() {
-            return PortSet::all();
+            return None;
         }
         let mut allowed = PortSet::none();
         for policy in isolating.iter().map(|index| &self.policies[*index]) {
@@ -206,7 +274,7 @@ impl<'s> Connectivity<'s> {
                 allowed = allowed.union(&self.opens(policy, rule, own.pod, other));
             }
         }
-        allowed
+        Some(allowed)
     }
 
     /// The ports of the target that one rule opens between a pod it is for and another end.
@@ -253,7 +321,7 @@ impl<'s> Connectivity<'s> {
     }
 
     /// A label of a namespace. Its name is the API server's own word.
-    fn label<'l>(&'l self, namespace: &'l str, key: &str) -> Option<&'l str> {
+    pub(super) fn label<'l>(&'l self, namespace: &'l str, key: &str) -> Option<&'l str> {
         if key == names::NAMESPACE_NAME_LABEL {
             return Some(namespace);
         }
@@ -263,8 +331,9 @@ impl<'s> Connectivity<'s> {
 
     /// The addresses outside the cluster as the rules of one direction tell them apart. IPv6 only where anything has
     /// to do with it.
-    fn outside(&self, direction: Direction) -> Vec<AddressRange> {
+    pub(super) fn outside(&self, direction: Direction) -> Vec<AddressRange> {
         let rules = self.policies.iter().flat_map(|policy| &policy.rules);
+        let rules = rules.chain(self.tiers.all(Direction::Egress).map(|step| &step.rule));
         let blocks = rules.filter_map(|rule| match &rule.peer {
             Peer::Addresses(block) => Some((rule.direction, block)),
             Peer::Everything | Peer::Own(_) | Peer::Pods { .. } => None,
@@ -286,11 +355,11 @@ fn refused(policy: &NetworkPolicy, error: &PolicyError) -> Unreadable {
     }
 }
 
-fn selects(selector: &Selector<'_>, pod: &Pod) -> bool {
+pub(super) fn selects(selector: &Selector<'_>, pod: &Pod) -> bool {
     selector.matches(|key| pod.labels.get(key).map(String::as_str))
 }
 
-fn workload(pod: &Pod) -> Endpoint {
+pub(super) fn workload(pod: &Pod) -> Endpoint {
     let (kind, name) = pod.owner.clone();
     Endpoint::Workload {
         namespace: pod.namespace.clone(),
@@ -300,7 +369,7 @@ fn workload(pod: &Pod) -> Endpoint {
 }
 
 /// The ports of a rule at a target: names are what the target's containers call so, and no address has any.
-fn ports_at(rule: &Rule<'_>, target: Other<'_>) -> PortSet {
+pub(super) fn ports_at(rule: &Rule<'_>, target: Other<'_>) -> PortSet {
     let Other::Pod(pod) = target else {
         return rule.ports.numbers.clone();
     };

@@ -2,18 +2,21 @@
 //! least, closed it before: that is a look at both pods at once, because the rules before may have let through some of
 //! the pairs and not others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::names;
 use crate::api::network::Protocol;
 use crate::network::ports::{Interval, PortSet};
 
-use super::analysis::{Meeting, Side, shared, too_complex, witness};
+use super::analysis::{Meeting, Side, perhaps, shared, too_complex, witness};
 use super::map::{Half, Map, Reach, Site};
 use super::paths::forbidden;
 use super::policy::{Direction, Peer};
-use super::satisfy::{self, Answer, Conjunction};
+use super::satisfy::{self, Answer, Candidate};
 use super::selector::{Constraint, Selector};
+
+/// Why it is not known whether a path is new.
+const BEYOND_TIERS: &str = "ClusterNetworkPolicy";
 
 /// What is wanted of the pods of a connection, and of the namespace at its other end where that one is created later.
 #[derive(Clone, Default)]
@@ -23,7 +26,25 @@ struct Wanted<'a> {
     place: Selector<'a>,
 }
 
-impl Conjunction for Wanted<'_> {
+impl Candidate for Wanted<'_> {
+    type Obstacle = Self;
+
+    fn meets(&self, obstacle: &Self) -> bool {
+        self.and(obstacle).is_some()
+    }
+
+    fn ways_around(&self, obstacle: &Self) -> Vec<Self> {
+        let near = self.near.ways_around(&obstacle.near).into_iter();
+        let far = self.far.ways_around(&obstacle.far).into_iter();
+        let place = self.place.ways_around(&obstacle.place).into_iter();
+        near.map(|near| Self { near, ..self.clone() })
+            .chain(far.map(|far| Self { far, ..self.clone() }))
+            .chain(place.map(|place| Self { place, ..self.clone() }))
+            .collect()
+    }
+}
+
+impl Wanted<'_> {
     fn and(&self, other: &Self) -> Option<Self> {
         Some(Self {
             near: self.near.and(&other.near)?,
@@ -32,25 +53,6 @@ impl Conjunction for Wanted<'_> {
         })
     }
 
-    fn negated(&self) -> Vec<Self> {
-        let near = self.near.negated().into_iter().map(|near| Self {
-            near,
-            ..Self::default()
-        });
-        let far = self
-            .far
-            .negated()
-            .into_iter()
-            .map(|far| Self { far, ..Self::default() });
-        let place = self.place.negated().into_iter().map(|place| Self {
-            place,
-            ..Self::default()
-        });
-        near.chain(far).chain(place).collect()
-    }
-}
-
-impl Wanted<'_> {
     fn implies(&self, other: &Self) -> bool {
         self.near.implies(&other.near) && self.far.implies(&other.far) && self.place.implies(&other.place)
     }
@@ -96,13 +98,16 @@ impl<'x> Difference<'x> {
     }
 
     /// A forbidden connection through two halves of now that was not open before.
-    pub(super) fn opened(&self, own: Side<'x>, theirs: Side<'x>) -> Meeting {
+    pub(super) fn opened(&self, own: Side<'x, 'x>, theirs: Side<'x, 'x>) -> Meeting {
+        if self.now.has_tiers() || self.before.has_tiers() {
+            return self.opened_in_tiers(own, theirs);
+        }
         let ports = shared(own.half.ports(), theirs.half.ports());
         let Some(wanted) = self.wanted(own, theirs).filter(|_| !ports.is_empty()) else {
             return Meeting::Apart;
         };
         let doubt = self.now.doubt(own, theirs);
-        let isolated = |side: Side<'x>, of: End| {
+        let isolated = |side: Side<'x, 'x>, of: End| {
             let avoided = side.site.map(|site| site.avoided(side.half, side.direction));
             let avoided = avoided.unwrap_or_default().iter();
             avoided.map(move |selector| of.wants((*selector).clone()))
@@ -145,9 +150,32 @@ impl<'x> Difference<'x> {
         }
     }
 
+    /// The same where ClusterNetworkPolicies are in force, now or before. Where two namespaces could not meet before, any
+    /// path between them is new; what is added to one that was there is not told apart from it.
+    fn opened_in_tiers(&self, own: Side<'x, 'x>, theirs: Side<'x, 'x>) -> Meeting {
+        let later = match theirs.site {
+            Some(_) => Some(BTreeMap::new()),
+            None => self.now.later(own.half),
+        };
+        let found = later.map_or(Meeting::Apart, |later| self.now.meet(own, theirs, &later));
+        let could_meet = || {
+            let near = own.site.and_then(|site| self.before.site(site.name));
+            near.is_some_and(|near| self.before.could_meet(near, theirs.site.map(|site| site.name)))
+        };
+        match found {
+            Meeting::Path(_) if could_meet() => perhaps(
+                own,
+                theirs,
+                BEYOND_TIERS,
+                "what was open between them before, which is not told apart where ClusterNetworkPolicies are",
+            ),
+            found => found,
+        }
+    }
+
     /// What both halves want of both ends; `None` when no pods fit.
-    fn wanted(&self, own: Side<'x>, theirs: Side<'x>) -> Option<Wanted<'x>> {
-        let both = |side: Side<'x>, other: Side<'x>| {
+    fn wanted(&self, own: Side<'x, 'x>, theirs: Side<'x, 'x>) -> Option<Wanted<'x>> {
+        let both = |side: Side<'x, 'x>, other: Side<'x, 'x>| {
             let subject = side.half.subject().cloned().unwrap_or_default();
             match other.half.pods() {
                 Some(pods) => subject.and(pods),
@@ -167,10 +195,10 @@ impl<'x> Difference<'x> {
     }
 
     /// Both ends as they were; `None` when nothing between them was both forbidden and possible, so that all is new.
-    fn was(&self, own: Side<'x>, theirs: Side<'x>) -> Option<[Was<'x>; 2]> {
+    fn was(&self, own: Side<'x, 'x>, theirs: Side<'x, 'x>) -> Option<[Was<'x>; 2]> {
         // Of a namespace that does not exist the labels are known from what it is now. One without a stage could have
         // been created by anybody at any time.
-        let as_it_was = |side: Side<'x>| match side.site {
+        let as_it_was = |side: Side<'x, 'x>| match side.site {
             None => Some((None, None)),
             Some(now) => match self.before.site(now.name) {
                 Some(before) => Some((Some(before), Some(before))),

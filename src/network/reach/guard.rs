@@ -114,13 +114,13 @@ pub fn opens_half(world: &World, policy: &NetworkPolicy) -> Option<OpenedHalf> {
     }
     let dns = world.dns();
     let desired = policies::namespace(world, namespace);
-    let book = Book::read(std::slice::from_ref(policy), &[], &desired);
+    let book = Book::read(world, std::slice::from_ref(policy), &[], &desired);
     let map = Map::new(world, &book, Permits::new(world, &book, &desired, &dns));
     let near = map.site(namespace).filter(|near| near.is_staged())?;
     let halves = near.halves.iter().flatten();
     let mut rules = halves.filter_map(|half| match half {
         Half::Rule { rule, reach, .. } => Some((half, rule, reach)),
-        Half::Open | Half::Doubt(_) => None,
+        Half::Accept(_) | Half::Open | Half::Doubt(_) => None,
     });
     rules.find_map(|(half, rule, reach)| {
         let place = leads_to(&map, near, half)?;
@@ -210,7 +210,7 @@ pub fn opened(before: Set<'_>, now: Set<'_>) -> Vec<Opened> {
 }
 
 /// A path between two stages is met from both of them.
-fn is_first_look(own: Side<'_>, theirs: Side<'_>) -> bool {
+fn is_first_look(own: Side<'_, '_>, theirs: Side<'_, '_>) -> bool {
     own.direction == policy::Direction::Egress || !theirs.site.is_some_and(Site::is_staged)
 }
 
@@ -218,8 +218,8 @@ fn is_first_look(own: Side<'_>, theirs: Side<'_>) -> bool {
 fn compare<T>(before: Set<'_>, now: Set<'_>, judge: impl for<'x> FnOnce(&Difference<'x>, &'x Map<'x>) -> T) -> T {
     let (dns_before, dns_now) = (before.world.dns(), now.world.dns());
     let (desired_before, desired_now) = (policies::all(before.world), policies::all(now.world));
-    let book_before = Book::read(before.policies, before.unmodelled, &desired_before);
-    let book_now = Book::read(now.policies, now.unmodelled, &desired_now);
+    let book_before = Book::read(before.world, before.policies, before.unmodelled, &desired_before);
+    let book_now = Book::read(now.world, now.policies, now.unmodelled, &desired_now);
     let permits = Permits::new(before.world, &book_before, &desired_before, &dns_before);
     let map_before = Map::new(before.world, &book_before, permits);
     let permits = Permits::new(now.world, &book_now, &desired_now, &dns_now);

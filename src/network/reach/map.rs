@@ -7,6 +7,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
+use crate::network::cluster_policy::KIND;
 use crate::network::drift::same_rules;
 use crate::network::ports::PortSet;
 use crate::network::world::World;
@@ -17,11 +18,16 @@ use super::permits::Permits;
 use super::policy::{self, Direction, Peer, Policy, Rule};
 use super::satisfy::{self, Answer};
 use super::selector::Selector;
+use super::tiers::{Step, Tiers};
 
 /// All policies, read.
 #[derive(Debug, Default)]
 pub(super) struct Book<'a> {
     pub policies: Vec<(Policy<'a>, Standing)>,
+    /// ClusterNetworkPolicies.
+    pub tiers: Tiers<'a>,
+    /// How many of the first doubts are ClusterNetworkPolicies.
+    pub unreadable_tiers: usize,
     /// What cannot be read, by namespace; the empty name stands for the whole cluster.
     pub doubts: Vec<Doubt<'a>>,
 }
@@ -45,6 +51,7 @@ pub(super) struct Doubt<'a> {
 impl<'a> Book<'a> {
     /// Reads everything, in an order that does not depend on the order of the input.
     pub(super) fn read(
+        world: &'a World,
         policies: &'a [NetworkPolicy],
         unmodelled: &'a [UnmodelledPolicy],
         desired: &[NetworkPolicy],
@@ -55,7 +62,18 @@ impl<'a> Book<'a> {
             .collect();
         let mut sorted: Vec<&NetworkPolicy> = policies.iter().collect();
         sorted.sort_by_key(|policy| policy::identity(policy));
-        let mut book = Self::default();
+        let (mut tiers, unreadable) = Tiers::read(&world.cluster_policies);
+        tiers.locate(world.ranges().map(|ranges| Addresses::of(&ranges)).as_ref());
+        let mut book = Self {
+            tiers,
+            unreadable_tiers: unreadable.len(),
+            ..Self::default()
+        };
+        book.doubts.extend(unreadable.into_iter().map(|(name, error)| Doubt {
+            namespace: None,
+            reason: "UnreadablePolicy",
+            what: format!("{KIND} {name}, which cannot be read: {error}"),
+        }));
         for found in sorted {
             let identity = policy::identity(found);
             match policy::read(found) {
@@ -110,6 +128,8 @@ pub(super) enum Half<'p> {
         reach: Reach,
         standing: Standing,
     },
+    /// By a ClusterNetworkPolicy that accepts, whatever NetworkPolicies say.
+    Accept(&'p Step<'p>),
     /// For pods that no policy isolates in this direction.
     Open,
     /// Perhaps.
@@ -117,42 +137,48 @@ pub(super) enum Half<'p> {
 }
 
 impl<'p> Half<'p> {
+    /// The rule, where it is one.
+    pub(super) const fn rule(&self) -> Option<&'p Rule<'p>> {
+        match self {
+            Self::Rule { rule, .. } => Some(rule),
+            Self::Accept(step) => Some(&step.rule),
+            Self::Open | Self::Doubt(_) => None,
+        }
+    }
+
     /// The pods of the namespace that it is for; `None` for all.
     pub(super) fn subject(&self) -> Option<&'p Selector<'p>> {
         match self {
             Self::Rule { policy, .. } => Some(&policy.subject),
+            Self::Accept(step) => Some(&step.pods),
             Self::Open | Self::Doubt(_) => None,
         }
     }
 
     /// The pods at the other end; `None` for all.
     pub(super) fn pods(&self) -> Option<&'p Selector<'p>> {
-        match self {
-            Self::Rule { rule, .. } => match &rule.peer {
-                Peer::Pods { pods, .. } => Some(pods),
-                Peer::Everything | Peer::Own(_) | Peer::Addresses(_) => None,
-            },
-            Self::Open | Self::Doubt(_) => None,
+        match &self.rule()?.peer {
+            Peer::Pods { pods, .. } => Some(pods),
+            Peer::Everything | Peer::Own(_) | Peer::Addresses(_) => None,
         }
     }
 
     /// The namespaces at the other end; `None` for all.
     pub(super) fn namespaces(&self) -> Option<&'p Selector<'p>> {
-        match self {
-            Self::Rule { rule, .. } => match &rule.peer {
-                Peer::Pods { namespaces, .. } => Some(namespaces),
-                Peer::Everything | Peer::Own(_) | Peer::Addresses(_) => None,
-            },
-            Self::Open | Self::Doubt(_) => None,
+        match &self.rule()?.peer {
+            Peer::Pods { namespaces, .. } => Some(namespaces),
+            Peer::Everything | Peer::Own(_) | Peer::Addresses(_) => None,
         }
     }
 
     /// The ports; `None` for all.
     pub(super) fn ports(&self) -> Option<&'p PortSet> {
-        match self {
-            Self::Rule { rule, .. } => Some(&rule.ports.possible),
-            Self::Open | Self::Doubt(_) => None,
-        }
+        self.rule().map(|rule| &rule.ports.possible)
+    }
+
+    /// Whether its ports may be those that a pod gives a name.
+    pub(super) fn lives_on_a_name(&self) -> bool {
+        self.rule().is_some_and(|rule| !rule.ports.names.is_empty())
     }
 
     /// Whether it lets pods of that namespace meet those of this one.
@@ -168,20 +194,24 @@ impl<'p> Half<'p> {
             Self::Rule {
                 reach: Reach::Outside,
                 ..
-            }
+            } | Self::Accept(Step {
+                reach: Reach::Outside,
+                ..
+            })
         )
     }
 
     /// Whether a path through it is only a possible one.
     pub(super) const fn is_doubtful(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Doubt(_)
-                | Self::Rule {
-                    reach: Reach::MaybePods,
-                    ..
-                }
-        )
+            | Self::Rule {
+                reach: Reach::MaybePods,
+                ..
+            } => true,
+            Self::Accept(step) => !step.is_sure(),
+            Self::Rule { .. } | Self::Open => false,
+        }
     }
 }
 
@@ -210,7 +240,7 @@ impl<'p> Site<'p> {
     pub(super) fn avoided(&self, half: &Half<'_>, direction: Direction) -> &[&'p Selector<'p>] {
         match half {
             Half::Open => &self.isolating[direction as usize],
-            Half::Rule { .. } | Half::Doubt(_) => &[],
+            Half::Rule { .. } | Half::Accept(_) | Half::Doubt(_) => &[],
         }
     }
 
@@ -228,10 +258,20 @@ pub(super) struct Map<'p> {
     pub sites: Vec<Site<'p>>,
     pub by_name: HashMap<&'p str, usize>,
     pub permits: Permits<'p>,
+    pub tiers: &'p Tiers<'p>,
+    /// A ClusterNetworkPolicy that cannot be read: it may deny whatever is found.
+    pub cloud: Option<&'p Doubt<'p>>,
     pub ranges_known: bool,
+    /// What a namespace created later lets out, and in: no NetworkPolicy isolates anything there.
+    pub open_later: [Vec<Half<'p>>; 2],
 }
 
 impl<'p> Map<'p> {
+    /// Whether ClusterNetworkPolicies decide anything.
+    pub(super) fn has_tiers(&self) -> bool {
+        !self.tiers.is_empty() || self.cloud.is_some()
+    }
+
     /// Sorts the policies by namespace. Policies in a namespace that is not known are left out: it counts as one that
     /// is created later, without any policy.
     pub(super) fn new(world: &'p World, book: &'p Book<'p>, permits: Permits<'p>) -> Self {
@@ -240,7 +280,13 @@ impl<'p> Map<'p> {
             sites: Vec::with_capacity(world.namespaces.len()),
             by_name: HashMap::with_capacity(world.namespaces.len()),
             permits,
+            tiers: &book.tiers,
+            cloud: book.doubts.first().filter(|_| book.unreadable_tiers > 0),
             ranges_known: ranges.is_some(),
+            open_later: Direction::BOTH.map(|direction| {
+                let accepts = book.tiers.accepts(direction).map(Half::Accept);
+                std::iter::once(Half::Open).chain(accepts).collect()
+            }),
         };
         for (name, found) in &world.namespaces {
             map.by_name.insert(name, map.sites.len());
@@ -279,6 +325,10 @@ impl<'p> Map<'p> {
             let here = doubts.filter(|doubt| doubt.namespace.is_none_or(|namespace| namespace == site.name));
             let here: Vec<Half<'_>> = here.map(Half::Doubt).collect();
             for direction in Direction::BOTH {
+                let accepts = book.tiers.accepts(direction);
+                let accepts = accepts.filter(|step| step.namespaces.matches(|key| site.label(key)));
+                let accepts: Vec<Half<'_>> = accepts.map(Half::Accept).collect();
+                site.halves[direction as usize].extend(accepts);
                 let open = site.has_open(direction).then_some(Half::Open);
                 site.halves[direction as usize].extend(open);
                 site.halves[direction as usize].extend(here.iter().copied());

@@ -28,7 +28,7 @@ pub fn paths(
     wanted: &dyn Fn(&Provenance, &Provenance) -> bool,
 ) -> Vec<Witness> {
     let dns = world.dns();
-    let book = Book::read(policies, &[], desired);
+    let book = Book::read(world, policies, &[], desired);
     let map = Map::new(world, &book, Permits::new(world, &book, desired, &dns));
     let mut found: BTreeMap<[Provenance; 2], Witness> = BTreeMap::new();
     for near in map.sites.iter().filter(|site| site.is_staged() && of(site.name)) {
@@ -87,7 +87,7 @@ impl<'p> Map<'p> {
     pub(super) fn pairs<'m>(
         &'m self,
         near: &'m Site<'p>,
-        visit: &mut dyn FnMut(Side<'m>, Side<'m>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Side<'m, 'p>, Side<'m, 'p>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for direction in Direction::BOTH {
             let opposite = direction.opposite();
@@ -111,12 +111,32 @@ impl<'p> Map<'p> {
                     }
                 }
                 if near.is_staged() && !self.permits.cover(near, half, None) {
-                    let (half, site, direction) = (&Half::Open, None, opposite);
-                    visit(own, Side { half, site, direction })?;
+                    for half in &self.open_later[opposite as usize] {
+                        let (site, direction) = (None, opposite);
+                        visit(own, Side { half, site, direction })?;
+                    }
                 }
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Whether there may be a forbidden path between two namespaces, or to one created later.
+    pub(super) fn could_meet(&self, near: &Site<'p>, far: Option<&str>) -> bool {
+        let found = self.pairs(near, &mut |own, theirs| {
+            if theirs.site.map(|site| site.name) != far {
+                return ControlFlow::Continue(());
+            }
+            let later = match theirs.site {
+                Some(_) => Some(BTreeMap::new()),
+                None => self.later(own.half),
+            };
+            match later.map(|labels| self.meet(own, theirs, &labels)) {
+                None | Some(Meeting::Apart) => ControlFlow::Continue(()),
+                Some(Meeting::Path(_) | Meeting::Perhaps { .. }) => ControlFlow::Break(()),
+            }
+        });
+        found.is_break()
     }
 
     /// Whether the policy permits all that a half lets through to another namespace. Between two stages it permits

@@ -31,12 +31,18 @@ pub(super) struct Permits<'p> {
 
 impl<'p> Permits<'p> {
     pub(super) fn new(world: &World, book: &Book<'p>, desired: &'p [NetworkPolicy], dns: &'p [DnsPeer]) -> Self {
-        let foreign: HashSet<&str> = book
+        let mut foreign: HashSet<&str> = book
             .policies
             .iter()
             .filter(|(policy, standing)| *standing == Standing::Foreign && policy.rules.iter().any(Rule::leads_out))
             .map(|(policy, _)| policy.namespace)
             .collect();
+        if Direction::BOTH
+            .iter()
+            .any(|direction| book.tiers.accepts(*direction).next().is_some())
+        {
+            foreign.extend(world.namespaces.keys().map(String::as_str));
+        }
         let mut rendered: HashMap<&str, Vec<Policy<'_>>> = HashMap::new();
         for policy in desired
             .iter()
@@ -97,32 +103,30 @@ impl<'p> Permits<'p> {
     /// Whether the policy permits everything that a half lets through between its namespace and another, which is of
     /// no stage or shared. `None`: a namespace created later.
     pub(super) fn cover(&self, near: &Site<'_>, half: &Half<'_>, far: Option<&Site<'_>>) -> bool {
-        let Half::Rule {
-            policy,
-            rule,
-            reach,
-            standing,
-        } = half
-        else {
-            return false;
+        let (subject, rule, reach, standing) = match half {
+            Half::Rule {
+                policy,
+                rule,
+                reach,
+                standing,
+            } => (&policy.subject, *rule, *reach, *standing),
+            Half::Accept(step) => (&step.pods, &step.rule, step.reach, Standing::Foreign),
+            Half::Open | Half::Doubt(_) => return false,
         };
         let permitted = || {
             let rendered = self.desired.get(near.name).into_iter().flatten();
-            rendered
-                .filter(|ours| policy.subject.implies(&ours.subject))
-                .any(|ours| {
-                    let mut rules = ours
-                        .rules
-                        .iter()
-                        .filter(|permitted| permitted.direction == rule.direction);
-                    rules.any(|permitted| {
-                        rule.ports.possible.is_within(&permitted.ports.possible)
-                            && within(&rule.peer, &permitted.peer, far)
-                    })
+            rendered.filter(|ours| subject.implies(&ours.subject)).any(|ours| {
+                let mut rules = ours
+                    .rules
+                    .iter()
+                    .filter(|permitted| permitted.direction == rule.direction);
+                rules.any(|permitted| {
+                    rule.ports.possible.is_within(&permitted.ports.possible) && within(&rule.peer, &permitted.peer, far)
                 })
+            })
         };
         let dns = || rule.direction == Direction::Egress && self.is_dns(&rule.peer, &rule.ports.possible, far);
-        self.vouch_for(&rule.peer, *reach) && (*standing == Standing::Ours || dns() || permitted())
+        self.vouch_for(&rule.peer, reach) && (standing == Standing::Ours || dns() || permitted())
     }
 
     fn is_dns(&self, peer: &Peer<'_>, ports: &PortSet, far: Option<&Site<'_>>) -> bool {

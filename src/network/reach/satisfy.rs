@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::selector::Selector;
 
 /// Most steps of one search. With the namespace's deny in place there is no search at all.
-const BUDGET: u32 = 2_000;
+pub(super) const BUDGET: u32 = 2_000;
 
 /// The answer: for a pod, with the labels of such a one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,23 +18,16 @@ pub(super) enum Answer<T = BTreeMap<String, String>> {
     TooHard,
 }
 
-/// Requirements that hold together.
-pub(super) trait Conjunction: Clone {
-    /// Both at once; `None` when nothing can be both.
-    fn and(&self, other: &Self) -> Option<Self>;
+/// What is looked for: everything that meets some constraints.
+pub(super) trait Candidate: Clone {
+    /// What must not be met.
+    type Obstacle;
 
-    /// Requirements of which one at least holds exactly where this does not.
-    fn negated(&self) -> Vec<Self>;
-}
+    /// Whether anything is left that meets the obstacle.
+    fn meets(&self, obstacle: &Self::Obstacle) -> bool;
 
-impl Conjunction for Selector<'_> {
-    fn and(&self, other: &Self) -> Option<Self> {
-        Selector::and(self, other)
-    }
-
-    fn negated(&self) -> Vec<Self> {
-        Selector::negated(self)
-    }
+    /// Parts that together are exactly what does not meet it.
+    fn ways_around(&self, obstacle: &Self::Obstacle) -> Vec<Self>;
 }
 
 /// Asks for a pod that matches `wanted` and no selector of `avoid`.
@@ -47,7 +40,7 @@ pub(super) fn pod(wanted: &Selector<'_>, avoid: &[&Selector<'_>]) -> Answer {
 }
 
 /// Asks for a part of `wanted` that meets nothing of `avoid`.
-pub(super) fn outside<C: Conjunction>(wanted: C, avoid: Vec<&C>) -> Answer<C> {
+pub(super) fn outside<C: Candidate>(wanted: C, avoid: Vec<&C::Obstacle>) -> Answer<C> {
     let mut budget = BUDGET;
     match search(wanted, avoid, &mut budget) {
         Some(found) => Answer::Yes(found),
@@ -56,16 +49,16 @@ pub(super) fn outside<C: Conjunction>(wanted: C, avoid: Vec<&C>) -> Answer<C> {
     }
 }
 
-/// Narrows `wanted` until nothing of `avoid` is left that it meets.
-fn search<C: Conjunction>(mut wanted: C, mut avoid: Vec<&C>, budget: &mut u32) -> Option<C> {
+/// Narrows `wanted` until nothing of `avoid` is left that it meets. `None` with an empty budget: nobody knows.
+pub(super) fn search<C: Candidate>(mut wanted: C, mut avoid: Vec<&C::Obstacle>, budget: &mut u32) -> Option<C> {
     loop {
         *budget = budget.checked_sub(1)?;
-        avoid.retain(|selector| wanted.and(selector).is_some());
+        avoid.retain(|obstacle| wanted.meets(obstacle));
         // Where there is only one way to avoid a policy, take it: no choice, so no search. All of them in one go, or a
         // namespace with five hundred workloads would be looked at five hundred times.
         let mut forced = false;
-        for selector in &avoid {
-            let alternatives = ways(&wanted, selector);
+        for obstacle in &avoid {
+            let alternatives = wanted.ways_around(obstacle);
             match alternatives.as_slice() {
                 [] => return None,
                 [only] => {
@@ -79,19 +72,24 @@ fn search<C: Conjunction>(mut wanted: C, mut avoid: Vec<&C>, budget: &mut u32) -
             break;
         }
     }
-    let Some(hardest) = avoid.iter().min_by_key(|selector| ways(&wanted, selector).len()) else {
+    let Some(hardest) = avoid.iter().min_by_key(|obstacle| wanted.ways_around(obstacle).len()) else {
         return Some(wanted);
     };
-    ways(&wanted, hardest)
+    wanted
+        .ways_around(hardest)
         .into_iter()
         .find_map(|narrowed| search(narrowed, avoid.clone(), budget))
 }
 
-/// The ways to match `wanted` and not `selector`.
-fn ways<C: Conjunction>(wanted: &C, selector: &C) -> Vec<C> {
-    let negated = selector.negated();
-    negated
-        .iter()
-        .filter_map(|alternative| wanted.and(alternative))
-        .collect()
+impl<'a> Candidate for Selector<'a> {
+    type Obstacle = Selector<'a>;
+
+    fn meets(&self, obstacle: &Selector<'a>) -> bool {
+        self.and(obstacle).is_some()
+    }
+
+    fn ways_around(&self, obstacle: &Selector<'a>) -> Vec<Self> {
+        let negated = obstacle.negated();
+        negated.iter().filter_map(|alternative| self.and(alternative)).collect()
+    }
 }

@@ -194,6 +194,7 @@ pub(in crate::network::picture) fn with_pods(seed: u64) -> Case {
             .collect(),
         pods,
         policies: others,
+        cluster_policies: Vec::new(),
     };
     let connections = Connectivity::read(&snapshot, Blocks::External).unwrap().connections();
     let picture = allowed(&world, &analysis, &snapshot, &connections, &[], &locate);

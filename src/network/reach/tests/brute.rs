@@ -46,7 +46,7 @@ pub(super) enum Selecting {
     Stages,
 }
 
-fn of_namespaces(how: Selecting) -> impl Strategy<Value = LabelSelector> {
+pub(super) fn of_namespaces(how: Selecting) -> impl Strategy<Value = LabelSelector> {
     let (choices, operators, most) = match how {
         Selecting::Anyhow => (
             vec![

@@ -78,6 +78,7 @@ fn running(world: &World, ends: &[End], policies: &[NetworkPolicy]) -> Snapshot 
             .collect(),
         pods: pods.collect(),
         policies: policies.to_vec(),
+        cluster_policies: Vec::new(),
     }
 }
 

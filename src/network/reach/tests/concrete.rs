@@ -146,6 +146,7 @@ fn every_packet_is_judged_as_by_the_second_opinion() {
                 namespaces: namespaces.clone(),
                 pods,
                 policies,
+                ..Snapshot::default()
             };
             for blocks in [Blocks::External, Blocks::Pods] {
                 let read = Connectivity::read(&snapshot, blocks).unwrap();

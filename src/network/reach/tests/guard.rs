@@ -34,14 +34,14 @@ const PROBES: [(&str, u16); 7] = [
 
 /// A change, as it is generated.
 #[derive(Clone, Debug)]
-enum Made {
+pub(super) enum Made {
     Apply(Box<NetworkPolicy>),
     Delete(String, String),
     Label(&'static str, Labels),
 }
 
 impl Made {
-    fn change(&self) -> Change<'_> {
+    pub(super) fn change(&self) -> Change<'_> {
         match self {
             Self::Apply(policy) => Change::Apply(policy),
             Self::Delete(namespace, name) => Change::Delete { namespace, name },
@@ -49,7 +49,7 @@ impl Made {
         }
     }
 
-    fn namespace(&self) -> &str {
+    pub(super) fn namespace(&self) -> &str {
         match self {
             Self::Apply(policy) => policy.metadata.namespace.as_deref().unwrap(),
             Self::Delete(namespace, _) => namespace,
@@ -58,7 +58,7 @@ impl Made {
     }
 
     /// The set after it, made by hand.
-    fn apply(&self, world: &World, all: &[NetworkPolicy]) -> (World, Vec<NetworkPolicy>) {
+    pub(super) fn apply(&self, world: &World, all: &[NetworkPolicy]) -> (World, Vec<NetworkPolicy>) {
         let (mut world, mut all) = (world.clone(), all.to_vec());
         let key = |policy: &NetworkPolicy| {
             (
@@ -92,7 +92,7 @@ impl Made {
 }
 
 /// A set and a change of it.
-fn changes(how: Selecting) -> impl Strategy<Value = (Vec<NetworkPolicy>, Made)> {
+pub(super) fn changes(how: Selecting) -> impl Strategy<Value = (Vec<NetworkPolicy>, Made)> {
     let team = proptest::sample::select(vec!["", "team=a", "team=b"]);
     // Now and then a stage moves; mostly a label does that anybody may set.
     let stage = proptest::sample::select(vec!["", "", "", "training", "inference", "shared"]);
@@ -208,7 +208,7 @@ where
 }
 
 /// Prints how often each thing was seen, and fails when one was seldom or nearly always.
-fn balanced(title: &str, mix: &BTreeMap<&'static str, u32>, wanted: &[&str]) {
+pub(super) fn balanced(title: &str, mix: &BTreeMap<&'static str, u32>, wanted: &[&str]) {
     let total = mix.values().sum::<u32>();
     writeln(&format!("{title}: {mix:?} of {total}"));
     for kind in wanted {

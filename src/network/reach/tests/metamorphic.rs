@@ -37,6 +37,7 @@ pub(super) fn snapshot(pods: Vec<Pod>, policies: &[NetworkPolicy]) -> Snapshot {
         namespaces: namespaces.map(|(name, found)| (name, found.labels)).collect(),
         pods,
         policies: policies.to_vec(),
+        cluster_policies: Vec::new(),
     }
 }
 
@@ -249,6 +250,7 @@ fn names_are_only_names() {
         let one = snapshot(pods, &policies);
         let namespaces = one.namespaces.iter();
         let other = Snapshot {
+            cluster_policies: Vec::new(),
             namespaces: namespaces
                 .map(|(name, labels)| (renamed(name), renamed_labels(labels)))
                 .collect(),

@@ -40,6 +40,7 @@ fn running() -> Snapshot {
         namespaces: namespaces.map(|(name, labels)| (name.to_owned(), labels)).into(),
         pods: vec![job, pod("train/other"), server, pod("plain/web")],
         policies: Vec::new(),
+        cluster_policies: Vec::new(),
     }
 }
 
