@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use cloison::admission::{Operator, generate};
 use cloison::api::policy::AiSecurityPolicySpec;
 use cloison::api::{AiSecurityPolicy, AiWorkload, names};
+use cloison::cluster::cluster_policies;
 use cloison::cluster::roles::{Rule, Scope, components};
 use cloison::network::foreign::FOREIGN_KINDS;
 use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
@@ -24,6 +25,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use operator::PATIENCE;
 use serde_json::{Value, json};
@@ -34,15 +36,9 @@ type Right = (String, String, String);
 /// Rights that this story does not use, each with the reason why they are needed all the same.
 fn unused() -> BTreeSet<Right> {
     let mut unused = BTreeSet::new();
-    for kind in FOREIGN_KINDS {
+    for kind in FOREIGN_KINDS.iter().filter(|kind| !kind.is_modelled()) {
         // Asked only where the kind is served; nothing serves it here.
-        for verb in if kind.is_modelled() {
-            &["list", "watch"][..]
-        } else {
-            &["list"]
-        } {
-            unused.insert((kind.group.to_owned(), kind.plural.to_owned(), (*verb).to_owned()));
-        }
+        unused.insert((kind.group.to_owned(), kind.plural.to_owned(), "list".to_owned()));
     }
     unused.extend(
         [
@@ -267,6 +263,36 @@ async fn drift(admin: &Client) {
     .await;
 }
 
+/// The denies of the whole cluster come, are put back and go.
+async fn wall(admin: &Client) {
+    let definition = include_str!("fixtures/clusternetworkpolicies-v0.2.0.yaml");
+    let definition: Value = serde_saphyr::from_str(definition).unwrap();
+    operator::apply(admin, definition).await.unwrap();
+    let settings: Api<AiSecurityPolicy> = Api::all(admin.clone());
+    let ask = async |deny: &str| {
+        let change = Patch::Merge(json!({"spec": {"network": {"clusterDeny": deny}}}));
+        let params = PatchParams::default();
+        settings.patch(names::SINGLETON, &params, &change).await.unwrap();
+    };
+    ask("ClusterNetworkPolicy").await;
+    let denies: Api<DynamicObject> = Api::all_with(admin.clone(), &cluster_policies::resource());
+    let name = names::STAGE_POLICIES[0];
+    put_back::<DynamicObject>(&denies, name, |_| true).await;
+    let stuck = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/stuck"]}}));
+    denies.patch(name, &PatchParams::default(), &stuck).await.unwrap();
+    put_back(&denies, name, |deny| deny.metadata.finalizers.is_none()).await;
+    ask("None").await;
+    eventually(PATIENCE, "the denies of the cluster are gone", || async {
+        let left = cluster_policies::list(admin).await.map_err(|error| error.to_string())?;
+        match left.unwrap_or_default().len() {
+            0 => Ok(()),
+            left => Err(format!("{left} are left")),
+        }
+    })
+    .await
+    .unwrap();
+}
+
 /// Everything that a controller and its canary do in their life.
 async fn story(plane: &ControlPlane) {
     let controller = operator::start(plane).await;
@@ -286,6 +312,7 @@ async fn story(plane: &ControlPlane) {
     operator::policy(&admin, "common", "cloison-svc-registry").await;
 
     drift(&admin).await;
+    wall(&admin).await;
 
     // The policy changes, a workload goes, the stop button is pressed twice with the same words.
     let longer = Patch::Merge(json!({"spec": {"minScore": 90}}));

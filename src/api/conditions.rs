@@ -30,6 +30,8 @@ pub mod types {
     pub const STALLED: &str = "Stalled";
     /// Nothing leads to or from the workload any more. Only where somebody asked for it.
     pub const QUARANTINED: &str = "Quarantined";
+    /// `AiSecurityPolicy`: the cluster-wide denies are stored. Only where somebody asked for them.
+    pub const CLUSTER_DENY_PLACED: &str = "ClusterDenyPlaced";
     /// `AiSecurityPolicy`: the policy is present, readable and the one the controller works by.
     pub const POLICY_CURRENT: &str = "PolicyCurrent";
 }

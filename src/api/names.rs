@@ -47,6 +47,15 @@ pub const WORKLOAD_POLICY_PREFIX: &str = "cloison-wl-";
 /// Prefix of a catalogue service's policy: `cloison-svc-<entry>`.
 pub const SERVICE_POLICY_PREFIX: &str = "cloison-svc-";
 
+/// Prefix of the ClusterNetworkPolicies that keep a stage from the others: `cloison-stage-<stage>`.
+pub const STAGE_POLICY_PREFIX: &str = "cloison-stage-";
+/// All of them. The chart's role names each one.
+pub const STAGE_POLICIES: [&str; 3] = [
+    "cloison-stage-training",
+    "cloison-stage-evaluation",
+    "cloison-stage-inference",
+];
+
 /// The name of the singletons `AiSecurityPolicy` and `SecretEncryption`.
 pub const SINGLETON: &str = "default";
 /// The ConfigMap, in the operator's namespace and outside the chart, that stops everything while it exists.

@@ -284,7 +284,8 @@ pub struct AiSecurityPolicyStatus {
     /// The generation this status speaks of; −1 until the first visit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, AdmissionEnforced, EnforcementVerified, SecretsEncrypted, PolicyCurrent.
+    /// Ready, AdmissionEnforced, EnforcementVerified, SecretsEncrypted, PolicyCurrent; where it is asked for also
+    /// ClusterDenyPlaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

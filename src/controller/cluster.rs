@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::admission_objects::{self, Stored};
+use super::cluster_denies;
 use super::cluster_status::{self, Found};
 use super::context::Context;
 use super::error::{Class, Error};
@@ -45,6 +46,7 @@ struct Passes {
     /// `None` until it could be read.
     owner: Option<Owner>,
     stored: Stored,
+    denies: cluster_denies::Meant,
     in_force: InForce,
     hash: watch::Sender<String>,
 }
@@ -54,6 +56,7 @@ pub async fn run(ctx: Arc<Context>, in_force: InForce, hash: watch::Sender<Strin
     let mut passes = Passes {
         owner: None,
         stored: Stored::default(),
+        denies: cluster_denies::Meant::default(),
         in_force,
         hash,
     };
@@ -136,13 +139,15 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
         *known = Some(expected);
         changed
     });
+    let denies = cluster_denies::place(ctx, &mut passes.denies).await;
     // Whatever could not be written, the conditions say so: they must not go on telling of better days.
     let found = Found::Placed {
         set: &set,
         failures: &failures,
+        denies: denies.verdict.as_ref(),
     };
     let reported = cluster_status::report(ctx, Some(&policy), &found).await;
-    match failures.into_iter().next() {
+    match failures.into_iter().chain(denies.failures).next() {
         Some(failure) => Err(failure),
         None => reported,
     }

@@ -29,6 +29,8 @@ pub enum Found<'a> {
         set: &'a PolicySet,
         /// What failed.
         failures: &'a [Error],
+        /// The word on the cluster-wide denies, where somebody asked for them.
+        denies: Option<&'a Verdict>,
     },
 }
 
@@ -43,11 +45,13 @@ pub async fn report(ctx: &Context, policy: Option<&AiSecurityPolicy>, found: &Fo
     );
     let verdicts = match found {
         Found::Held(hold) => held(hold),
-        Found::Placed { set, failures } => {
+        Found::Placed { set, failures, denies } => {
             let moment = Time(Context::moment());
             let admission = proofs::admission(&evidence, &set.hash, &moment, asked.max_age);
             let encryption = proofs::encryption(&evidence, &moment, &asked);
-            judge(admission.as_ref(), encryption.as_ref(), failures)
+            let mut verdicts = judge(admission.as_ref(), encryption.as_ref(), failures);
+            verdicts.extend(denies.cloned());
+            verdicts
         }
     };
     show(ctx, &verdicts);

@@ -221,7 +221,7 @@ impl Context {
             workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
             policy: Arc::new(policy.clone()),
             cluster: self.facts.borrow().clone(),
-            cluster_policies: self.other_policies.borrow().of_cluster.clone().unwrap_or_default(),
+            cluster_policies: self.other_policies.borrow().cluster_policies(),
         };
         View {
             world: Arc::new(world),

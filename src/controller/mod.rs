@@ -8,6 +8,7 @@ mod analysis;
 pub mod backoff;
 mod caches;
 mod cluster;
+mod cluster_denies;
 mod cluster_status;
 mod context;
 mod error;

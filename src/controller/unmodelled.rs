@@ -14,6 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
+use super::caches;
 use super::context::Context;
 use crate::cluster::cluster_policies;
 use crate::network::cluster_policy::ClusterNetworkPolicy;
@@ -34,8 +35,30 @@ const GATHER: Duration = Duration::from_millis(50);
 pub struct Others {
     /// Those of kinds that the analysis does not model.
     pub unmodelled: Vec<UnmodelledPolicy>,
-    /// ClusterNetworkPolicies; `None` where they are not served in the version that is modelled.
-    pub of_cluster: Option<Vec<ClusterNetworkPolicy>>,
+    /// ClusterNetworkPolicies, without what no decision looks at; `None` where they are not served in the version that
+    /// is modelled.
+    pub of_cluster: Option<Vec<Arc<DynamicObject>>>,
+}
+
+impl Others {
+    /// What the ClusterNetworkPolicies say.
+    pub fn cluster_policies(&self) -> Vec<ClusterNetworkPolicy> {
+        let found = self.of_cluster.iter().flatten();
+        found.map(|object| cluster_policies::read(object)).collect()
+    }
+}
+
+/// Status and revision are other people's news.
+fn pruned(mut object: DynamicObject) -> Arc<DynamicObject> {
+    caches::prune_but_managers(&mut object);
+    for entry in object.managed_fields_mut() {
+        entry.time = None;
+    }
+    object.metadata.resource_version = None;
+    if let Some(fields) = object.data.as_object_mut() {
+        fields.retain(|key, _| key == "spec");
+    }
+    Arc::new(object)
 }
 
 /// Looks for ever, after the first [`look`]: from time to time, and when a ClusterNetworkPolicy changes.
@@ -122,7 +145,7 @@ async fn in_group(client: &Client, group: &str, served: &[&str], others: &mut Ot
                 match cluster_policies::list(client).await {
                     Ok(Some(policies)) => {
                         recognised = true;
-                        others.of_cluster = Some(policies.iter().map(cluster_policies::read).collect());
+                        others.of_cluster = Some(policies.into_iter().map(pruned).collect());
                         break;
                     }
                     Ok(None) => continue,

@@ -7,6 +7,7 @@
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::DynamicObject;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +15,9 @@ use serde_json::json;
 
 use super::error::Error;
 use crate::api::names;
+use crate::cluster::cluster_policies;
 use crate::cluster::telemetry::{KindResult, Metrics};
+use crate::network::cluster_policy::KIND;
 use crate::network::drift;
 
 /// The namespace a reconcile may write into: that of the object it reconciles.
@@ -119,6 +122,38 @@ impl Writer {
         K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
     {
         self.apply(&Api::all(self.client.clone()), kind, object).await
+    }
+
+    /// Applies a ClusterNetworkPolicy of ours.
+    pub async fn apply_cluster_policy(&self, policy: &DynamicObject) -> Result<DynamicObject, Error> {
+        let name = policy.name_any();
+        let params = PatchParams::apply(names::FIELD_MANAGER).force();
+        let result = self
+            .cluster_policies()
+            .patch(&name, &params, &Patch::Apply(policy))
+            .await;
+        self.counted(KIND, "applied", format!("apply {KIND} {name}"), result)
+    }
+
+    /// Puts a whole ClusterNetworkPolicy of ours in the place of the one with its resource version.
+    pub async fn replace_cluster_policy(&self, whole: &DynamicObject) -> Result<DynamicObject, Error> {
+        let name = whole.name_any();
+        let result = self.cluster_policies().replace(&name, &posted(), whole).await;
+        self.counted(KIND, "replaced", format!("replace {KIND} {name}"), result)
+    }
+
+    /// Deletes a ClusterNetworkPolicy of ours; one that is gone already is fine.
+    pub async fn delete_cluster_policy(&self, name: &str) -> Result<(), Error> {
+        let result = self.cluster_policies().delete(name, &DeleteParams::default()).await;
+        let result = result.map(|_| ());
+        if matches!(&result, Err(kube::Error::Api(status)) if status.code == 404) {
+            return Ok(());
+        }
+        self.counted(KIND, "deleted", format!("delete {KIND} {name}"), result)
+    }
+
+    fn cluster_policies(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &cluster_policies::resource())
     }
 
     /// Puts a whole cluster-scoped object of ours in the place of the one with its resource version.

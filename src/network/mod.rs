@@ -4,6 +4,7 @@
 //! [`drift`] compares it with what is stored, [`reach`] judges the whole set of policies, those of others included, and
 //! [`picture`] draws it.
 
+pub mod cluster_deny;
 pub mod cluster_policy;
 pub mod drift;
 pub mod far;

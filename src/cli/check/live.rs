@@ -42,7 +42,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
         workloads: known.map(|workload| (workload.key.clone(), workload)).collect(),
         policy: Arc::new(policy),
         cluster: plan::addresses(&client, &mut notes).await?,
-        cluster_policies: others.of_cluster.clone().unwrap_or_default(),
+        cluster_policies: others.cluster_policies(),
     };
     let pods = pods(&client, &mut notes).await?;
     let set = generate(

@@ -1,4 +1,4 @@
-//! `off --scope all`: takes the NetworkPolicies away. In every namespace the deny goes first and the allows follow once
+//! `off --scope all`: takes the NetworkPolicies away, and the denies of the whole cluster with them. In every namespace the deny goes first and the allows follow once
 //! it is gone: in the reverse order every pod would meet a deny with nothing beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
+use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 
 use super::{LOOKS, PAUSE};
 use crate::api::names;
 use crate::cli::{CliError, absent, out};
+use crate::cluster::cluster_policies;
+use crate::network::cluster_policy::KIND;
+use crate::network::drift;
 
 /// Deletions under way at once.
 const AT_ONCE: usize = 16;
@@ -25,13 +29,15 @@ pub(super) async fn open(client: &Client, only: &[String], patience: Duration) -
     let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
     let mut gone = 0;
     loop {
+        // They have no allows beside them that could be left alone.
+        let walls = if only.is_empty() { tear_down(client).await? } else { 0 };
         let found = list(client, only).await?;
         seen.extend(
             found
                 .iter()
                 .flat_map(|(ns, names)| names.iter().map(|name| (ns.clone(), name.clone()))),
         );
-        let left: usize = found.values().map(BTreeSet::len).sum();
+        let left: usize = walls + found.values().map(BTreeSet::len).sum::<usize>();
         gone = if left == 0 { gone + 1 } else { 0 };
         if gone == LOOKS || (left > 0 && Instant::now() > end) {
             let many = out::count(seen.len(), "NetworkPolicy object");
@@ -40,6 +46,36 @@ pub(super) async fn open(client: &Client, only: &[String], patience: Duration) -
         delete(client, next(&found)).await?;
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Deletes the ClusterNetworkPolicies that are ours; returns how many there were. Who may not see them is told, and goes
+/// on: the button has to work.
+async fn tear_down(client: &Client) -> Result<usize, CliError> {
+    let found = match cluster_policies::list(client).await {
+        Ok(found) => found.unwrap_or_default(),
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            eprintln!(
+                "note: you may not list {KIND}: {} stay if they are there",
+                names::STAGE_POLICIES.join(", ")
+            );
+            return Ok(0);
+        }
+        Err(error) => return Err(CliError::api(format!("list {KIND}"))(error)),
+    };
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &cluster_policies::resource());
+    let ours = |policy: &&DynamicObject| {
+        names::STAGE_POLICIES.contains(&policy.name_any().as_str()) && drift::is_ours(&policy.metadata)
+    };
+    let mut walls = 0;
+    for policy in found.iter().filter(ours) {
+        let name = policy.name_any();
+        match api.delete(&name, &DeleteParams::default()).await {
+            Ok(_) => walls += 1,
+            Err(error) if absent(&error) => {}
+            Err(error) => return Err(CliError::api(format!("delete {KIND} {name}"))(error)),
+        }
+    }
+    Ok(walls)
 }
 
 /// What may go now: the deny where there is one, all the rest where there is none. A dataplane's finalizer can keep a

@@ -4,8 +4,9 @@ use super::{Component, Grant, Rule, Scope};
 use crate::admission::CANARY_RIGHTS;
 use crate::api::names::{
     ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ACCOUNT,
-    CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP,
+    CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, STAGE_POLICIES,
 };
+use crate::network::cluster_policy;
 use crate::network::foreign::FOREIGN_KINDS;
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
@@ -159,6 +160,13 @@ fn controller_writes() -> Vec<Rule> {
             "writes its own bindings and no other; `update` takes off what an apply cannot",
         )
         .named(bindings),
+        Rule::new(
+            cluster_policy::GROUP,
+            &[cluster_policy::PLURAL],
+            &["create", "patch", "update", "delete"],
+            "writes the denies between stages and no other; `update` takes off what an apply cannot",
+        )
+        .named(STAGE_POLICIES),
         Rule::new(
             GROUP,
             &["aisecuritypolicies"],
