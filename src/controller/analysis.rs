@@ -16,7 +16,8 @@ use crate::api::conditions::Truth;
 use crate::cluster::telemetry::{Metrics, Status};
 use crate::compliance::Finding;
 use crate::network::reach::{self, Analysis, Isolation};
-use crate::network::{verdict, world::World};
+use crate::network::verdict::Standing;
+use crate::network::world::World;
 
 /// Changes come in bursts: one analysis answers for all that arrive in this time.
 const GATHER: Duration = Duration::from_millis(20);
@@ -25,9 +26,11 @@ const GATHER: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub struct Analysed {
     analysis: Option<Analysis>,
-    /// The resource version of each policy it has seen, by namespace and name.
-    seen: HashMap<(String, String), String>,
+    seen: Seen,
 }
+
+/// The resource version of each policy, by namespace and name.
+type Seen = HashMap<(String, String), String>;
 
 impl Analysed {
     /// Whether the analysis has seen this very version of a policy.
@@ -71,6 +74,7 @@ impl Analysed {
 
 /// Analyses whenever something changed, for ever.
 pub async fn run(ctx: Arc<Context>, index: Index, publish: watch::Sender<Arc<Analysed>>) {
+    let mut standing = None;
     loop {
         ctx.triggers.analysis.notified().await;
         tokio::time::sleep(GATHER).await;
@@ -78,9 +82,11 @@ pub async fn run(ctx: Arc<Context>, index: Index, publish: watch::Sender<Arc<Ana
         let world = ctx.world();
         let observed = ctx.caches.network_policies.state();
         let unmodelled = ctx.other_policies.borrow().unmodelled.clone();
+        let (known, before) = (standing.take(), publish.borrow().clone());
         // Pure and busy: not on a thread that also carries requests.
-        let analysed = tokio::task::spawn_blocking(move || analyse(&world, &observed, &unmodelled)).await;
-        let analysed = Arc::new(settled(analysed));
+        let work = move || analyse(known, &before, &world, &observed, &unmodelled);
+        let analysed = settled(tokio::task::spawn_blocking(work).await, &mut standing);
+        let analysed = Arc::new(analysed);
         let before = publish.send_replace(analysed.clone());
         count(&ctx.metrics, &analysed);
         for namespace in news(&before, &analysed, &touched) {
@@ -94,11 +100,17 @@ pub async fn run(ctx: Arc<Context>, index: Index, publish: watch::Sender<Arc<Ana
 }
 
 /// What is published. One that failed knows nothing: verdicts of an earlier one would stay True whatever happens since.
-fn settled(analysed: Result<Analysed, JoinError>) -> Analysed {
-    analysed.unwrap_or_else(|error| {
-        tracing::error!(%error, "the analysis failed: nothing is known of the policies until the next change");
-        Analysed::default()
-    })
+fn settled(done: Result<(Standing, Analysed), JoinError>, standing: &mut Option<Standing>) -> Analysed {
+    match done {
+        Ok((known, analysed)) => {
+            *standing = Some(known);
+            analysed
+        }
+        Err(error) => {
+            tracing::error!(%error, "the analysis failed: nothing is known of the policies until the next change");
+            Analysed::default()
+        }
+    }
 }
 
 /// The namespaces whose workloads have something new to say.
@@ -125,8 +137,15 @@ fn count(metrics: &Metrics, analysed: &Analysed) {
     }
 }
 
-/// One analysis of all policies.
-fn analyse(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::UnmodelledPolicy]) -> Analysed {
+/// One analysis of all policies; of what changed, where that were NetworkPolicies alone. `before` is the one that `known`
+/// comes from.
+fn analyse(
+    known: Option<Standing>,
+    before: &Analysed,
+    world: &World,
+    observed: &[Arc<NetworkPolicy>],
+    unmodelled: &[reach::UnmodelledPolicy],
+) -> (Standing, Analysed) {
     let seen = observed
         .iter()
         .map(|policy| {
@@ -134,11 +153,25 @@ fn analyse(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::
             (key, policy.metadata.resource_version.clone().unwrap_or_default())
         })
         .collect();
-    let stored: Vec<NetworkPolicy> = observed.iter().map(|policy| policy.as_ref().clone()).collect();
-    Analysed {
-        analysis: Some(verdict::of(world, &stored, unmodelled)),
-        seen,
-    }
+    let standing = match known.filter(|known| known.is_of(world, unmodelled)) {
+        Some(mut known) => {
+            known.follow(observed, &changed(&before.seen, &seen));
+            known
+        }
+        None => Standing::new(world.clone(), observed, unmodelled.to_vec()),
+    };
+    let analysis = Some(standing.verdicts().clone());
+    (standing, Analysed { analysis, seen })
+}
+
+/// The namespaces in which policies are new, changed or gone.
+fn changed(before: &Seen, now: &Seen) -> BTreeSet<String> {
+    let new = now.iter().filter(|(key, version)| before.get(*key) != Some(*version));
+    let gone = before.keys().filter(|key| !now.contains_key(*key));
+    new.map(|(key, _)| key)
+        .chain(gone)
+        .map(|(namespace, _)| namespace.clone())
+        .collect()
 }
 
 #[cfg(test)]
@@ -166,6 +199,10 @@ mod tests {
         (world, observed.into_iter().map(Arc::new).collect())
     }
 
+    fn first(world: &World, observed: &[Arc<NetworkPolicy>]) -> Analysed {
+        analyse(None, &Analysed::default(), world, observed, &[]).1
+    }
+
     fn truth(analysed: &Analysed, namespace: &str) -> Option<Truth> {
         analysed.proof(namespace).map(|proof| proof.truth)
     }
@@ -173,13 +210,13 @@ mod tests {
     #[test]
     fn an_enforced_namespace_is_judged_by_what_is_stored_alone() {
         let (mut world, observed) = mixed();
-        let analysed = analyse(&world, &observed, &[]);
+        let analysed = first(&world, &observed);
         assert_eq!(truth(&analysed, "train"), Some(Truth::False), "serve is open today");
         assert_eq!(truth(&analysed, "serve"), Some(Truth::True), "and would not be");
         if let Some(train) = world.namespaces.get_mut("train") {
             train.mode = Mode::Warn;
         }
-        let analysed = analyse(&world, &observed, &[]);
+        let analysed = first(&world, &observed);
         assert_eq!(truth(&analysed, "train"), Some(Truth::True), "both as they would be");
     }
 
@@ -190,7 +227,7 @@ mod tests {
         for namespace in ["train", "serve"] {
             observed.push(Arc::new(testkit::policy(namespace, "out", out)));
         }
-        let analysed = analyse(&world, &observed, &[]);
+        let analysed = first(&world, &observed);
         for namespace in ["train", "serve"] {
             assert_eq!(analysed.findings(namespace).len(), 1, "{namespace}");
         }
@@ -199,11 +236,46 @@ mod tests {
     #[tokio::test]
     async fn an_analysis_that_failed_takes_its_verdicts_back() {
         let (world, observed) = mixed();
-        let before = analyse(&world, &observed, &[]);
+        let before = first(&world, &observed);
         let failed = tokio::task::spawn_blocking(|| unreachable!("it fails")).await;
-        let now = settled(failed);
+        let mut standing = None;
+        let now = settled(failed, &mut standing);
+        assert!(standing.is_none(), "the next one starts anew");
         assert_eq!(truth(&now, "serve"), None);
         let told = news(&before, &now, &BTreeSet::new());
         assert!(told.contains("train") && told.contains("serve"), "{told:?}");
+    }
+
+    #[test]
+    fn what_changes_is_followed_and_another_world_is_judged_anew() {
+        let (mut world, mut observed) = mixed();
+        let versioned = |policy: &Arc<NetworkPolicy>, version: &str| {
+            let mut policy = policy.as_ref().clone();
+            policy.metadata.resource_version = Some(version.to_owned());
+            Arc::new(policy)
+        };
+        let (mut standing, mut analysed) = analyse(None, &Analysed::default(), &world, &observed, &[]);
+        assert_eq!(truth(&analysed, "train"), Some(Truth::False));
+        // The tenant's policy is deleted, there again and emptied; then the world changes.
+        let tenants = observed.pop().unwrap_or_default();
+        let mut empty = versioned(&tenants, "3");
+        if let Some(spec) = &mut Arc::make_mut(&mut empty).spec {
+            spec.ingress = None;
+        }
+        for (policy, wanted) in [
+            (None, Truth::True),
+            (Some(versioned(&tenants, "2")), Truth::False),
+            (Some(empty), Truth::True),
+        ] {
+            let now: Vec<Arc<NetworkPolicy>> = observed.iter().cloned().chain(policy).collect();
+            (standing, analysed) = analyse(Some(standing), &analysed, &world, &now, &[]);
+            assert_eq!(truth(&analysed, "train"), Some(wanted), "{wanted:?}");
+        }
+        observed.push(versioned(&tenants, "4"));
+        if let Some(train) = world.namespaces.get_mut("train") {
+            train.mode = Mode::Warn;
+        }
+        let (_, analysed) = analyse(Some(standing), &analysed, &world, &observed, &[]);
+        assert_eq!(truth(&analysed, "train"), Some(Truth::True), "both as they would be");
     }
 }

@@ -10,6 +10,7 @@
 //! through the API server, relays inside what the policy permits.
 
 mod analysis;
+mod around;
 mod cidr;
 pub mod concrete;
 mod difference;
@@ -27,16 +28,16 @@ pub mod settle;
 mod text;
 mod tiers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::api::network::Protocol;
-use crate::api::stage::NamespaceStage;
 use crate::compliance::finding::Finding;
 
+use self::around::Around;
 pub use self::isolated::{Openings, openings_of};
-use self::map::{Book, Map};
+use self::map::{Book, Map, Site};
 use self::permits::Permits;
 use super::policies;
 use super::world::World;
@@ -132,24 +133,59 @@ pub enum Provenance {
 /// Judges every stage namespace. `policies` are all NetworkPolicies of the cluster: those stored, and in audit mode
 /// also those that would be written. Their order is of no account. ClusterNetworkPolicies are part of the world.
 pub fn analyse(world: &World, policies: &[NetworkPolicy], unmodelled: &[UnmodelledPolicy]) -> Analysis {
-    analyse_rendered(world, &policies::all(world), policies, unmodelled)
+    let desired = policies::all(world);
+    let (desired, policies): (Vec<_>, Vec<_>) = (desired.iter().collect(), policies.iter().collect());
+    analyse_rendered(world, &desired, &policies, unmodelled)
 }
 
 /// As [`analyse`], for who has rendered the world already: `desired` is [`policies::all`] of the same world, and what
 /// it opens is permitted. Rendering takes longer than judging.
 pub fn analyse_rendered(
     world: &World,
-    desired: &[NetworkPolicy],
-    policies: &[NetworkPolicy],
+    desired: &[&NetworkPolicy],
+    policies: &[&NetworkPolicy],
     unmodelled: &[UnmodelledPolicy],
+) -> Analysis {
+    judge(world, desired, policies, unmodelled, None)
+}
+
+/// Judges again what policies that changed in `touched` can touch, and perhaps more; everything else is as it was. World
+/// and unmodelled policies are the same as before; `unreadable` are the namespaces with a policy that cannot be read.
+pub fn analyse_again(
+    world: &World,
+    desired: &[&NetworkPolicy],
+    policies: &[&NetworkPolicy],
+    unmodelled: &[UnmodelledPolicy],
+    unreadable: &BTreeSet<String>,
+    touched: &BTreeSet<String>,
+) -> Analysis {
+    let Some(around) = Around::of(world, policies, unmodelled, unreadable, touched) else {
+        return analyse_rendered(world, desired, policies, unmodelled);
+    };
+    let seen = |policy: &&NetworkPolicy| around.seen.contains(policy::identity(policy).0);
+    let [desired, policies] = [desired, policies].map(|all| all.iter().copied().filter(seen).collect::<Vec<_>>());
+    judge(world, &desired, &policies, unmodelled, Some(&around))
+}
+
+/// Whether a policy can be read. In the namespace of one that cannot, anything may be open.
+pub fn is_readable(policy: &NetworkPolicy) -> bool {
+    policy::read(policy).is_ok()
+}
+
+fn judge(
+    world: &World,
+    desired: &[&NetworkPolicy],
+    policies: &[&NetworkPolicy],
+    unmodelled: &[UnmodelledPolicy],
+    around: Option<&Around<'_>>,
 ) -> Analysis {
     let dns = world.dns();
     let book = Book::read(world, policies, unmodelled, desired);
     let permits = Permits::new(world, &book, desired, &dns);
-    let map = Map::new(world, &book, permits);
+    let map = Map::new(world, &book, permits, around.map(|around| &around.seen));
     let mut analysis = Analysis::default();
-    let staged = map.sites.iter();
-    for site in staged.filter(|site| site.stage.and_then(NamespaceStage::workload_stage).is_some()) {
+    let judged = |site: &&Site<'_>| around.is_none_or(|around| around.judged.contains(site.name));
+    for site in map.sites.iter().filter(judged).filter(|site| site.is_staged()) {
         analysis.namespaces.insert(site.name.to_owned(), map.judge(site));
         let findings = map.undeclared(site);
         if !findings.is_empty() {

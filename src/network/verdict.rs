@@ -4,7 +4,8 @@
 //! Where enforce is on, what is stored is judged and nothing else: the peer that would be closed is open today. In audit
 //! and warn, where nothing is written yet, what enforce would write is judged with the rest.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
@@ -14,18 +15,92 @@ use super::world::World;
 use crate::api::stage::Mode;
 
 /// Judges every stage namespace. `stored` are all NetworkPolicies of the cluster.
-pub fn of(world: &World, stored: &[NetworkPolicy], unmodelled: &[UnmodelledPolicy]) -> Analysis {
+pub fn of<P: Borrow<NetworkPolicy>>(world: &World, stored: &[P], unmodelled: &[UnmodelledPolicy]) -> Analysis {
+    let desired = policies::all(world);
     let mut verdicts = Analysis::default();
-    by_mode(world, stored, |desired, counting, of| {
-        let analysis = reach::analyse_rendered(world, desired, counting, unmodelled);
-        let Analysis { namespaces, findings } = analysis;
-        let namespaces = namespaces.into_iter().filter(|(name, _)| of(name));
-        verdicts.namespaces.extend(namespaces);
-        verdicts
-            .findings
-            .extend(findings.into_iter().filter(|(name, _)| of(name)));
+    by_mode(world, &desired, stored, |desired, counting, of| {
+        let found = reach::analyse_rendered(world, desired, counting, unmodelled);
+        take(&mut verdicts, found, of);
     });
     verdicts
+}
+
+/// Takes over what an analysis says of some namespaces.
+fn take(verdicts: &mut Analysis, found: Analysis, of: &dyn Fn(&str) -> bool) {
+    let Analysis {
+        namespaces,
+        mut findings,
+    } = found;
+    for (name, isolation) in namespaces.into_iter().filter(|(name, _)| of(name)) {
+        match findings.remove(&name) {
+            Some(found) => verdicts.findings.insert(name.clone(), found),
+            None => verdicts.findings.remove(&name),
+        };
+        verdicts.namespaces.insert(name, isolation);
+    }
+}
+
+/// The verdicts on a world, which follow the NetworkPolicies: what a change cannot touch is not judged again.
+#[derive(Debug)]
+pub struct Standing {
+    world: World,
+    unmodelled: Vec<UnmodelledPolicy>,
+    desired: Vec<NetworkPolicy>,
+    /// Namespaces with a policy that cannot be read.
+    unreadable: BTreeSet<String>,
+    verdicts: Analysis,
+}
+
+impl Standing {
+    /// Judges everything, as [`of`] does.
+    pub fn new<P: Borrow<NetworkPolicy>>(world: World, stored: &[P], unmodelled: Vec<UnmodelledPolicy>) -> Self {
+        let mut standing = Self {
+            desired: policies::all(&world),
+            unreadable: unreadable(stored, |_| true),
+            verdicts: Analysis::default(),
+            world,
+            unmodelled,
+        };
+        let verdicts = &mut standing.verdicts;
+        by_mode(&standing.world, &standing.desired, stored, |desired, counting, of| {
+            let found = reach::analyse_rendered(&standing.world, desired, counting, &standing.unmodelled);
+            take(verdicts, found, of);
+        });
+        standing
+    }
+
+    /// Whether nothing but NetworkPolicies can have changed.
+    pub fn is_of(&self, world: &World, unmodelled: &[UnmodelledPolicy]) -> bool {
+        self.unmodelled == unmodelled && self.world == *world
+    }
+
+    /// Follows: `stored` are all NetworkPolicies now, of which those that are new, changed or gone are in `touched`.
+    pub fn follow<P: Borrow<NetworkPolicy>>(&mut self, stored: &[P], touched: &BTreeSet<String>) {
+        self.unreadable.retain(|namespace| !touched.contains(namespace));
+        self.unreadable
+            .extend(unreadable(stored, |namespace| touched.contains(namespace)));
+        let (world, unmodelled, unreadable) = (&self.world, &self.unmodelled, &self.unreadable);
+        let verdicts = &mut self.verdicts;
+        by_mode(world, &self.desired, stored, |desired, counting, of| {
+            let found = reach::analyse_again(world, desired, counting, unmodelled, unreadable, touched);
+            take(verdicts, found, of);
+        });
+    }
+
+    /// What is known now.
+    pub const fn verdicts(&self) -> &Analysis {
+        &self.verdicts
+    }
+}
+
+fn unreadable<P: Borrow<NetworkPolicy>>(stored: &[P], of: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    let stored = stored.iter().map(Borrow::borrow);
+    let there = stored.filter(|policy| of(namespace(policy)) && !reach::is_readable(policy));
+    there.map(|policy| namespace(policy).to_owned()).collect()
+}
+
+fn namespace(policy: &NetworkPolicy) -> &str {
+    policy.metadata.namespace.as_deref().unwrap_or_default()
 }
 
 /// Every path behind these verdicts, where a verdict names one: see [`reach::paths::paths`] and
@@ -35,8 +110,9 @@ pub fn paths(
     stored: &[NetworkPolicy],
     wanted: &dyn Fn(&Provenance, &Provenance) -> bool,
 ) -> Vec<Witness> {
+    let desired = policies::all(world);
     let mut found = Vec::new();
-    by_mode(world, stored, |desired, counting, of| {
+    by_mode(world, &desired, stored, |desired, counting, of| {
         found.extend(reach::paths::paths(world, desired, counting, of, wanted));
     });
     each_rule_once(found)
@@ -61,28 +137,28 @@ pub fn each_rule_once(paths: impl IntoIterator<Item = Witness>) -> Vec<Witness> 
 }
 
 /// Hands on what is rendered, the policies that count, and for which namespaces they do.
-fn by_mode(
+fn by_mode<P: Borrow<NetworkPolicy>>(
     world: &World,
-    stored: &[NetworkPolicy],
-    mut judge: impl FnMut(&[NetworkPolicy], &[NetworkPolicy], &dyn Fn(&str) -> bool),
+    desired: &[NetworkPolicy],
+    stored: &[P],
+    mut judge: impl FnMut(&[&NetworkPolicy], &[&NetworkPolicy], &dyn Fn(&str) -> bool),
 ) {
-    let desired = policies::all(world);
+    let desired: Vec<&NetworkPolicy> = desired.iter().collect();
+    let stored: Vec<&NetworkPolicy> = stored.iter().map(Borrow::borrow).collect();
     let staged = || world.namespaces.values().filter(|namespace| namespace.stage.is_some());
     let enforced = |name: &str| world.namespaces.get(name).is_some_and(|ns| ns.mode == Mode::Enforce);
     if staged().any(|namespace| namespace.mode == Mode::Enforce) {
-        judge(&desired, stored, &enforced);
+        judge(&desired, &stored, &enforced);
     }
     if staged().any(|namespace| namespace.mode != Mode::Enforce) {
         let key = |policy: &NetworkPolicy| (policy.metadata.namespace.clone(), policy.metadata.name.clone());
-        let would_be = desired
-            .iter()
-            .filter(|policy| !enforced(policy.metadata.namespace.as_deref().unwrap_or_default()));
+        let would_be = desired.iter().filter(|policy| !enforced(namespace(policy)));
         let all: BTreeMap<_, &NetworkPolicy> = stored
             .iter()
             .chain(would_be)
-            .map(|policy| (key(policy), policy))
+            .map(|policy| (key(policy), *policy))
             .collect();
-        let all: Vec<NetworkPolicy> = all.into_values().cloned().collect();
+        let all: Vec<&NetworkPolicy> = all.into_values().collect();
         judge(&desired, &all, &|name| !enforced(name));
     }
 }

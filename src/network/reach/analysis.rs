@@ -165,7 +165,7 @@ impl<'p> Map<'p> {
         let name = match wanted.constraint(names::NAMESPACE_NAME_LABEL) {
             // The API server writes the name on every namespace.
             Some(Constraint::Absent) => return None,
-            Some(Constraint::In(values)) => Some(*values.iter().find(|name| !self.by_name.contains_key(*name))?),
+            Some(Constraint::In(values)) => Some(*values.iter().find(|name| !self.namespaces.contains_key(**name))?),
             // Names do not run out.
             Some(Constraint::NotIn(_) | Constraint::Present(_)) | None => None,
         };
@@ -178,7 +178,7 @@ impl<'p> Map<'p> {
 
     /// The same as a selector, for a search that narrows it further.
     pub(super) fn place_of_later(&self, half: &Half<'p>) -> Option<Selector<'p>> {
-        let names: Vec<&str> = self.sites.iter().map(|site| site.name).collect();
+        let names: Vec<&str> = self.namespaces.keys().map(String::as_str).collect();
         let new = Selector::all_of(vec![
             (names::STAGE_LABEL, Constraint::Absent),
             (names::NAMESPACE_NAME_LABEL, Constraint::Present(names)),

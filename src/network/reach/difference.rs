@@ -85,7 +85,7 @@ struct Was<'x> {
 
 impl<'x> Difference<'x> {
     pub(super) fn new(before: &'x Map<'x>, now: &'x Map<'x>) -> Self {
-        let taken: Vec<&str> = now.sites.iter().map(|site| site.name).collect();
+        let taken: Vec<&str> = now.namespaces.keys().map(String::as_str).collect();
         let later = vec![
             (names::STAGE_LABEL, Constraint::Absent),
             (names::NAMESPACE_NAME_LABEL, Constraint::Present(taken)),

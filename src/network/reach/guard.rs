@@ -114,8 +114,9 @@ pub fn opens_half(world: &World, policy: &NetworkPolicy) -> Option<OpenedHalf> {
     }
     let dns = world.dns();
     let desired = policies::namespace(world, namespace);
-    let book = Book::read(world, std::slice::from_ref(policy), &[], &desired);
-    let map = Map::new(world, &book, Permits::new(world, &book, &desired, &dns));
+    let desired: Vec<&NetworkPolicy> = desired.iter().collect();
+    let book = Book::read(world, &[policy], &[], &desired);
+    let map = Map::new(world, &book, Permits::new(world, &book, &desired, &dns), None);
     let near = map.site(namespace).filter(|near| near.is_staged())?;
     let halves = near.halves.iter().flatten();
     let mut rules = halves.filter_map(|half| match half {
@@ -217,13 +218,15 @@ fn is_first_look(own: Side<'_, '_>, theirs: Side<'_, '_>) -> bool {
 /// Reads both sets, and hands the difference and the map of the second on.
 fn compare<T>(before: Set<'_>, now: Set<'_>, judge: impl for<'x> FnOnce(&Difference<'x>, &'x Map<'x>) -> T) -> T {
     let (dns_before, dns_now) = (before.world.dns(), now.world.dns());
-    let (desired_before, desired_now) = (policies::all(before.world), policies::all(now.world));
-    let book_before = Book::read(before.world, before.policies, before.unmodelled, &desired_before);
-    let book_now = Book::read(now.world, now.policies, now.unmodelled, &desired_now);
-    let permits = Permits::new(before.world, &book_before, &desired_before, &dns_before);
-    let map_before = Map::new(before.world, &book_before, permits);
-    let permits = Permits::new(now.world, &book_now, &desired_now, &dns_now);
-    let map_now = Map::new(now.world, &book_now, permits);
+    let (all_before, all_now) = (policies::all(before.world), policies::all(now.world));
+    let desired = [&all_before, &all_now].map(|all| all.iter().collect::<Vec<&NetworkPolicy>>());
+    let stored = [before.policies, now.policies].map(|all| all.iter().collect::<Vec<&NetworkPolicy>>());
+    let book_before = Book::read(before.world, &stored[0], before.unmodelled, &desired[0]);
+    let book_now = Book::read(now.world, &stored[1], now.unmodelled, &desired[1]);
+    let permits = Permits::new(before.world, &book_before, &desired[0], &dns_before);
+    let map_before = Map::new(before.world, &book_before, permits, None);
+    let permits = Permits::new(now.world, &book_now, &desired[1], &dns_now);
+    let map_now = Map::new(now.world, &book_now, permits, None);
     judge(&Difference::new(&map_before, &map_now), &map_now)
 }
 

@@ -1,7 +1,7 @@
 //! The cluster as the analysis sees it: each namespace with the halves of paths that lead out of it or into it. A path
 //! is two halves, one at each end, that fit together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
@@ -10,7 +10,7 @@ use crate::api::stage::NamespaceStage;
 use crate::network::cluster_policy::KIND;
 use crate::network::drift::same_rules;
 use crate::network::ports::PortSet;
-use crate::network::world::World;
+use crate::network::world::{Namespace, World};
 
 use super::UnmodelledPolicy;
 use super::cidr::Addresses;
@@ -52,15 +52,15 @@ impl<'a> Book<'a> {
     /// Reads everything, in an order that does not depend on the order of the input.
     pub(super) fn read(
         world: &'a World,
-        policies: &'a [NetworkPolicy],
+        policies: &[&'a NetworkPolicy],
         unmodelled: &'a [UnmodelledPolicy],
-        desired: &[NetworkPolicy],
+        desired: &[&NetworkPolicy],
     ) -> Self {
         let wanted: HashMap<(&str, &str), &NetworkPolicy> = desired
             .iter()
-            .map(|policy| (policy::identity(policy), policy))
+            .map(|policy| (policy::identity(policy), *policy))
             .collect();
-        let mut sorted: Vec<&NetworkPolicy> = policies.iter().collect();
+        let mut sorted: Vec<&'a NetworkPolicy> = policies.to_vec();
         sorted.sort_by_key(|policy| policy::identity(policy));
         let (mut tiers, unreadable) = Tiers::read(&world.cluster_policies);
         tiers.locate(world.ranges().map(|ranges| Addresses::of(&ranges)).as_ref());
@@ -255,6 +255,9 @@ impl<'p> Site<'p> {
 /// The whole cluster.
 #[derive(Debug)]
 pub(super) struct Map<'p> {
+    /// All that exist.
+    pub namespaces: &'p BTreeMap<String, Namespace>,
+    /// Those that are looked at.
     pub sites: Vec<Site<'p>>,
     pub by_name: HashMap<&'p str, usize>,
     pub permits: Permits<'p>,
@@ -272,13 +275,19 @@ impl<'p> Map<'p> {
         !self.tiers.is_empty() || self.cloud.is_some()
     }
 
-    /// Sorts the policies by namespace. Policies in a namespace that is not known are left out: it counts as one that
+    /// Sorts the policies by namespace; `only` names the namespaces that are looked at where that is not all. Policies in a namespace that is not known are left out: it counts as one that
     /// is created later, without any policy.
-    pub(super) fn new(world: &'p World, book: &'p Book<'p>, permits: Permits<'p>) -> Self {
+    pub(super) fn new(
+        world: &'p World,
+        book: &'p Book<'p>,
+        permits: Permits<'p>,
+        only: Option<&BTreeSet<&str>>,
+    ) -> Self {
         let ranges = world.ranges().map(|ranges| Addresses::of(&ranges));
         let mut map = Self {
-            sites: Vec::with_capacity(world.namespaces.len()),
-            by_name: HashMap::with_capacity(world.namespaces.len()),
+            namespaces: &world.namespaces,
+            sites: Vec::with_capacity(only.map_or(world.namespaces.len(), BTreeSet::len)),
+            by_name: HashMap::new(),
             permits,
             tiers: &book.tiers,
             cloud: book.doubts.first().filter(|_| book.unreadable_tiers > 0),
@@ -288,7 +297,8 @@ impl<'p> Map<'p> {
                 std::iter::once(Half::Open).chain(accepts).collect()
             }),
         };
-        for (name, found) in &world.namespaces {
+        let looked_at = |name: &String| only.is_none_or(|only| only.contains(name.as_str()));
+        for (name, found) in world.namespaces.iter().filter(|(name, _)| looked_at(name)) {
             map.by_name.insert(name, map.sites.len());
             map.sites.push(Site {
                 name,

@@ -22,14 +22,14 @@ pub const MOST: usize = 1_000;
 /// [`policies::all`](crate::network::policies::all) of the same world.
 pub fn paths(
     world: &World,
-    desired: &[NetworkPolicy],
-    policies: &[NetworkPolicy],
+    desired: &[&NetworkPolicy],
+    policies: &[&NetworkPolicy],
     of: &dyn Fn(&str) -> bool,
     wanted: &dyn Fn(&Provenance, &Provenance) -> bool,
 ) -> Vec<Witness> {
     let dns = world.dns();
     let book = Book::read(world, policies, &[], desired);
-    let map = Map::new(world, &book, Permits::new(world, &book, desired, &dns));
+    let map = Map::new(world, &book, Permits::new(world, &book, desired, &dns), None);
     let mut found: BTreeMap<[Provenance; 2], Witness> = BTreeMap::new();
     for near in map.sites.iter().filter(|site| site.is_staged() && of(site.name)) {
         let _ = map.pairs(near, &mut |own, theirs| {

@@ -30,7 +30,7 @@ pub(super) struct Permits<'p> {
 }
 
 impl<'p> Permits<'p> {
-    pub(super) fn new(world: &World, book: &Book<'p>, desired: &'p [NetworkPolicy], dns: &'p [DnsPeer]) -> Self {
+    pub(super) fn new(world: &World, book: &Book<'p>, desired: &[&'p NetworkPolicy], dns: &'p [DnsPeer]) -> Self {
         let mut foreign: HashSet<&str> = book
             .policies
             .iter()
@@ -46,6 +46,7 @@ impl<'p> Permits<'p> {
         let mut rendered: HashMap<&str, Vec<Policy<'_>>> = HashMap::new();
         for policy in desired
             .iter()
+            .copied()
             .filter(|policy| foreign.contains(policy::identity(policy).0))
         {
             if let Ok(Some(read)) = policy::read(policy) {

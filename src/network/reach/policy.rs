@@ -180,7 +180,7 @@ fn optional(selector: Option<&LabelSelector>) -> Result<Option<Selector<'_>>, Se
 }
 
 /// The directions that are isolated. Without `policyTypes`: ingress always, egress when there are egress rules.
-fn directions(spec: &NetworkPolicySpec) -> Result<[bool; 2], PolicyError> {
+pub(super) fn directions(spec: &NetworkPolicySpec) -> Result<[bool; 2], PolicyError> {
     let types = spec.policy_types.as_deref().unwrap_or_default();
     if types.is_empty() {
         let egress = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());

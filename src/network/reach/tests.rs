@@ -1,3 +1,4 @@
+mod again;
 mod brute;
 mod closure;
 mod concrete;
