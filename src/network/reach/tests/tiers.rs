@@ -283,6 +283,24 @@ fn a_namespace_created_later_meets_the_tiers_too() {
 }
 
 #[test]
+fn a_name_that_no_namespace_has_yet_is_free_for_one_created_later() {
+    let accept = |name: &str| {
+        let accept = format!(
+            "{{tier: Admin, priority: 1, subject: {{namespaces: {{matchLabels: {{cloison.dev/stage: inference}}}}}},
+              ingress: [{{action: Accept, from: [{{namespaces: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}}}]}}]}}"
+        );
+        said(&judged(&[], &[("wide", &accept)]), "vision-infer")
+    };
+    let free = accept("nobodys");
+    assert!(
+        free.starts_with("a pod in a namespace created later with labels {kubernetes.io/metadata.name: nobodys}"),
+        "{free}"
+    );
+    // The stage of a namespace that is there stays what it is: this one's own deny closes its end.
+    assert_eq!(accept("vision-train"), "isolated");
+}
+
+#[test]
 fn beyond_its_budget_the_search_says_so() {
     // A formula in disguise: every pod either matches a Deny or takes more steps to find than there are.
     let mut rules = Vec::new();

@@ -435,7 +435,8 @@ fn compare(world: &World, how: Selecting, style: Style) {
             .iter()
             .map(|(name, found)| (name.clone(), found.labels.clone()))
             .collect();
-        namespaces.extend(later());
+        let created = later(&namespaces);
+        namespaces.extend(created);
         for near in ["train", "infer"] {
             let mut count = checks.borrow_mut();
             let mut naive = Naive::new(&namespaces, &all, &of_cluster);
