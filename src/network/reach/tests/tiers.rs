@@ -81,6 +81,16 @@ fn a_witness_gets_round_every_deny() {
 }
 
 #[test]
+fn a_deny_of_one_port_leaves_what_is_beside_it() {
+    let udp = OUT.2.replace("}}]}]}", "}}], ports: [{protocol: UDP}]}]}");
+    assert_ne!(udp, OUT.2);
+    let dns = "{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Deny, to: [{namespaces: {}}],
+        protocols: [{udp: {destinationPort: {number: 53}}}]}]}";
+    let said = said(&judged(&[(OUT.0, OUT.1, &udp), IN], &[("dns", dns)]), "vision-infer");
+    assert!(said.contains("on UDP 1-52:"), "{said}");
+}
+
+#[test]
 fn an_accept_opens_what_network_policies_close() {
     let open = "{tier: Admin, priority: 0, subject: {namespaces: {matchLabels: {cloison.dev/stage: inference}}},
         ingress: [{action: Accept, from: [{namespaces: {matchLabels: {cloison.dev/stage: training}}}]}]}";

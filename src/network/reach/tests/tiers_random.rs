@@ -21,7 +21,17 @@ use crate::network::reach::{self, Isolation, Place, Witness, analyse};
 use crate::network::testkit::Labels;
 use crate::network::world::World;
 
-const PROBES: [(&str, u16); 5] = [("TCP", 80), ("TCP", 85), ("TCP", 9999), ("UDP", 53), ("SCTP", 80)];
+/// One port of every set that the policies below can tell apart and that may be all there is between two pods: those
+/// they list, and the rest of TCP and of UDP, of which a NetworkPolicy may let all through and a Deny take the listed
+/// ones away again. Nothing lets the rest of SCTP through that does not let the rest of TCP through as well.
+const PROBES: [(&str, u16); 6] = [
+    ("TCP", 80),
+    ("TCP", 85),
+    ("TCP", 9999),
+    ("UDP", 53),
+    ("UDP", 9999),
+    ("SCTP", 80),
+];
 const IN_BLOCK: &str = "10.244.3.7";
 const OUT_OF_BLOCK: &str = "10.244.9.7";
 /// No NetworkPolicy names a block that holds it.
