@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRng, TestRunner};
 use serde_json::{Value, json};
 
 use super::brute::{PLACES, Selecting, cases, cluster, later, of_namespaces, writeln};
@@ -149,14 +149,18 @@ fn thinned(mut policies: Vec<NetworkPolicy>, denied: &[bool]) -> Vec<NetworkPoli
     policies
 }
 
-/// So many cases out of a hundred that proptest would run.
+/// So many cases out of a hundred that proptest would run: always the same ones, unless PROPTEST_RNG_SEED asks for others.
 fn runner(percent: u32) -> TestRunner {
     let config = Config {
         cases: Config::default().cases * percent / 100,
         failure_persistence: None,
         ..Config::default()
     };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+    let rng = match config.rng_seed {
+        RngSeed::Fixed(seed) => TestRng::from_seed(RngAlgorithm::ChaCha, &[seed.to_le_bytes(); 4].concat()),
+        RngSeed::Random => TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+    };
+    TestRunner::new_with_rng(config, rng)
 }
 
 fn address(text: &str) -> IpAddr {
