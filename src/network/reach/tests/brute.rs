@@ -196,15 +196,18 @@ pub(super) fn cases(how: Selecting) -> impl Strategy<Value = Vec<NetworkPolicy>>
     })
 }
 
-/// Namespaces that somebody without the admin's rights could create.
-pub(super) fn later() -> BTreeMap<String, Labels> {
+/// Namespaces that somebody without the admin's rights could create beside those that are known.
+pub(super) fn later(known: &BTreeMap<String, Labels>) -> BTreeMap<String, Labels> {
+    // What policies mention and is not there is a name that counts.
+    let missing = PLACES.into_iter().filter(|place| !known.contains_key(*place));
+    let free: Vec<&str> = ["later", "ghost"].into_iter().chain(missing).collect();
     let teams = ["", "team=a", "team=b", "team=z"];
     let mut all = BTreeMap::new();
     for (index, team) in teams.into_iter().enumerate() {
-        // `ghost` is the one name that policies mention; the number only keeps the keys of this map apart.
-        for name in ["later", "ghost"] {
+        for name in &free {
             let mut labels = labels(team);
-            labels.insert(names::NAMESPACE_NAME_LABEL.to_owned(), name.to_owned());
+            labels.insert(names::NAMESPACE_NAME_LABEL.to_owned(), (*name).to_owned());
+            // The number only keeps the keys of this map apart.
             all.insert(format!("{name}{index}"), labels);
         }
     }
@@ -227,7 +230,8 @@ pub(super) fn pod(namespace: &str, labels: &Labels) -> Packet {
 fn brute(world: &World, all: &[NetworkPolicy], near: &str, blocks_match_pods: bool, checks: &mut u64) -> bool {
     let mut packets = packets(world, all);
     packets.blocks_match_pods = blocks_match_pods;
-    packets.namespaces.extend(later());
+    let later = later(&packets.namespaces);
+    packets.namespaces.extend(later);
     let far: Vec<&String> = packets.namespaces.keys().filter(|name| *name != near).collect();
     let pods = universe();
     for mine in pods.iter().map(|labels| pod(near, labels)) {

@@ -148,7 +148,8 @@ impl<'a> Asked<'a> {
     fn new(world: &'a World, all: &'a [NetworkPolicy], blocks_match_pods: bool) -> Self {
         let mut packets = packets(world, all);
         packets.blocks_match_pods = blocks_match_pods;
-        packets.namespaces.extend(later());
+        let later = later(&packets.namespaces);
+        packets.namespaces.extend(later);
         Self { world, packets }
     }
 

@@ -27,9 +27,13 @@ struct Seen<'s> {
 impl<'s> Seen<'s> {
     fn new(world: &World, policies: &'s [NetworkPolicy], of_cluster: &'s [Value]) -> Self {
         let known = world.namespaces.iter();
-        let known = known.map(|(name, found)| (name.clone(), found.labels.clone()));
+        let mut namespaces: BTreeMap<String, Labels> = known
+            .map(|(name, found)| (name.clone(), found.labels.clone()))
+            .collect();
+        let later = later(&namespaces);
+        namespaces.extend(later);
         Self {
-            namespaces: known.chain(later()).collect(),
+            namespaces,
             policies,
             of_cluster,
         }

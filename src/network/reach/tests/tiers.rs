@@ -81,6 +81,16 @@ fn a_witness_gets_round_every_deny() {
 }
 
 #[test]
+fn a_deny_of_one_port_leaves_what_is_beside_it() {
+    let udp = OUT.2.replace("}}]}]}", "}}], ports: [{protocol: UDP}]}]}");
+    assert_ne!(udp, OUT.2);
+    let dns = "{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Deny, to: [{namespaces: {}}],
+        protocols: [{udp: {destinationPort: {number: 53}}}]}]}";
+    let said = said(&judged(&[(OUT.0, OUT.1, &udp), IN], &[("dns", dns)]), "vision-infer");
+    assert!(said.contains("on UDP 1-52:"), "{said}");
+}
+
+#[test]
 fn an_accept_opens_what_network_policies_close() {
     let open = "{tier: Admin, priority: 0, subject: {namespaces: {matchLabels: {cloison.dev/stage: inference}}},
         ingress: [{action: Accept, from: [{namespaces: {matchLabels: {cloison.dev/stage: training}}}]}]}";
@@ -280,6 +290,24 @@ fn a_namespace_created_later_meets_the_tiers_too() {
     let team = "{tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {team: b}}},
         egress: [{action: Accept, to: [{namespaces: {}}]}]}";
     insta::assert_snapshot!(said(&judged(&[into], &[("team", team), ("closed", closed)]), "vision-infer"), @"a pod in a namespace created later with labels {team: b}, itself with labels {} can reach a pod in vision-infer with labels {} on TCP 1-65535: allowed by ClusterNetworkPolicy team egress[0].to[0] and vision-infer/later ingress[0].from[0]");
+}
+
+#[test]
+fn a_name_that_no_namespace_has_yet_is_free_for_one_created_later() {
+    let accept = |name: &str| {
+        let accept = format!(
+            "{{tier: Admin, priority: 1, subject: {{namespaces: {{matchLabels: {{cloison.dev/stage: inference}}}}}},
+              ingress: [{{action: Accept, from: [{{namespaces: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}}}]}}]}}"
+        );
+        said(&judged(&[], &[("wide", &accept)]), "vision-infer")
+    };
+    let free = accept("nobodys");
+    assert!(
+        free.starts_with("a pod in a namespace created later with labels {kubernetes.io/metadata.name: nobodys}"),
+        "{free}"
+    );
+    // The stage of a namespace that is there stays what it is: this one's own deny closes its end.
+    assert_eq!(accept("vision-train"), "isolated");
 }
 
 #[test]
