@@ -15,6 +15,7 @@ use crate::api::names;
 use crate::network::world::{Namespace, World};
 
 use super::UnmodelledPolicy;
+use super::paths::is_workload;
 use super::policy::{self, Direction};
 use super::selector::Selector;
 
@@ -50,7 +51,9 @@ impl<'a> Around<'a> {
         let all = || world.namespaces.keys().map(String::as_str);
         // What a changed namespace let through before is not known any more; what the others let through is.
         let mut judged = touched.clone();
-        judged.extend(all().filter(|far| touched.iter().any(|near| far != near && sides.let_any(far, near))));
+        let staged = all().filter(|name| is_workload(world.stage_of(name)));
+        judged.extend(staged.filter(|far| touched.iter().any(|near| far != near && sides.let_any(far, near))));
+        judged.retain(|name| is_workload(world.stage_of(name)));
         if judged.len() > MANY {
             return None;
         }

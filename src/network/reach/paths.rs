@@ -65,7 +65,8 @@ pub(super) fn forbidden(near: Option<NamespaceStage>, far: Option<NamespaceStage
     near != far && (is_workload(near) || is_workload(far))
 }
 
-fn is_workload(stage: Option<NamespaceStage>) -> bool {
+/// Whether it is one that holds workloads.
+pub(super) fn is_workload(stage: Option<NamespaceStage>) -> bool {
     stage.and_then(NamespaceStage::workload_stage).is_some()
 }
 

@@ -98,12 +98,9 @@ fn after_every_change_the_verdicts_are_those_of_a_look_at_everything() {
                 *moves.borrow_mut().entry(moved).or_default() += 1;
                 let stored: Vec<&NetworkPolicy> = both[1].iter().collect();
                 let around = Around::of(&world, &stored, &unmodelled, &BTreeSet::new(), &touched);
-                let others = around.map_or(usize::MAX, |around| around.judged.len() - touched.len());
-                let kind = if others > 0 {
-                    "others judged too"
-                } else {
-                    "judged alone"
-                };
+                let other = |name: &&str| !touched.contains(*name);
+                let others = around.is_none_or(|around| around.judged.iter().any(other));
+                let kind = if others { "others judged too" } else { "judged alone" };
                 *mix.borrow_mut().entry(kind).or_default() += 1;
             }
             Ok(())
