@@ -30,6 +30,10 @@ pub mod types {
     pub const STALLED: &str = "Stalled";
     /// Nothing leads to or from the workload any more. Only where somebody asked for it.
     pub const QUARANTINED: &str = "Quarantined";
+    /// `Waiver`: another person approved it.
+    pub const APPROVED: &str = "Approved";
+    /// `Waiver`: it holds.
+    pub const ACTIVE: &str = "Active";
     /// `AiSecurityPolicy`: the policy is present, readable and the one the controller works by.
     pub const POLICY_CURRENT: &str = "PolicyCurrent";
 }

@@ -1,6 +1,6 @@
 //! Keeps the analysis of all policies fresh: one loop, whatever the number of workloads.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::api::conditions::Truth;
 use crate::cluster::telemetry::{Metrics, Status};
 use crate::compliance::Finding;
 use crate::network::reach::{self, Analysis, Isolation};
-use crate::network::{verdict, world::World};
+use crate::network::{verdict, waivers, world::World};
 
 /// Changes come in bursts: one analysis answers for all that arrive in this time.
 const GATHER: Duration = Duration::from_millis(20);
@@ -25,6 +25,8 @@ const GATHER: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub struct Analysed {
     analysis: Option<Analysis>,
+    /// The Waivers that open a flow into or out of a namespace, each with its end.
+    waived: BTreeMap<String, Vec<String>>,
     /// The resource version of each policy it has seen, by namespace and name.
     seen: HashMap<(String, String), String>,
 }
@@ -43,8 +45,10 @@ impl Analysed {
             Isolation::Isolated => Proof {
                 truth: Truth::True,
                 reason: "Isolated",
-                message: "no policy set in force opens a path to another stage, for any pod that could exist"
-                    .to_owned(),
+                message: format!(
+                    "no policy set in force opens a path to another stage, for any pod that could exist{}",
+                    self.but_waivers(namespace)
+                ),
             },
             Isolation::Unknown { reason, message } => Proof {
                 truth: Truth::Unknown,
@@ -56,6 +60,14 @@ impl Analysed {
                 reason: "PathExists",
                 message: witness.to_string(),
             },
+        })
+    }
+
+    /// What the verdict takes as permitted.
+    fn but_waivers(&self, namespace: &str) -> String {
+        let waived = self.waived.get(namespace);
+        waived.map_or_else(String::new, |waived| {
+            format!(", but what is permitted by {}", waived.join(", "))
         })
     }
 
@@ -137,8 +149,15 @@ fn analyse(world: &World, observed: &[Arc<NetworkPolicy>], unmodelled: &[reach::
     let stored: Vec<NetworkPolicy> = observed.iter().map(|policy| policy.as_ref().clone()).collect();
     Analysed {
         analysis: Some(verdict::of(world, &stored, unmodelled)),
+        waived: waived(world),
         seen,
     }
+}
+
+fn waived(world: &World) -> BTreeMap<String, Vec<String>> {
+    let of = |name: &String| (name.clone(), waivers::about(world, name));
+    let named = world.namespaces.keys().map(of);
+    named.filter(|(_, waivers)| !waivers.is_empty()).collect()
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod triggers;
 mod unmodelled;
 mod unreadable;
 mod view;
+mod waivers;
 mod withdraw;
 mod withdrawals;
 mod workload;

@@ -22,4 +22,5 @@ pub mod rules;
 pub(crate) mod testkit;
 pub mod validate;
 pub mod verdict;
+pub mod waivers;
 pub mod world;

@@ -22,6 +22,7 @@ mod policy;
 mod satisfy;
 mod selector;
 mod text;
+mod waived;
 
 use std::collections::BTreeMap;
 

@@ -156,10 +156,14 @@ impl<'p> Map<'p> {
 
     /// Puts two halves together: ports in common, and a pod at each end.
     pub(super) fn meet(&self, mine: Side<'_>, theirs: Side<'_>, later: &BTreeMap<String, String>) -> Meeting {
+        if let Some(beyond) = self.beyond_waivers(mine, theirs) {
+            return beyond;
+        }
         let Some(ports) = common(mine.half.ports(), theirs.half.ports()) else {
             return Meeting::Apart;
         };
-        let (mine_pod, their_pod) = match (pod(mine, theirs), pod(theirs, mine)) {
+        let any = &Selector::default();
+        let (mine_pod, their_pod) = match (pod(mine, theirs, any), pod(theirs, mine, any)) {
             (Answer::No, _) | (_, Answer::No) => return Meeting::Apart,
             (Answer::Yes(mine), Answer::Yes(theirs)) => (mine, theirs),
             (Answer::TooHard, _) | (_, Answer::TooHard) => {
@@ -243,15 +247,17 @@ pub(super) fn shared(mine: Option<&PortSet>, theirs: Option<&PortSet>) -> PortSe
 }
 
 /// A pod for one end: what its own half wants, what the other half wants of it, and nothing that isolates it where
-/// its own half is the absence of that.
-fn pod(own: Side<'_>, other: Side<'_>) -> Answer {
+/// its own half is the absence of that; of the pods that match `also`.
+pub(super) fn pod(own: Side<'_>, other: Side<'_>, also: &Selector<'_>) -> Answer {
     let everything = Selector::default();
     let subject = own.half.subject().unwrap_or(&everything);
     let wanted = match other.half.pods() {
         Some(pods) => subject.and(pods),
         None => Some(subject.clone()),
     };
-    let Some(wanted) = wanted else { return Answer::No };
+    let Some(wanted) = wanted.and_then(|wanted| wanted.and(also)) else {
+        return Answer::No;
+    };
     let avoid = own
         .site
         .map(|site| site.avoided(own.half, own.direction))

@@ -97,6 +97,9 @@ impl<'x> Difference<'x> {
 
     /// A forbidden connection through two halves of now that was not open before.
     pub(super) fn opened(&self, own: Side<'x>, theirs: Side<'x>) -> Meeting {
+        if matches!(self.now.beyond_waivers(own, theirs), Some(Meeting::Apart)) {
+            return Meeting::Apart;
+        }
         let ports = shared(own.half.ports(), theirs.half.ports());
         let Some(wanted) = self.wanted(own, theirs).filter(|_| !ports.is_empty()) else {
             return Meeting::Apart;

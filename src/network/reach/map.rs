@@ -17,6 +17,7 @@ use super::permits::Permits;
 use super::policy::{self, Direction, Peer, Policy, Rule};
 use super::satisfy::{self, Answer};
 use super::selector::Selector;
+use super::waived::Waived;
 
 /// All policies, read.
 #[derive(Debug, Default)]
@@ -228,6 +229,8 @@ pub(super) struct Map<'p> {
     pub sites: Vec<Site<'p>>,
     pub by_name: HashMap<&'p str, usize>,
     pub permits: Permits<'p>,
+    /// What Waivers permit between two stages.
+    pub waived: Waived<'p>,
     pub ranges_known: bool,
 }
 
@@ -240,6 +243,7 @@ impl<'p> Map<'p> {
             sites: Vec::with_capacity(world.namespaces.len()),
             by_name: HashMap::with_capacity(world.namespaces.len()),
             permits,
+            waived: Waived::of(world),
             ranges_known: ranges.is_some(),
         };
         for (name, found) in &world.namespaces {

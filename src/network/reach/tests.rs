@@ -11,4 +11,5 @@ mod scale;
 mod selectors;
 mod traps;
 mod verdicts;
+mod waived;
 mod worlds;
