@@ -49,24 +49,24 @@ pub fn conditions(waiver: &Waiver, max_days: i32, now: Timestamp) -> Vec<Verdict
         Some(why) => Verdict::new(types::APPROVED, Truth::False, why.reason, why.message),
         None => Verdict::new(types::APPROVED, Truth::True, "Approved", "another person approved it"),
     };
-    let active = match judge(waiver, max_days, now) {
-        Err(why) => Verdict::new(types::ACTIVE, Truth::False, why.reason, why.message),
-        Ok(()) => {
+    let active = judge(waiver, max_days, now).map_or_else(
+        |why| Verdict::new(types::ACTIVE, Truth::False, why.reason, why.message),
+        |()| {
             let message = format!("it holds until {}", waiver.spec.expiration_time.0);
             Verdict::new(types::ACTIVE, Truth::True, "Active", message)
-        }
-    };
+        },
+    );
     vec![approved, active]
 }
 
-fn inactive(reason: &'static str, message: impl Into<String>) -> Option<Inactive> {
+fn inactive(reason: &'static str, message: impl Into<String>) -> Inactive {
     let message = message.into();
-    Some(Inactive { reason, message })
+    Inactive { reason, message }
 }
 
 fn deleted(asked: &Asked<'_>) -> Option<Inactive> {
     asked.waiver.metadata.deletion_timestamp.as_ref()?;
-    inactive("Deleted", "it is being deleted")
+    Some(inactive("Deleted", "it is being deleted"))
 }
 
 fn expired(asked: &Asked<'_>) -> Option<Inactive> {
@@ -82,17 +82,17 @@ fn controls(asked: &Asked<'_>) -> Option<Inactive> {
     asked.waiver.spec.controls.iter().find_map(|written| {
         let known = written.parse::<RuleId>().ok().filter(|id| catalogue.contains(id));
         match known {
-            None => inactive(
+            None => Some(inactive(
                 "Malformed",
                 format!(
                     "OPS-02/unknown-control {:?} is no control of the catalogue; see kubectl cloison controls",
                     &**written
                 ),
-            ),
-            Some(id) if UNTOUCHABLE.contains(&id.control()) => inactive(
+            )),
+            Some(id) if UNTOUCHABLE.contains(&id.control()) => Some(inactive(
                 "Malformed",
                 format!("OPS-02/untouchable {id} cannot be waived; remove it from spec.controls"),
-            ),
+            )),
             Some(_) => None,
         }
     })
@@ -105,10 +105,10 @@ fn flow(asked: &Asked<'_>) -> Option<Inactive> {
     if covers {
         return None;
     }
-    inactive(
+    Some(inactive(
         "Malformed",
         "OPS-02/flow its flow needs NET-03 or NET-03/cross-stage in spec.controls",
-    )
+    ))
 }
 
 /// A flow is waived for one of its ends.
@@ -120,10 +120,10 @@ fn target(asked: &Asked<'_>) -> Option<Inactive> {
     if is_target(&flow.from) || is_target(&flow.to) {
         return None;
     }
-    inactive(
+    Some(inactive(
         "Malformed",
         "OPS-02/target its target is neither end of its flow; name one of them in spec.target",
-    )
+    ))
 }
 
 fn too_long(asked: &Asked<'_>) -> Option<Inactive> {
@@ -147,17 +147,15 @@ fn not_approved(asked: &Asked<'_>) -> Option<Inactive> {
             Some(_) => "; spec.approvedBy is somebody's word and no approval",
             None => "",
         };
-        return inactive(
-            "NotApproved",
-            format!("another person must approve it in status.approval{also}"),
-        );
+        let message = format!("another person must approve it in status.approval{also}");
+        return Some(inactive("NotApproved", message));
     };
     if *approval.by == *waiver.spec.requested_by {
         let message = format!(
             "OPS-02/own-approval {:?} both asked and approved; let another person approve",
             &*approval.by
         );
-        return inactive("NotApproved", message);
+        return Some(inactive("NotApproved", message));
     }
     // Of a file that no API server saw, it is the first.
     let generation = waiver.metadata.generation.unwrap_or(1);
@@ -178,6 +176,8 @@ mod tests {
     use super::*;
 
     const NOON: &str = "2030-01-01T12:00:00Z";
+
+    type Change = fn(&mut Value);
 
     fn waiver(change: impl FnOnce(&mut Value)) -> Waiver {
         let end = |namespace: &str, workload: &str| json!({"namespace": namespace, "workload": workload});
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn nothing_but_anothers_approval_of_this_very_object_opens_it() {
-        let cases: [(&str, fn(&mut Value)); 5] = [
+        let cases: [(&str, Change); 5] = [
             ("no status", |object| object["status"] = json!({})),
             ("a word", |object| {
                 object["status"] = json!({});
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_malformed_one_holds_for_nothing() {
-        let cases: [(&str, fn(&mut Value)); 5] = [
+        let cases: [(&str, Change); 5] = [
             ("OPS-02/unknown-control", |object| {
                 object["spec"]["controls"] = json!(["NET-03", "NET-99"])
             }),
