@@ -109,11 +109,8 @@ fn world(namespaces: usize) -> World {
         },
     }));
     let mut world = World {
-        namespaces: [].into(),
-        workloads: [].into(),
         policy: Arc::new(policy.clone()),
-        cluster: cloison::network::world::ClusterNetwork::default(),
-        cluster_policies: Vec::new(),
+        ..World::default()
     };
     for index in 0..namespaces {
         let stage = [

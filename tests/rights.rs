@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use cloison::admission::{Operator, generate};
 use cloison::api::policy::AiSecurityPolicySpec;
-use cloison::api::{AiSecurityPolicy, AiWorkload, names};
+use cloison::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
 use cloison::cluster::cluster_policies;
 use cloison::cluster::roles::{Rule, Scope, components};
 use cloison::network::foreign::FOREIGN_KINDS;
@@ -293,6 +293,29 @@ async fn wall(admin: &Client) {
     .unwrap();
 }
 
+/// Somebody asks for Waivers, and reads why they do not hold yet.
+async fn waivers(admin: &Client) {
+    let api: Api<Waiver> = Api::all(admin.clone());
+    for name in ["one", "other"] {
+        let waiver = json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver", "metadata": {"name": name}, "spec": {
+            "target": {"namespace": "train"}, "controls": ["NET-04"], "reason": "Nothing but a story of one",
+            "requestedBy": "alice", "expirationTime": "2100-01-01T00:00:00Z",
+        }});
+        operator::apply(admin, waiver).await.unwrap();
+        eventually(PATIENCE, "a word on it", || async {
+            let found = api.get(name).await.map_err(|error| error.to_string())?;
+            let told = found.status.is_some_and(|status| !status.conditions.is_empty());
+            if told {
+                Ok(())
+            } else {
+                Err("no condition yet".to_owned())
+            }
+        })
+        .await
+        .unwrap();
+    }
+}
+
 /// Everything that a controller and its canary do in their life.
 async fn story(plane: &ControlPlane) {
     let controller = operator::start(plane).await;
@@ -313,6 +336,7 @@ async fn story(plane: &ControlPlane) {
 
     drift(&admin).await;
     wall(&admin).await;
+    waivers(&admin).await;
 
     // The policy changes, a workload goes, the stop button is pressed twice with the same words.
     let longer = Patch::Merge(json!({"spec": {"minScore": 90}}));

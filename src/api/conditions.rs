@@ -32,6 +32,10 @@ pub mod types {
     pub const QUARANTINED: &str = "Quarantined";
     /// `AiSecurityPolicy`: the cluster-wide denies are stored. Only where somebody asked for them.
     pub const CLUSTER_DENY_PLACED: &str = "ClusterDenyPlaced";
+    /// `Waiver`: another person approved it.
+    pub const APPROVED: &str = "Approved";
+    /// `Waiver`: it holds.
+    pub const ACTIVE: &str = "Active";
     /// `AiSecurityPolicy`: the policy is present, readable and the one the controller works by.
     pub const POLICY_CURRENT: &str = "PolicyCurrent";
 }

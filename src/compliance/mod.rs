@@ -9,6 +9,7 @@ pub mod id;
 pub mod mode;
 pub mod reference;
 pub mod vocabulary;
+pub mod waiver;
 
 pub use catalogue::{Catalogue, CatalogueError, Control, Rule};
 pub use finding::{Assurance, Finding, Location, Subject, worst};

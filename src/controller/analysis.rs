@@ -1,6 +1,6 @@
 //! Keeps the analysis of all policies fresh: one loop, whatever the number of workloads.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::cluster::telemetry::{Metrics, Status};
 use crate::compliance::Finding;
 use crate::network::reach::{self, Analysis, Isolation};
 use crate::network::verdict::Standing;
+use crate::network::waivers;
 use crate::network::world::World;
 
 /// Changes come in bursts: one analysis answers for all that arrive in this time.
@@ -26,6 +27,8 @@ const GATHER: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub struct Analysed {
     analysis: Option<Analysis>,
+    /// The Waivers that open a flow into or out of a namespace, each with its end.
+    waived: BTreeMap<String, Vec<String>>,
     seen: Seen,
 }
 
@@ -46,8 +49,10 @@ impl Analysed {
             Isolation::Isolated => Proof {
                 truth: Truth::True,
                 reason: "Isolated",
-                message: "no policy set in force opens a path to another stage, for any pod that could exist"
-                    .to_owned(),
+                message: format!(
+                    "no policy set in force opens a path to another stage, for any pod that could exist{}",
+                    self.but_waivers(namespace)
+                ),
             },
             Isolation::Unknown { reason, message } => Proof {
                 truth: Truth::Unknown,
@@ -59,6 +64,14 @@ impl Analysed {
                 reason: "PathExists",
                 message: witness.to_string(),
             },
+        })
+    }
+
+    /// What the verdict takes as permitted.
+    fn but_waivers(&self, namespace: &str) -> String {
+        let waived = self.waived.get(namespace);
+        waived.map_or_else(String::new, |waived| {
+            format!(", but what is permitted by {}", waived.join(", "))
         })
     }
 
@@ -161,7 +174,9 @@ fn analyse(
         None => Standing::new(world.clone(), observed, unmodelled.to_vec()),
     };
     let analysis = Some(standing.verdicts().clone());
-    (standing, Analysed { analysis, seen })
+    let waived = waived(world);
+    let analysed = Analysed { analysis, waived, seen };
+    (standing, analysed)
 }
 
 /// The namespaces in which policies are new, changed or gone.
@@ -172,6 +187,12 @@ fn changed(before: &Seen, now: &Seen) -> BTreeSet<String> {
         .chain(gone)
         .map(|(namespace, _)| namespace.clone())
         .collect()
+}
+
+fn waived(world: &World) -> BTreeMap<String, Vec<String>> {
+    let of = |name: &String| (name.clone(), waivers::about(world, name));
+    let named = world.namespaces.keys().map(of);
+    named.filter(|(_, waivers)| !waivers.is_empty()).collect()
 }
 
 #[cfg(test)]

@@ -30,8 +30,9 @@ use crate::api::off::Off;
 use crate::api::policy::{AiSecurityPolicySpec, AiSecurityPolicyStatus};
 use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::workload::AiWorkloadStatus;
-use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, names};
+use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
 use crate::cluster::telemetry::Metrics;
+use crate::network::waivers;
 use crate::network::world::{self, ClusterNetwork, WorkloadKey, World};
 
 /// The stores, one per kind.
@@ -47,6 +48,8 @@ pub struct Caches {
     pub pods: Store<Pod>,
     /// The policy.
     pub security_policies: Store<AiSecurityPolicy>,
+    /// Waivers.
+    pub waivers: Store<Waiver>,
     /// The encryption settings.
     pub encryptions: Store<SecretEncryption>,
     /// Our admission policies.
@@ -212,6 +215,8 @@ impl Context {
             (facts.name.clone(), world::Namespace { mode, ..facts })
         });
         let present = self.caches.workloads.state();
+        let waivers = self.caches.waivers.state();
+        let waivers = waivers.iter().map(AsRef::as_ref);
         let withdrawals = self.withdrawals.lock().unwrap_or_else(PoisonError::into_inner);
         // What vanished counts until its flows are withdrawn; what is there wins over what was.
         let vanished = withdrawals.vanished().filter_map(vanished_of);
@@ -219,6 +224,7 @@ impl Context {
         let world = World {
             namespaces: namespaces.collect(),
             workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
+            waivers: waivers::of(waivers, policy.waivers.max_days, Self::moment()),
             policy: Arc::new(policy.clone()),
             cluster: self.facts.borrow().clone(),
             cluster_policies: self.other_policies.borrow().cluster_policies(),

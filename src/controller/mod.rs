@@ -29,6 +29,7 @@ mod triggers;
 mod unmodelled;
 mod unreadable;
 mod view;
+mod waivers;
 mod withdraw;
 mod withdrawals;
 mod workload;

@@ -19,7 +19,7 @@ use super::pods::{self, Pod};
 use super::triggers::{Index, Triggers};
 use super::unreadable::Reporter;
 use super::withdrawals::Withdrawals;
-use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, names};
+use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
 use crate::cluster::telemetry::Metrics;
 
 /// Starts watches.
@@ -128,6 +128,11 @@ impl Watches<'_> {
         let security_policies = self.keep(api, all(), "AiSecurityPolicy", prune, move |seen| {
             t.on_policy(&i, &seen)
         });
+        let t = triggers.clone();
+        let api = Api::all(client.clone());
+        let waivers = self.keep(api, all(), "Waiver", caches::prune::<Waiver>, move |seen| {
+            t.on_waiver(&seen)
+        });
         let (t, i) = (triggers.clone(), made.clone());
         let api = Api::namespaced(client.clone(), self.namespace);
         let only = all().fields(&format!("metadata.name={}", names::OFF_CONFIGMAP));
@@ -176,6 +181,7 @@ impl Watches<'_> {
             network_policies,
             pods,
             security_policies,
+            waivers,
             encryptions,
             admission_policies,
             admission_bindings,
@@ -229,6 +235,7 @@ pub async fn complete(caches: &Caches) {
         network_policies,
         pods,
         security_policies,
+        waivers,
         encryptions,
         admission_policies,
         admission_bindings,
@@ -242,6 +249,7 @@ pub async fn complete(caches: &Caches) {
         network_policies.wait_until_ready(),
         pods.wait_until_ready(),
         security_policies.wait_until_ready(),
+        waivers.wait_until_ready(),
         encryptions.wait_until_ready(),
         admission_policies.wait_until_ready(),
         admission_bindings.wait_until_ready(),

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::caches::Seen;
 use crate::api::stage::NamespaceStage;
-use crate::api::{AiSecurityPolicy, AiWorkload, names};
+use crate::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
 use crate::network::policies;
 use crate::network::world::WorkloadKey;
 
@@ -39,6 +39,8 @@ pub struct Triggers {
     pub cluster: Arc<Notify>,
     /// Wakes the analysis.
     pub analysis: Arc<Notify>,
+    /// Wakes whoever ends Waivers.
+    pub waivers: Arc<Notify>,
     /// Wakes whoever follows the settings of the encryption.
     pub encryption: Arc<Notify>,
 }
@@ -78,6 +80,7 @@ impl Triggers {
             writes: Arc::default(),
             cluster: Arc::default(),
             analysis: Arc::default(),
+            waivers: Arc::default(),
             encryption: Arc::default(),
         };
         let queues = Queues {
@@ -146,6 +149,7 @@ impl Triggers {
             .iter()
             .for_each(|w| self.workload(ObjectRef::from_obj(w.as_ref())));
         self.cluster.notify_one();
+        self.waivers.notify_one();
         self.encryption.notify_one();
     }
 
@@ -279,6 +283,34 @@ impl Triggers {
         let older = |(written, _): &(u64, Instant)| revision(object) < *written;
         if matches!(seen, Seen::Gone(_)) || !writes.get(&key).is_some_and(older) {
             writes.remove(&key);
+        }
+    }
+
+    /// A Waiver changed. Its end is none: nobody writes it.
+    pub fn on_waiver(&self, seen: &Seen<'_, Waiver>) {
+        let of = |waiver: &Waiver| {
+            let approval = waiver.status.as_ref().and_then(|status| status.approval.clone());
+            let metadata = &waiver.metadata;
+            (
+                metadata.uid.clone(),
+                metadata.generation,
+                metadata.deletion_timestamp.clone(),
+                approval,
+            )
+        };
+        if matches!(seen, Seen::Applied { old: Some(old), new } if of(old) == of(new)) {
+            return;
+        }
+        // Before it is told: whoever looks from now on sees it.
+        self.changed_world();
+        self.waivers.notify_one();
+    }
+
+    /// What Waivers open between two workloads changed.
+    pub fn waived_flow(&self, ends: [&WorkloadKey; 2]) {
+        self.changed_world();
+        for WorkloadKey { namespace, name } in ends {
+            self.workload(ObjectRef::new(name).within(namespace));
         }
     }
 

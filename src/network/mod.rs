@@ -24,4 +24,5 @@ pub mod rules;
 pub(crate) mod testkit;
 pub mod validate;
 pub mod verdict;
+pub mod waivers;
 pub mod world;

@@ -27,6 +27,7 @@ mod selector;
 pub mod settle;
 mod text;
 mod tiers;
+mod waived;
 
 use std::collections::{BTreeMap, BTreeSet};
 

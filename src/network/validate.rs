@@ -11,6 +11,7 @@ use crate::compliance::finding::{Finding, Location, Subject};
 use crate::compliance::id::RuleId;
 
 use super::rules;
+use super::waivers::{self, Waived};
 use super::world::{self, Workload, WorkloadKey, World};
 
 /// Whether a workload can be rendered at all. A flow that is not allowed refuses only itself: see
@@ -294,8 +295,14 @@ const fn instead(direction: FlowDirection) -> &'static str {
     }
 }
 
-/// Judges a reference to another workload, up to whether it may be a peer at all; what it declares comes after.
-pub(super) fn peer<'w>(world: &'w World, from: &Workload, to: &WorkloadKey) -> Result<&'w Workload, Problem> {
+/// Judges a reference to another workload, up to whether it may be a peer at all; what it declares comes after. Beside it,
+/// what Waivers open of the flow where it is one between two stages.
+pub(super) fn peer<'w>(
+    world: &'w World,
+    from: &Workload,
+    to: &WorkloadKey,
+    direction: FlowDirection,
+) -> Result<(&'w Workload, Option<Waived>), Problem> {
     let WorkloadKey { namespace, name } = to;
     let unknown = |message, fix: &str| Problem::unresolved(rules::UNKNOWN_WORKLOAD, message, fix);
     let Some(there) = world.namespaces.get(namespace) else {
@@ -321,15 +328,22 @@ pub(super) fn peer<'w>(world: &'w World, from: &Workload, to: &WorkloadKey) -> R
             "name a catalogue service instead",
         ));
     }
-    if stage != from.stage.into() {
-        return Err(cross_stage(
-            format!(
-                "workload {to} is of stage {stage}, this one of stage {}",
-                NamespaceStage::from(from.stage)
-            ),
-            "pass data through a shared service of the catalogue",
-        ));
-    }
+    let waived = if stage == from.stage.into() {
+        None
+    } else {
+        let (source, target) = match direction {
+            FlowDirection::Egress => (&from.key, to),
+            FlowDirection::Ingress => (to, &from.key),
+        };
+        let waived = waivers::between(world, source, target).map_err(|closed| {
+            let own = NamespaceStage::from(from.stage);
+            let closed = closed.map(|why| format!("; {why}")).unwrap_or_default();
+            let message = format!("workload {to} is of stage {stage}, this one of stage {own}{closed}");
+            let instead = "pass data through a shared service of the catalogue";
+            cross_stage(message, instead, &format!("from {source} to {target}"))
+        })?;
+        Some(waived)
+    };
     let Some(peer) = world.workloads.get(to) else {
         let names = world.workloads_in(namespace).map(|workload| workload.key.name.as_str());
         return Err(Problem::awaiting(
@@ -342,7 +356,7 @@ pub(super) fn peer<'w>(world: &'w World, from: &Workload, to: &WorkloadKey) -> R
         return Err(Problem::awaiting(message, "the flow opens again once it is released"));
     }
     match workload(world, peer) {
-        Verdict::Accepted => Ok(peer),
+        Verdict::Accepted => Ok((peer, waived)),
         Verdict::Refused(findings) => {
             let mut message = format!("AiWorkload {to} is itself refused");
             if let Some(first) = findings.first() {
@@ -353,9 +367,9 @@ pub(super) fn peer<'w>(world: &'w World, from: &Workload, to: &WorkloadKey) -> R
     }
 }
 
-/// A flow between two stages.
-pub(super) fn cross_stage(message: String, instead: &str) -> Problem {
-    let fix = format!("{instead}; crossing stages needs a Waiver, and this release renders no waived flows yet");
+/// A flow between two stages that no Waiver opens. `flow` is one that a Waiver could.
+pub(super) fn cross_stage(message: String, instead: &str, flow: &str) -> Problem {
+    let fix = format!("{instead}, or ask for a Waiver with a flow {flow}");
     Problem::refused(rules::CROSS_STAGE, message, fix)
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::waivers::FlowWaiver;
 use crate::api::network::{CatalogueService, Source};
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::{Mode, NamespaceStage, Stage};
@@ -23,6 +24,8 @@ pub struct World {
     pub namespaces: BTreeMap<String, Namespace>,
     /// Every `AiWorkload`.
     pub workloads: BTreeMap<WorkloadKey, Workload>,
+    /// The Waivers with a flow, by name, those that open nothing too.
+    pub waivers: BTreeMap<String, FlowWaiver>,
     /// The organisation's policy.
     pub policy: Arc<AiSecurityPolicySpec>,
     /// What was detected about the cluster's own addresses.

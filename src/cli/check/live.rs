@@ -40,6 +40,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     let world = World {
         namespaces: facts,
         workloads: known.map(|workload| (workload.key.clone(), workload)).collect(),
+        waivers: plan::flow_waivers(&client, &policy, &mut notes).await?,
         policy: Arc::new(policy),
         cluster: plan::addresses(&client, &mut notes).await?,
         cluster_policies: others.cluster_policies(),

@@ -46,6 +46,8 @@ pub(in crate::cli) struct Objects {
     pub workloads: Named<AiWorkload>,
     /// The policy; at most one.
     pub policies: Named<AiSecurityPolicy>,
+    /// Waivers.
+    pub waivers: Named<Waiver>,
     /// NetworkPolicies that people wrote.
     pub network_policies: Named<NetworkPolicy>,
     /// Policies of kinds that the analysis does not model.
@@ -90,6 +92,7 @@ impl Objects {
         }
         take(&mut self.namespaces, beside.namespaces);
         take(&mut self.workloads, beside.workloads);
+        take(&mut self.waivers, beside.waivers);
         take(&mut self.network_policies, beside.network_policies);
         if self.policies.is_empty() {
             take(&mut self.policies, beside.policies);
@@ -150,7 +153,7 @@ impl Objects {
                 document.read::<SecretEncryption>().map(drop)
             }
             // `check` lets no other kind of ours by.
-            _ => document.read::<Waiver>().map(drop),
+            _ => keep(&mut self.waivers, document, None),
         }
     }
 

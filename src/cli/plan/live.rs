@@ -1,7 +1,7 @@
 //! `plan -n` and `plan -A`: what runs, judged as if it were enforced. Reads with the caller's own rights; what may not be
 //! read is said to be unknown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -22,9 +22,10 @@ use super::{Arguments, survey, world};
 use crate::admission::{Offline, Operator, generate, not_evaluated};
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::{Mode, NamespaceStage};
-use crate::api::{AiSecurityPolicy, AiWorkload, names};
+use crate::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
 use crate::cli::{CliError, FINDINGS, absent, forbidden, out};
 use crate::controller::{facts, facts_of, workload_facts};
+use crate::network::waivers::{self, FlowWaiver};
 use crate::network::world::{ClusterNetwork, World};
 
 /// Namespaces looked at at once.
@@ -121,6 +122,7 @@ impl Seen {
                 .filter_map(workload_facts)
                 .map(|w| (w.key.clone(), w))
                 .collect(),
+            waivers: flow_waivers(client, &policy, notes).await?,
             policy: Arc::new(policy),
             cluster: addresses(client, notes).await?,
             // What is lost is told from the flows alone: nothing here judges policies.
@@ -217,6 +219,24 @@ async fn workloads(
         }
         (Err(error), _) => Err(CliError::api("list AiWorkloads")(error)),
     }
+}
+
+/// The Waivers with a flow. Who may not list them sees every flow between two stages as closed.
+pub(in crate::cli) async fn flow_waivers(
+    client: &Client,
+    policy: &AiSecurityPolicySpec,
+    notes: &mut Vec<String>,
+) -> Result<BTreeMap<String, FlowWaiver>, CliError> {
+    let found = match Api::<Waiver>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(list) => list.items,
+        Err(error) if absent(&error) => Vec::new(),
+        Err(error) if forbidden(&error) => {
+            notes.push("you may not list Waivers: flows between two stages count as closed".to_owned());
+            Vec::new()
+        }
+        Err(error) => return Err(CliError::api("list Waivers")(error)),
+    };
+    Ok(waivers::of(&found, policy.waivers.max_days, Timestamp::now()))
 }
 
 async fn services(client: &Client, notes: &mut Vec<String>) -> Result<Option<Vec<Service>>, CliError> {

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::{Mode, NamespaceStage};
 use crate::cli::manifests::Objects;
 use crate::controller::{facts_of, workload_facts};
+use crate::network::waivers;
 use crate::network::world::{ClusterNetwork, Namespace, World};
 
 /// Builds the world, by the functions of the controller. The second part says what was assumed.
@@ -20,9 +23,11 @@ pub(super) fn of(objects: &Objects, policy: AiSecurityPolicySpec, as_enforced: b
         .workloads
         .values()
         .filter_map(|found| workload_facts(&found.object));
+    let waivers = objects.waivers.values().map(|found| &found.object);
     let mut world = World {
         namespaces: namespaces.map(|facts| (facts.name.clone(), facts)).collect(),
         workloads: workloads.map(|workload| (workload.key.clone(), workload)).collect(),
+        waivers: waivers::of(waivers, policy.waivers.max_days, Timestamp::now()),
         policy: Arc::new(policy),
         cluster: ClusterNetwork::default(),
         cluster_policies: objects
@@ -31,7 +36,13 @@ pub(super) fn of(objects: &Objects, policy: AiSecurityPolicySpec, as_enforced: b
             .map(|found| found.object.clone())
             .collect(),
     };
-    let mut assumed = Vec::new();
+    let closed = world
+        .waivers
+        .iter()
+        .filter_map(|(name, waiver)| Some((name, waiver.closed.as_ref()?)));
+    let mut assumed: Vec<String> = closed
+        .map(|(name, why)| format!("Waiver {name} opens nothing: {why}"))
+        .collect();
     own_namespaces(&mut world, &mut assumed);
     others(&mut world, &mut assumed);
     unknown_addresses(&world, &mut assumed);

@@ -9,7 +9,7 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 use super::pods::running;
 use super::{Around, Input, Seen};
 use crate::api::AiWorkload;
-use crate::cli::plan::{addresses, stored_policy};
+use crate::cli::plan::{addresses, flow_waivers, stored_policy};
 use crate::cli::{CliError, absent};
 use crate::cluster::cluster_policies;
 use crate::controller::{facts_of, unmodelled_policies, workload_facts};
@@ -43,6 +43,7 @@ pub(super) async fn survey(input: &Input) -> Result<(Seen, Around), CliError> {
             .map(|workload| (workload.key.clone(), workload))
             .collect(),
         cluster: addresses(&client, &mut assumed).await?,
+        waivers: flow_waivers(&client, &policy, &mut assumed).await?,
         policy: Arc::new(policy),
         cluster_policies: seen.snapshot.cluster_policies.clone(),
     };

@@ -92,7 +92,7 @@ fn controller_reads() -> Vec<Rule> {
         .named(["dns-default", "kube-dns", "kubernetes"]),
         Rule::new(
             GROUP,
-            &["aisecuritypolicies", "aiworkloads", "secretencryptions"],
+            &["aisecuritypolicies", "aiworkloads", "secretencryptions", "waivers"],
             &FOLLOW,
             "what people ask for",
         ),
@@ -179,6 +179,7 @@ fn controller_writes() -> Vec<Rule> {
                 "aisecuritypolicies/status",
                 "aiworkloads/status",
                 "secretencryptions/status",
+                "waivers/status",
             ],
             &["patch"],
             "what was found",

@@ -8,10 +8,12 @@ use crate::api::network::{CatalogueService, PodLabels, Source, SourceKind};
 use crate::api::stage::NamespaceStage;
 use crate::api::text::Cidr;
 use crate::api::workload::FlowDirection;
+use crate::network::mesh;
 use crate::network::ports::PortSet;
 use crate::network::presets::preset;
 use crate::network::rules;
 use crate::network::validate::{self, Problem, did_you_mean, pick};
+use crate::network::waivers::Waived;
 use crate::network::world::{Workload, WorkloadKey, network, owned};
 
 use super::declared::{self, Declared};
@@ -41,7 +43,7 @@ impl Resolver<'_> {
                 ..Outcome::default()
             });
         }
-        let peer = validate::peer(self.world, workload, other)?;
+        let (peer, waived) = validate::peer(self.world, workload, other, flow.direction)?;
         let (from, to) = match flow.direction {
             FlowDirection::Egress => (workload, peer),
             FlowDirection::Ingress => (peer, workload),
@@ -50,7 +52,7 @@ impl Resolver<'_> {
         let asked = declared::asked(from, &to.key).ok_or_else(|| one_sided(from, "connectTo", &to.key))?;
         let accepted =
             declared::accepted(to, &from.key, &default).ok_or_else(|| one_sided(to, "acceptFrom", &from.key))?;
-        if asked.is_all() && accepted.is_all() {
+        if waived.is_none() && asked.is_all() && accepted.is_all() {
             return Err(no_port(flow));
         }
         let ports = asked.intersection(&accepted);
@@ -60,6 +62,9 @@ impl Resolver<'_> {
                 from.key, to.key
             );
             return Err(Problem::awaiting(message, "name the same ports at both ends"));
+        }
+        if let Some(waived) = waived {
+            return self.waived(flow, other, &ports, &waived);
         }
         let closed = asked.difference(&ports);
         // News to the one that asks; the one that accepts less knows it.
@@ -71,6 +76,49 @@ impl Resolver<'_> {
         Ok(Outcome {
             openings: vec![opening(flow, vec![Peer::Workload(other.clone())], ports)],
             note,
+        })
+    }
+
+    /// A flow between two stages: of what both ends declare, what the Waivers name.
+    fn waived(
+        &self,
+        flow: &Declared<'_>,
+        other: &WorkloadKey,
+        declared: &PortSet,
+        waived: &Waived,
+    ) -> Result<Outcome, Problem> {
+        let ports = declared.intersection(&waived.ports);
+        let rule = || rules::CROSS_STAGE;
+        let Waived { ports: named, by } = waived;
+        if ports.is_empty() {
+            let message = format!("both ends declare {declared}, and {by} names {named}");
+            return Err(Problem::refused(
+                rule(),
+                message,
+                "declare a port that the Waiver names, or ask for another Waiver",
+            ));
+        }
+        let needed = mesh::through(self.world.policy.network.mesh, &ports);
+        if !needed.is_within(named) {
+            let message = format!(
+                "the mesh carries it over {}, which {by} does not name",
+                needed.difference(named)
+            );
+            return Err(Problem::refused(
+                rule(),
+                message,
+                "ask for a Waiver that names the port of the mesh too",
+            ));
+        }
+        let closed = declared.difference(&ports);
+        let but = if closed.is_empty() || declared.is_all() {
+            String::new()
+        } else {
+            format!(", which does not name {closed}")
+        };
+        Ok(Outcome {
+            openings: vec![opening(flow, vec![Peer::Workload(other.clone())], ports.clone())],
+            note: format!("open to another stage on {ports} by {by}{but}"),
         })
     }
 
@@ -173,6 +221,7 @@ impl Resolver<'_> {
                 Some(Some(stage)) => Err(validate::cross_stage(
                     format!("service {name:?} is in namespace {namespace:?} of stage {stage}"),
                     "ask the admin to move it to a shared namespace",
+                    "between the two workloads",
                 )),
             },
             (None, Some(cidrs)) => self.admin_networks(&what(), cidrs, FlowDirection::Egress),
@@ -235,6 +284,7 @@ impl Resolver<'_> {
                 Some(Some(stage)) => Err(validate::cross_stage(
                     format!("source {name:?} is in namespace {namespace:?} of stage {stage}"),
                     "ask the admin to move it out of that stage",
+                    "between the two workloads",
                 )),
             },
             (None, Some(cidrs)) => self.admin_networks(&what(), cidrs, FlowDirection::Ingress),

@@ -1,4 +1,5 @@
 mod ends;
+mod waivers;
 
 use super::*;
 use crate::api::stage::NamespaceStage::{Evaluation, Inference, Shared, Training};

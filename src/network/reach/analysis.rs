@@ -188,6 +188,19 @@ impl<'p> Map<'p> {
 
     /// Puts two halves together: ports in common, and a pod at each end.
     pub(super) fn meet(&self, mine: Side<'_, 'p>, theirs: Side<'_, 'p>, later: &BTreeMap<String, String>) -> Meeting {
+        match self.beyond_waivers(mine, theirs) {
+            // Where tiers are in force, what is found beyond the Waivers may be denied before.
+            Some(Meeting::Path(_)) if self.has_tiers() => {
+                return match self.in_tiers(mine, theirs) {
+                    Found::Apart => Meeting::Apart,
+                    Found::Unsure { .. } | Found::Ends { .. } => {
+                        perhaps(mine, theirs, TOO_COMPLEX, "ClusterNetworkPolicies beside a Waiver")
+                    }
+                };
+            }
+            Some(beyond) => return beyond,
+            None => {}
+        }
         let found = if self.tiers.is_empty() {
             without_tiers(mine, theirs)
         } else {
@@ -271,7 +284,8 @@ fn without_tiers(mine: Side<'_, '_>, theirs: Side<'_, '_>) -> Found {
     let Some(ports) = common(mine.half.ports(), theirs.half.ports()) else {
         return Found::Apart;
     };
-    match (pod(mine, theirs), pod(theirs, mine)) {
+    let any = &Selector::default();
+    match (pod(mine, theirs, any), pod(theirs, mine, any)) {
         (Answer::No, _) | (_, Answer::No) => Found::Apart,
         (Answer::Yes(mine), Answer::Yes(theirs)) => Found::Ends {
             pods: [mine, theirs],
@@ -309,15 +323,17 @@ pub(super) fn shared(mine: Option<&PortSet>, theirs: Option<&PortSet>) -> PortSe
 }
 
 /// A pod for one end: what its own half wants, what the other half wants of it, and nothing that isolates it where
-/// its own half is the absence of that.
-fn pod(own: Side<'_, '_>, other: Side<'_, '_>) -> Answer {
+/// its own half is the absence of that; of the pods that match `also`.
+pub(super) fn pod(own: Side<'_, '_>, other: Side<'_, '_>, also: &Selector<'_>) -> Answer {
     let everything = Selector::default();
     let subject = own.half.subject().unwrap_or(&everything);
     let wanted = match other.half.pods() {
         Some(pods) => subject.and(pods),
         None => Some(subject.clone()),
     };
-    let Some(wanted) = wanted else { return Answer::No };
+    let Some(wanted) = wanted.and_then(|wanted| wanted.and(also)) else {
+        return Answer::No;
+    };
     let avoid = own
         .site
         .map(|site| site.avoided(own.half, own.direction))

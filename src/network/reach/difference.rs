@@ -102,6 +102,9 @@ impl<'x> Difference<'x> {
         if self.now.has_tiers() || self.before.has_tiers() {
             return self.opened_in_tiers(own, theirs);
         }
+        if matches!(self.now.beyond_waivers(own, theirs), Some(Meeting::Apart)) {
+            return Meeting::Apart;
+        }
         let ports = shared(own.half.ports(), theirs.half.ports());
         let Some(wanted) = self.wanted(own, theirs).filter(|_| !ports.is_empty()) else {
             return Meeting::Apart;

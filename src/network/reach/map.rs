@@ -19,6 +19,7 @@ use super::policy::{self, Direction, Peer, Policy, Rule};
 use super::satisfy::{self, Answer};
 use super::selector::Selector;
 use super::tiers::{Step, Tiers};
+use super::waived::Waived;
 
 /// All policies, read.
 #[derive(Debug, Default)]
@@ -264,6 +265,8 @@ pub(super) struct Map<'p> {
     pub tiers: &'p Tiers<'p>,
     /// A ClusterNetworkPolicy that cannot be read: it may deny whatever is found.
     pub cloud: Option<&'p Doubt<'p>>,
+    /// What Waivers permit between two stages.
+    pub waived: Waived<'p>,
     pub ranges_known: bool,
     /// What a namespace created later lets out, and in: no NetworkPolicy isolates anything there.
     pub open_later: [Vec<Half<'p>>; 2],
@@ -275,8 +278,8 @@ impl<'p> Map<'p> {
         !self.tiers.is_empty() || self.cloud.is_some()
     }
 
-    /// Sorts the policies by namespace; `only` names the namespaces that are looked at where that is not all. Policies in a namespace that is not known are left out: it counts as one that
-    /// is created later, without any policy.
+    /// Sorts the policies by namespace. Policies in a namespace that is not known are left out: it counts as one that
+    /// is created later, without any policy. `only` names the namespaces that are looked at where that is not all.
     pub(super) fn new(
         world: &'p World,
         book: &'p Book<'p>,
@@ -291,6 +294,7 @@ impl<'p> Map<'p> {
             permits,
             tiers: &book.tiers,
             cloud: book.doubts.first().filter(|_| book.unreadable_tiers > 0),
+            waived: Waived::of(world),
             ranges_known: ranges.is_some(),
             open_later: Direction::BOTH.map(|direction| {
                 let accepts = book.tiers.accepts(direction).map(Half::Accept);

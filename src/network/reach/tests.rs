@@ -16,4 +16,5 @@ mod tiers_naive;
 mod tiers_random;
 mod traps;
 mod verdicts;
+mod waived;
 mod worlds;

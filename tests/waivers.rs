@@ -1,0 +1,335 @@
+//! A Waiver opens one flow between two stages, for a time, once another person approved it: on a real API server, from the
+//! request to its end, which nobody has to bring about.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "common/network.rs"]
+mod network;
+#[path = "common/operator.rs"]
+mod operator;
+
+use std::time::Duration;
+
+use cloison::api::workload::FlowState;
+use cloison::api::{Waiver, conditions};
+use cloison_testbed::{ControlPlane, Options, eventually};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use network::{Installation, flow, spec, tenants_may_open};
+use operator::{PATIENCE, apply, condition, namespace, policy, workload};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+static INSTALLATION: OnceCell<Installation> = OnceCell::const_new();
+
+async fn admin() -> Client {
+    let start = || async {
+        let plane = ControlPlane::start(Options::default()).await.unwrap();
+        let policy = json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}, "controls": tenants_may_open()});
+        Installation::start(plane, policy).await
+    };
+    INSTALLATION.get_or_init(start).await.admin()
+}
+
+/// `NAME-train/road` connects to `NAME-infer/model` on 8080, and both say so; another pair of namespaces for each test.
+async fn ends(client: &Client, name: &str) -> (String, String) {
+    let (train, infer) = (format!("{name}-train"), format!("{name}-infer"));
+    for (home, stage) in [(&train, "training"), (&infer, "inference")] {
+        namespace(client, home, stage, Some("enforce")).await;
+    }
+    let other =
+        |name: &str, home: &str| json!([{"workload": {"name": name, "namespace": home}, "ports": [{"port": 8080}]}]);
+    let road = workload(&train, "road", "Training", json!({"connectTo": other("model", &infer)}));
+    let model = workload(
+        &infer,
+        "model",
+        "Inference",
+        json!({"acceptFrom": other("road", &train)}),
+    );
+    for object in [road, model] {
+        apply(client, object).await.unwrap();
+    }
+    (train, infer)
+}
+
+/// Asks for a Waiver of the flow.
+async fn ask(client: &Client, name: &str, (train, infer): &(String, String), lasts: Duration) {
+    let until = Timestamp::from_second(Timestamp::now().as_second()).unwrap() + lasts;
+    let waiver = json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver", "metadata": {"name": name}, "spec": {
+        "target": {"namespace": train}, "controls": ["NET-03/cross-stage"],
+        "flow": {"from": {"namespace": train, "workload": "road"}, "to": {"namespace": infer, "workload": "model"},
+                 "ports": [{"port": 8080}]},
+        "reason": "Shadow evaluation of the new detector", "requestedBy": "alice", "expirationTime": until,
+    }});
+    apply(client, waiver).await.unwrap();
+}
+
+async fn approve(client: &Client, name: &str, by: &str) {
+    let api: Api<Waiver> = Api::all(client.clone());
+    let status = json!({"status": {"approval": {"by": by, "time": Timestamp::now(), "generation": 1}}});
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .unwrap();
+}
+
+/// Waits until a condition of a Waiver has a reason, and returns status and message.
+async fn waiver_says(client: &Client, name: &str, kind: &str, reason: &str) -> (String, String) {
+    let api: Api<Waiver> = Api::all(client.clone());
+    eventually(PATIENCE, &format!("{name} {kind} {reason}"), || async {
+        let status = api
+            .get(name)
+            .await
+            .map_err(|error| error.to_string())?
+            .status
+            .unwrap_or_default();
+        let found = conditions::find(&status.conditions, kind).cloned();
+        let found = found.ok_or_else(|| format!("no {kind} yet"))?;
+        if found.reason == reason {
+            Ok((found.status, found.message))
+        } else {
+            Err(format!("{}: {}", found.reason, found.message))
+        }
+    })
+    .await
+    .unwrap()
+}
+
+/// Whether the policies of both ends hold the flow.
+async fn halves(client: &Client, (train, infer): &(String, String)) -> [bool; 2] {
+    let names = |policy: Value, direction: &str, other: &str| policy[direction].to_string().contains(other);
+    let out = spec(&policy(client, train, "cloison-wl-road").await);
+    let into = spec(&policy(client, infer, "cloison-wl-model").await);
+    [names(out, "egress", infer), names(into, "ingress", train)]
+}
+
+async fn halves_are(client: &Client, ends: &(String, String), wanted: bool) {
+    eventually(PATIENCE, &format!("both halves there: {wanted}"), || async {
+        let found = halves(client, ends).await;
+        if found == [wanted; 2] {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    })
+    .await
+    .unwrap();
+}
+
+async fn flow_is(client: &Client, (train, infer): &(String, String), state: FlowState) -> [String; 2] {
+    let out = flow(client, train, "road", &format!("workload {infer}/model"), state).await;
+    [
+        out,
+        flow(client, infer, "model", &format!("workload {train}/road"), state).await,
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_opens_when_it_is_approved_and_ends_by_itself() {
+    let client = admin().await;
+    let ends = ends(&client, "wv-whole").await;
+    let closed = flow_is(&client, &ends, FlowState::Refused).await;
+    assert!(
+        closed[0].contains("ask for a Waiver with a flow from wv-whole-train/road to wv-whole-infer/model"),
+        "{closed:?}"
+    );
+
+    ask(&client, "wv-whole", &ends, Duration::from_secs(20)).await;
+    let (status, _) = waiver_says(&client, "wv-whole", "Active", "NotApproved").await;
+    assert_eq!(status, "False");
+    eventually(PATIENCE, "both ends say what is missing", || async {
+        let said = flow_is(&client, &ends, FlowState::Refused).await;
+        let told = |text: &String| text.contains("Waiver wv-whole opens nothing: another person must approve it");
+        if said.iter().all(told) {
+            Ok(())
+        } else {
+            Err(said.concat())
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(halves(&client, &ends).await, [false; 2]);
+
+    approve(&client, "wv-whole", "alice").await;
+    eventually(PATIENCE, "nobody approves for oneself", || async {
+        let (_, message) = waiver_says(&client, "wv-whole", "Approved", "NotApproved").await;
+        if message.starts_with("OPS-02/own-approval") {
+            Ok(())
+        } else {
+            Err(message)
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(halves(&client, &ends).await, [false; 2]);
+
+    approve(&client, "wv-whole", "bob").await;
+    halves_are(&client, &ends, true).await;
+    let (status, _) = waiver_says(&client, "wv-whole", "Active", "Active").await;
+    assert_eq!(status, "True");
+    for text in flow_is(&client, &ends, FlowState::Open).await {
+        assert!(
+            text.starts_with("open to another stage on TCP 8080 by Waiver wv-whole until "),
+            "{text}"
+        );
+    }
+    for (home, name) in [(&ends.0, "road"), (&ends.1, "model")] {
+        let named = || async {
+            let (_, message) = condition(&client, home, name, "PoliciesIsolate", "True").await;
+            if message.contains("but what is permitted by Waiver wv-whole until ") {
+                Ok(())
+            } else {
+                Err(message)
+            }
+        };
+        eventually(PATIENCE, "the verdict names the Waiver", named)
+            .await
+            .unwrap();
+    }
+
+    halves_are(&client, &ends, false).await;
+    let api: Api<Waiver> = Api::all(client.clone());
+    let until = api.get("wv-whole").await.unwrap().spec.expiration_time.0;
+    assert!(Timestamp::now() >= until, "not before its time");
+    let (status, _) = waiver_says(&client, "wv-whole", "Active", "Expired").await;
+    assert_eq!(status, "False");
+    let over = |text: &String| text.contains("Waiver wv-whole opens nothing: it expired at ");
+    assert!(flow_is(&client, &ends, FlowState::Refused).await.iter().all(over));
+    let plain = || async {
+        let (_, message) = condition(&client, &ends.0, "road", "PoliciesIsolate", "True").await;
+        if message.contains("Waiver") {
+            Err(message)
+        } else {
+            Ok(())
+        }
+    };
+    eventually(PATIENCE, "the verdict names it no more", plain)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wider_policy_is_a_path_and_a_deleted_waiver_opens_nothing() {
+    let client = admin().await;
+    let ends = ends(&client, "wv-wide").await;
+    ask(&client, "wv-wide", &ends, Duration::from_secs(3_600)).await;
+    approve(&client, "wv-wide", "bob").await;
+    halves_are(&client, &ends, true).await;
+    condition(&client, &ends.0, "road", "PoliciesIsolate", "True").await;
+
+    let peer = |home: &str| json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": home}}}]);
+    let wide = |home: &str, kind: &str, rules: Value| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "wide", "namespace": home},
+               "spec": {"podSelector": {}, "policyTypes": [kind], kind.to_lowercase(): rules}})
+    };
+    let ports = json!([{"port": 8080}]);
+    let out = wide(&ends.0, "Egress", json!([{"to": peer(&ends.1), "ports": ports}]));
+    let into = wide(&ends.1, "Ingress", json!([{"from": peer(&ends.0), "ports": ports}]));
+    for policy in [out, into] {
+        // The door has heard of the policy a moment after the controller has.
+        eventually(PATIENCE, "the door lets it in", || async {
+            apply(&client, policy.clone()).await
+        })
+        .await
+        .unwrap();
+    }
+    let (reason, message) = condition(&client, &ends.0, "road", "PoliciesIsolate", "False").await;
+    assert_eq!(reason, "PathExists", "{message}");
+    assert!(
+        message.contains("on TCP 8080: allowed by wv-wide-train/wide"),
+        "{message}"
+    );
+
+    let api: Api<Waiver> = Api::all(client.clone());
+    api.delete("wv-wide", &DeleteParams::default()).await.unwrap();
+    halves_are(&client, &ends, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_lasts_too_long_opens_nothing() {
+    let client = admin().await;
+    let ends = ends(&client, "wv-long").await;
+    ask(&client, "wv-long", &ends, Duration::from_secs(91 * 86_400)).await;
+    approve(&client, "wv-long", "bob").await;
+    let (status, message) = waiver_says(&client, "wv-long", "Active", "TooLong").await;
+    assert_eq!(status, "False");
+    assert!(
+        message.starts_with("OPS-02/too-long it lasts longer than 90 days"),
+        "{message}"
+    );
+    assert_eq!(waiver_says(&client, "wv-long", "Approved", "Approved").await.0, "True");
+    eventually(PATIENCE, "the flow says why", || async {
+        let said = flow_is(&client, &ends, FlowState::Refused).await;
+        if said
+            .iter()
+            .all(|text| text.contains("Waiver wv-long opens nothing: OPS-02/too-long"))
+        {
+            Ok(())
+        } else {
+            Err(said.concat())
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(halves(&client, &ends).await, [false; 2]);
+}
+
+/// What `plan -f` says of both ends and these Waivers.
+fn plan(waivers: &[Value]) -> String {
+    let home = |name: &str, stage: &str| {
+        json!({"apiVersion": "v1", "kind": "Namespace",
+               "metadata": {"name": name, "labels": {"cloison.dev/stage": stage, "cloison.dev/mode": "enforce"}}})
+    };
+    let other =
+        |name: &str, home: &str| json!([{"workload": {"name": name, "namespace": home}, "ports": [{"port": 8080}]}]);
+    let mut all = vec![
+        home("t", "training"),
+        home("i", "inference"),
+        workload("t", "road", "Training", json!({"connectTo": other("model", "i")})),
+        workload("i", "model", "Inference", json!({"acceptFrom": other("road", "t")})),
+    ];
+    all.extend_from_slice(waivers);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("all.json");
+    std::fs::write(
+        &file,
+        json!({"apiVersion": "v1", "kind": "List", "items": all}).to_string(),
+    )
+    .unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloison"));
+    let output = command.arg("plan").arg("-f").arg(&file).env_clear().output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_plan_judges_by_the_waivers_of_its_input() {
+    let until = Timestamp::now() + Duration::from_secs(3_600);
+    let waiver = |status: Value| {
+        json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver", "metadata": {"name": "shadow"}, "spec": {
+            "target": {"namespace": "t"}, "controls": ["NET-03"],
+            "flow": {"from": {"namespace": "t", "workload": "road"}, "to": {"namespace": "i", "workload": "model"},
+                     "ports": [{"port": 8080}]},
+            "reason": "Shadow evaluation of the new detector", "requestedBy": "alice", "expirationTime": until,
+        }, "status": status})
+    };
+    assert!(
+        plan(&[]).contains("ask for a Waiver with a flow from t/road to i/model"),
+        "{}",
+        plan(&[])
+    );
+    let asked = plan(&[waiver(json!({}))]);
+    assert!(
+        asked.contains("Waiver shadow opens nothing: another person must approve it"),
+        "{asked}"
+    );
+    let approval = json!({"approval": {"by": "bob", "time": "2026-01-01T00:00:00Z", "generation": 1}});
+    let open = plan(&[waiver(approval)]);
+    assert!(
+        open.contains("open to another stage on TCP 8080 by Waiver shadow until "),
+        "{open}"
+    );
+}
