@@ -23,7 +23,7 @@ use super::stores::{self, Watches};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::withdrawals::Withdrawals;
-use super::{Settings, analysis, cluster, facts, forget, namespace, unmodelled, withdraw, workload};
+use super::{Settings, analysis, cluster, facts, forget, namespace, packets, unmodelled, withdraw, workload};
 use crate::api::names;
 use crate::cluster::client::whoami;
 use crate::cluster::health::Readiness;
@@ -124,6 +124,7 @@ pub async fn run(term: Term<'_>) {
     tasks.spawn(watch_facts(ctx.clone(), index.clone(), addresses, facts_tx));
     tasks.spawn(withdraw::run(ctx.clone(), index.clone(), since, deletions));
     tasks.spawn(forget::run(ctx.clone()));
+    tasks.spawn(packets::run(ctx.clone(), settings.image.clone()));
     tasks.spawn(on_evidence(ctx.clone(), index.clone()));
     let gathering = Gathering {
         client,

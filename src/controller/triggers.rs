@@ -41,6 +41,8 @@ pub struct Triggers {
     pub analysis: Arc<Notify>,
     /// Wakes whoever follows the settings of the encryption.
     pub encryption: Arc<Notify>,
+    /// Wakes the packet canary, which follows the policy and the stop button.
+    pub packets: Arc<Notify>,
 }
 
 /// The receiving ends.
@@ -79,6 +81,7 @@ impl Triggers {
             cluster: Arc::default(),
             analysis: Arc::default(),
             encryption: Arc::default(),
+            packets: Arc::default(),
         };
         let queues = Queues {
             workloads: workloads_rx,
@@ -147,6 +150,7 @@ impl Triggers {
             .for_each(|w| self.workload(ObjectRef::from_obj(w.as_ref())));
         self.cluster.notify_one();
         self.encryption.notify_one();
+        self.packets.notify_one();
     }
 
     fn changed_world(&self) {
