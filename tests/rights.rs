@@ -21,10 +21,10 @@ use cloison::network::foreign::FOREIGN_KINDS;
 use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use operator::PATIENCE;
@@ -316,6 +316,47 @@ async fn waivers(admin: &Client) {
     }
 }
 
+/// The packet canary runs. Its nodes are played: the server is said to run, the client to have ended without an answer.
+async fn packets(admin: &Client) {
+    let settings: Api<AiSecurityPolicy> = Api::all(admin.clone());
+    let ask = async |proof: &str| {
+        let asked = Patch::Merge(json!({"spec": {"network": {"enforcementProof": proof}}}));
+        settings
+            .patch(names::SINGLETON, &PatchParams::default(), &asked)
+            .await
+            .unwrap();
+    };
+    ask("OnChange").await;
+    let status = json!({"podIP": "10.65.0.1", "podIPs": [{"ip": "10.65.0.1"}]});
+    for (namespace, pod, phase) in [
+        (names::PACKETS_SERVER_NAMESPACE, names::PACKETS_SERVER, "Running"),
+        (names::PACKETS_CLIENT_NAMESPACE, names::PACKETS_CLIENT, "Failed"),
+    ] {
+        let pods: Api<Pod> = Api::namespaced(admin.clone(), namespace);
+        let mut status = status.clone();
+        status["phase"] = json!(phase);
+        let status = Patch::Merge(json!({"status": status}));
+        eventually(PATIENCE, &format!("{namespace}/{pod}"), || async {
+            pods.patch_status(pod, &PatchParams::default(), &status).await
+        })
+        .await
+        .unwrap();
+    }
+    let (reason, message) = operator::condition(admin, "train", "steady", "EnforcementVerified", "Unknown").await;
+    assert_ne!(reason, "NotEnforced", "{message}");
+    eventually(PATIENCE, "the canary's pods are removed", || async {
+        let mut left = 0;
+        for namespace in names::PACKETS_NAMESPACES {
+            let pods: Api<Pod> = Api::namespaced(admin.clone(), namespace);
+            left += pods.list(&ListParams::default()).await.unwrap().items.len();
+        }
+        if left == 0 { Ok(()) } else { Err(format!("{left} pods")) }
+    })
+    .await
+    .unwrap();
+    ask("None").await;
+}
+
 /// Everything that a controller and its canary do in their life.
 async fn story(plane: &ControlPlane) {
     let controller = operator::start(plane).await;
@@ -359,6 +400,7 @@ async fn story(plane: &ControlPlane) {
     .unwrap();
     off_and_on(&admin).await;
     off_and_on(&admin).await;
+    packets(&admin).await;
 
     // Another replica stands by and takes over.
     let second = operator::controller(plane, "second").await;

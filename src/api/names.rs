@@ -73,6 +73,21 @@ pub const CANARY_NAMESPACE: &str = "cloison-canary";
 /// The Secret written to see how the API server stores new values.
 pub const CANARY_SECRET: &str = "cloison-encryption-canary";
 
+/// The namespace of the packet canary that answers. Of no stage, so that nothing of it counts in an analysis.
+pub const PACKETS_SERVER_NAMESPACE: &str = "cloison-packets-server";
+/// The namespace of the packet canary that asks.
+pub const PACKETS_CLIENT_NAMESPACE: &str = "cloison-packets-client";
+/// Both of them.
+pub const PACKETS_NAMESPACES: [&str; 2] = [PACKETS_CLIENT_NAMESPACE, PACKETS_SERVER_NAMESPACE];
+/// The ServiceAccount of both pods, in both namespaces: without a token and without a right.
+pub const PACKETS_ACCOUNT: &str = "cloison-packets";
+/// The pod of the packet canary that answers.
+pub const PACKETS_SERVER: &str = "server";
+/// The pod of the packet canary that asks.
+pub const PACKETS_CLIENT: &str = "client";
+/// The NetworkPolicy of each of the two namespaces.
+pub const PACKETS_POLICY: &str = "cloison-packets";
+
 /// Group of the virtual verbs asked with CEL's `authorizer`: `assign stages`, `release quarantines`,
 /// `bypass protections`.
 pub const VIRTUAL_GROUP: &str = GROUP;

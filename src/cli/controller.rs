@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Where /livez, /readyz and /metrics are served; port 0 takes a free one.
     #[arg(long, env = "CLOISON_HEALTH_ADDRESS", default_value = "127.0.0.1:8080")]
     health_address: SocketAddr,
+    /// The image this runs from; the packet canary's pods run it too. Without it they are not made.
+    #[arg(long, env = "CLOISON_IMAGE")]
+    image: Option<String>,
     /// How many objects of a kind are reconciled at once.
     #[arg(long, env = "CLOISON_CONCURRENCY", default_value_t = 16)]
     concurrency: u16,
@@ -48,6 +51,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         namespace: arguments.namespace,
         identity: arguments.identity,
         health: arguments.health_address,
+        image: arguments.image.filter(|image| !image.is_empty()),
         concurrency: arguments.concurrency,
         lease: Duration::from_secs(arguments.lease_seconds),
     };

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 nothing to say against it, 1 findings, 2 wrong usage or an input or output that failed.
 
+mod canary_probe;
 mod catalogue;
 mod check;
 mod completions;
@@ -90,6 +91,9 @@ pub enum Command {
     On(on::Arguments),
     /// Run the controller.
     Controller(controller::Arguments),
+    /// What the pods of the packet canary run.
+    #[command(hide = true)]
+    CanaryProbe(canary_probe::Arguments),
     /// Print the CustomResourceDefinitions.
     Crds,
     /// Print the completion script of a shell.
@@ -130,6 +134,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Off(arguments) => off::run(arguments).await,
         Command::On(arguments) => on::run(arguments).await,
         Command::Controller(arguments) => controller::run(arguments).await,
+        Command::CanaryProbe(arguments) => canary_probe::run(arguments).await,
         Command::Crds => crds::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     };

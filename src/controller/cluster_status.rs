@@ -49,7 +49,9 @@ pub async fn report(ctx: &Context, policy: Option<&AiSecurityPolicy>, found: &Fo
             let moment = Time(Context::moment());
             let admission = proofs::admission(&evidence, &set.hash, &moment, asked.max_age);
             let encryption = proofs::encryption(&evidence, &moment, &asked);
-            let mut verdicts = judge(admission.as_ref(), encryption.as_ref(), failures);
+            let wanted = policy.map(|policy| policy.spec.network.enforcement_proof);
+            let packets = proofs::packets(&evidence, wanted.unwrap_or_default(), &moment, asked.max_age);
+            let mut verdicts = judge(admission.as_ref(), packets, encryption.as_ref(), failures);
             verdicts.extend(denies.cloned());
             verdicts
         }
@@ -177,7 +179,7 @@ fn held(hold: &Hold) -> Vec<Verdict> {
 }
 
 /// The cluster's verdicts. Ready says that the generated policies are stored; that they refuse is `AdmissionEnforced`.
-fn judge(admission: Option<&Proof>, encryption: Option<&Proof>, failures: &[Error]) -> Vec<Verdict> {
+fn judge(admission: Option<&Proof>, packets: Proof, encryption: Option<&Proof>, failures: &[Error]) -> Vec<Verdict> {
     let from = |kind, proof: Option<&Proof>| match proof {
         Some(proof) => Verdict::new(kind, proof.truth, proof.reason, proof.message.clone()),
         None => Verdict::new(kind, Truth::Unknown, "NotProbed", "no proof was gathered yet"),
@@ -186,9 +188,9 @@ fn judge(admission: Option<&Proof>, encryption: Option<&Proof>, failures: &[Erro
         from(types::ADMISSION_ENFORCED, admission),
         Verdict::new(
             types::ENFORCEMENT_VERIFIED,
-            Truth::Unknown,
-            "NotProbed",
-            "no packet was sent",
+            packets.truth,
+            packets.reason,
+            packets.message,
         ),
         from(types::SECRETS_ENCRYPTED, encryption),
         Verdict::new(
@@ -274,7 +276,12 @@ mod tests {
     }
 
     fn said(failures: &[Error]) -> (Truth, &'static str, String) {
-        let verdicts = judge(None, None, failures);
+        let packets = Proof {
+            truth: Truth::Unknown,
+            reason: "NotProbed",
+            message: String::new(),
+        };
+        let verdicts = judge(None, packets, None, failures);
         let ready = verdicts
             .into_iter()
             .find(|verdict| verdict.kind == types::READY)

@@ -68,6 +68,8 @@ pub struct WorkloadEvidence<'a> {
     pub admission: Option<Proof>,
     /// The encryption proof; `None` until there is one.
     pub encryption: Option<Proof>,
+    /// The packet canary's word on the cluster.
+    pub packets: Proof,
     /// What its running pods have beside the pod network.
     pub interfaces: Verdict,
     /// What the policies say of its quarantine; `None` unless it is in one.
@@ -84,12 +86,7 @@ pub fn judge(seen: &WorkloadEvidence<'_>) -> Vec<Verdict> {
     }
     let mut verdicts = vec![
         policies_isolate(seen),
-        Verdict::new(
-            types::ENFORCEMENT_VERIFIED,
-            Truth::Unknown,
-            "NotProbed",
-            "no packet was sent: nothing is known of what the network plugin enforces",
-        ),
+        from_proof(types::ENFORCEMENT_VERIFIED, Some(&seen.packets)),
         seen.interfaces.clone(),
         flows_satisfied(seen),
         from_proof(types::SECRETS_ENCRYPTED, seen.encryption.as_ref()),

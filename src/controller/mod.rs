@@ -18,6 +18,7 @@ mod forget;
 pub mod judge;
 mod namespace;
 mod open;
+mod packets;
 mod patience;
 mod place;
 mod pods;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub identity: String,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub health: SocketAddr,
+    /// The image of this program, for the packet canary's pods.
+    pub image: Option<String>,
     /// How many objects of a kind are reconciled at once.
     pub concurrency: u16,
     /// How long a crashed leader blocks the others.

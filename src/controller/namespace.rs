@@ -94,6 +94,8 @@ async fn pass(ctx: &Context, namespace: &Namespace) -> Result<Action, Error> {
             report::say(ctx, namespace, EventType::Warning, "UnknownStage", message).await;
             Ok(Action::await_change())
         }
+        // The policies there are the packet canary's, and go with it.
+        (None, None) if names::PACKETS_NAMESPACES.contains(&&*name) => Ok(Action::await_change()),
         (None, None) if holds_ours(ctx, namespace) => leave(ctx, namespace).await,
         (None, None) => Ok(Action::await_change()),
         (Some(stage), _) if facts.mode != Mode::Enforce => {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::evidence::Snapshot;
+use super::evidence::{PacketProof, Snapshot};
 use super::judge::Proof;
 use crate::api::conditions::{self, Truth, Verdict, types};
 use crate::api::encryption::{EncryptionMode, Proof as AskedProof, SecretEncryptionSpec, SecretEncryptionStatus};
-use crate::api::policy::AiSecurityPolicySpec;
+use crate::api::policy::{AiSecurityPolicySpec, EnforcementProof};
 use crate::encryption::proof::{age, reasons};
 
 /// Where nobody says how old a proof may be.
@@ -112,6 +112,36 @@ pub fn admission(seen: &Snapshot, hash: &str, now: &Time, max_age: Duration) -> 
     })
 }
 
+/// What packets have shown of the network plugin.
+pub fn packets(seen: &Snapshot, asked: EnforcementProof, now: &Time, max_age: Duration) -> Proof {
+    let unknown = |reason, message: String| Proof {
+        truth: Truth::Unknown,
+        reason,
+        message,
+    };
+    if asked == EnforcementProof::None {
+        let message = "no packet was sent: nothing is known of what the network plugin enforces; \
+                       `network.enforcementProof` of AiSecurityPolicy `default` asks for it";
+        return unknown("NotProbed", message.to_owned());
+    }
+    let Some(PacketProof { verdict, at }) = &seen.packets else {
+        return unknown("NotProbed", "the packet canary has not run yet".to_owned());
+    };
+    if age(at, now).is_none_or(|age| age > max_age) {
+        let message = format!(
+            "packets were last sent at {}, longer ago than proofMaxAgeHours allows; `network.enforcementProof: Periodic` \
+             sends them in time",
+            at.0
+        );
+        return unknown(reasons::PROOF_STALE, message);
+    }
+    Proof {
+        truth: verdict.truth,
+        reason: verdict.reason,
+        message: verdict.message.clone(),
+    }
+}
+
 /// What is known of Secrets; a proof older than was asked says nothing any more.
 pub fn encryption(seen: &Snapshot, now: &Time, asked: &Asked) -> Option<Proof> {
     seen.encryption.as_ref().map(|proof| {
@@ -188,6 +218,7 @@ mod tests {
     use super::*;
     use crate::controller::evidence::AdmissionProof;
     use crate::encryption::EncryptionProof;
+    use crate::network::enforcement;
 
     fn time(text: &str) -> Time {
         Time(text.parse().unwrap())
@@ -206,6 +237,14 @@ mod tests {
                 truth: Truth::True,
                 reason: reasons::NEW_WRITES_ENCRYPTED,
                 ..EncryptionProof::unreadable("encrypted", &time(at))
+            }),
+            packets: Some(PacketProof {
+                verdict: enforcement::Verdict {
+                    truth: Truth::True,
+                    reason: "PacketsObey",
+                    message: "dropped".to_owned(),
+                },
+                at: time(at),
             }),
         }
     }
@@ -236,6 +275,34 @@ mod tests {
             assert_eq!(found.truth, truth, "{}", found.message);
             let found = encryption(&seen, &later, &asked).unwrap();
             assert_eq!(found.truth, truth, "{}", found.message);
+        }
+    }
+
+    #[test]
+    fn packets_count_while_they_are_asked_for_and_young() {
+        let (seen, later) = (seen("2026-01-01T00:00:00Z"), time("2026-01-01T02:00:01Z"));
+        let (two, three) = (Duration::from_hours(2), Duration::from_hours(3));
+        for (asked, seen, max_age, truth, reason) in [
+            (EnforcementProof::OnChange, &seen, three, Truth::True, "PacketsObey"),
+            (EnforcementProof::Periodic, &seen, three, Truth::True, "PacketsObey"),
+            (
+                EnforcementProof::OnChange,
+                &seen,
+                two,
+                Truth::Unknown,
+                reasons::PROOF_STALE,
+            ),
+            (EnforcementProof::None, &seen, three, Truth::Unknown, "NotProbed"),
+            (
+                EnforcementProof::Periodic,
+                &Snapshot::default(),
+                three,
+                Truth::Unknown,
+                "NotProbed",
+            ),
+        ] {
+            let found = packets(seen, asked, &later, max_age);
+            assert_eq!((found.truth, found.reason), (truth, reason), "{}", found.message);
         }
     }
 

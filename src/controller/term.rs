@@ -23,7 +23,7 @@ use super::stores::{self, Watches};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::withdrawals::Withdrawals;
-use super::{Settings, analysis, cluster, facts, forget, namespace, unmodelled, waivers, withdraw, workload};
+use super::{Settings, analysis, cluster, facts, forget, namespace, packets, unmodelled, waivers, withdraw, workload};
 use crate::api::names;
 use crate::cluster::client::whoami;
 use crate::cluster::health::Readiness;
@@ -125,6 +125,7 @@ pub async fn run(term: Term<'_>) {
     tasks.spawn(withdraw::run(ctx.clone(), index.clone(), since, deletions));
     tasks.spawn(waivers::run(ctx.clone()));
     tasks.spawn(forget::run(ctx.clone()));
+    tasks.spawn(packets::run(ctx.clone(), settings.image.clone()));
     tasks.spawn(on_evidence(ctx.clone(), index.clone()));
     let gathering = Gathering {
         client,

@@ -43,6 +43,8 @@ pub struct Triggers {
     pub waivers: Arc<Notify>,
     /// Wakes whoever follows the settings of the encryption.
     pub encryption: Arc<Notify>,
+    /// Wakes the packet canary, which follows the policy and the stop button.
+    pub packets: Arc<Notify>,
 }
 
 /// The receiving ends.
@@ -82,6 +84,7 @@ impl Triggers {
             analysis: Arc::default(),
             waivers: Arc::default(),
             encryption: Arc::default(),
+            packets: Arc::default(),
         };
         let queues = Queues {
             workloads: workloads_rx,
@@ -151,6 +154,7 @@ impl Triggers {
         self.cluster.notify_one();
         self.waivers.notify_one();
         self.encryption.notify_one();
+        self.packets.notify_one();
     }
 
     fn changed_world(&self) {

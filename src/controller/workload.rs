@@ -242,6 +242,12 @@ fn assess(
         admission_off: seen.admission_off.as_deref(),
         admission: proofs::admission(&evidence, &policy_hash, &moment, asked.max_age),
         encryption: proofs::encryption(&evidence, &moment, &asked),
+        packets: proofs::packets(
+            &evidence,
+            seen.world.policy.network.enforcement_proof,
+            &moment,
+            asked.max_age,
+        ),
         interfaces: interfaces(ctx, seen, known),
         quarantine: quarantine(ctx, seen, known),
         required: &required,

@@ -4,7 +4,7 @@
 //! puts back whatever another manager changed. Every write names a [`Scope`], and a scope comes only from the object
 //! being reconciled: nothing a tenant wrote into a field can steer a write elsewhere.
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DynamicObject;
@@ -87,6 +87,23 @@ impl Writer {
             return Ok(());
         }
         self.counted("NetworkPolicy", "deleted", what, result)
+    }
+
+    /// Creates a pod of the packet canary. By an apply, because a role can limit that to the pod's name.
+    pub async fn apply_pod(&self, pod: &Pod) -> Result<Pod, Error> {
+        let namespace = pod.namespace().unwrap_or_default();
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        self.apply(&api, "Pod", pod).await
+    }
+
+    /// Deletes a pod of the packet canary; one that is gone already is fine.
+    pub async fn delete_pod(&self, namespace: &str, name: &str) -> Result<(), Error> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let result = api.delete(name, &DeleteParams::default()).await.map(|_| ());
+        if matches!(&result, Err(kube::Error::Api(status)) if status.code == 404) {
+            return Ok(());
+        }
+        self.counted("Pod", "deleted", format!("delete Pod {namespace}/{name}"), result)
     }
 
     /// Writes the two annotations of a Namespace, nothing else of it. `None` removes an annotation of ours.

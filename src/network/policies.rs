@@ -17,9 +17,8 @@ use crate::api::policy::Mesh;
 use crate::api::stage::NamespaceStage;
 
 pub(super) use self::object::in_workload;
-pub(super) use self::object::peer;
 pub use self::object::workload_of;
-use self::object::{Direction, object, ports, selecting};
+pub(super) use self::object::{Direction, object, peer, ports, selecting};
 use super::flows::{Opening, Peer, Resolver};
 use super::mesh;
 use super::ports::PortSet;

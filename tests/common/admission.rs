@@ -120,7 +120,8 @@ impl Cluster {
         for definition in definitions() {
             apply(&admin, definition).await;
         }
-        for namespace in [names::DEFAULT_NAMESPACE, names::CANARY_NAMESPACE] {
+        let [client, server] = names::PACKETS_NAMESPACES;
+        for namespace in [names::DEFAULT_NAMESPACE, names::CANARY_NAMESPACE, client, server] {
             apply(
                 &admin,
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),

@@ -19,6 +19,10 @@ use serde_json::{Value, json};
 /// Long enough for a slow, shared machine; a test that needs it all is failing.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
+/// What the chart would say: the packet canary's pods ask for it.
+pub const IMAGE: &str =
+    "registry.example.com/cloison/cloison@sha256:85aaee176b282ae1bd649d0ca2f62c41ca31bfd0566e54e241202c2411fb399d";
+
 /// Installs the chart with Helm. `values` as for `--set`.
 pub fn install(plane: &ControlPlane, values: &[&str]) {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/cloison");
@@ -328,7 +332,7 @@ pub async fn controller_with(plane: &ControlPlane, identity: &str, seconds: u16,
         .expect("the chart's account");
     let arguments = format!(
         "controller --kubeconfig {} --identity {identity} --health-address 127.0.0.1:0 --lease-seconds {seconds} --log \
-         {filter}",
+         {filter} --image {IMAGE}",
         kubeconfig.display()
     );
     let log = plane.logs_dir().join(format!("{identity}.log"));

@@ -169,7 +169,9 @@ impl Drop for World {
 /// Namespaces, accounts and their generated roles, as the chart installs them.
 async fn grant(plane: &ControlPlane) {
     let client = plane.admin().unwrap();
-    apply(&client, "v1", "Namespace", None, NAMESPACE, json!({})).await;
+    for namespace in [&[NAMESPACE], &names::PACKETS_NAMESPACES[..]].concat() {
+        apply(&client, "v1", "Namespace", None, namespace, json!({})).await;
+    }
     let canaries = json!({ "metadata": { "labels": cloison::admission::canary_labels() } });
     apply(&client, "v1", "Namespace", None, names::CANARY_NAMESPACE, canaries).await;
     for account in [names::CONTROLLER_ACCOUNT, names::CANARY_ACCOUNT] {

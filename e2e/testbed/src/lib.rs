@@ -62,7 +62,7 @@ pub use etcd::Etcd;
 pub use eventually::eventually;
 pub use identities::Identity;
 pub use metrics::Metrics;
-pub use nodes::{Listens, Nodes, Outcome, PodNetwork, Probe};
+pub use nodes::{HostedPod, Listens, Nodes, Outcome, PodNetwork, Probe};
 pub use options::{ApiServerOptions, Minor, Options};
 pub use program::Program;
 pub(crate) use work_dir::WorkDir;

@@ -38,7 +38,9 @@ pub struct PolicyNetwork {
     /// Cluster-wide denies, where the cluster serves them.
     #[serde(default)]
     pub cluster_deny: ClusterDeny,
-    /// The packet canary.
+    /// The packet canary: a pair of short-lived pods in the namespaces `cloison-packets-client` and `cloison-packets-server`,
+    /// which shows that the network plugin drops what policies forbid. `EnforcementVerified` and `NetworkIsolated` are True
+    /// only with it, and while it is no older than `secrets.proofMaxAgeHours`.
     #[serde(default)]
     pub enforcement_proof: EnforcementProof,
     /// Accounts of dataplane controllers that touch our NetworkPolicies without changing them.
@@ -160,9 +162,10 @@ pub enum EnforcementProof {
     /// Never.
     #[default]
     None,
-    /// When the network policies' shape changes.
+    /// At the controller's start, when this section, the cluster's nodes and addresses, or the kinds of policies beside ours
+    /// change, and after a run that did not end in True. The proof grows too old without one of these.
     OnChange,
-    /// Also from time to time.
+    /// Also from time to time, so that the proof never grows too old.
     Periodic,
 }
 

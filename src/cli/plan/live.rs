@@ -179,7 +179,10 @@ async fn gather(client: &Client) -> Result<ClusterNetwork, kube::Error> {
 
 /// No stage can hold these.
 fn is_reserved(name: &str, operator: &str) -> bool {
-    name.starts_with("kube-") || name == operator || name == names::CANARY_NAMESPACE
+    name.starts_with("kube-")
+        || name == operator
+        || name == names::CANARY_NAMESPACE
+        || names::PACKETS_NAMESPACES.contains(&name)
 }
 
 pub(in crate::cli) async fn policy(client: &Client, notes: &mut Vec<String>) -> Result<AiSecurityPolicySpec, CliError> {

@@ -4,7 +4,8 @@ use super::{Component, Grant, Rule, Scope};
 use crate::admission::CANARY_RIGHTS;
 use crate::api::names::{
     ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ACCOUNT,
-    CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, STAGE_POLICIES,
+    CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, PACKETS_CLIENT, PACKETS_CLIENT_NAMESPACE, PACKETS_SERVER,
+    PACKETS_SERVER_NAMESPACE, STAGE_POLICIES,
 };
 use crate::network::cluster_policy;
 use crate::network::foreign::FOREIGN_KINDS;
@@ -62,6 +63,33 @@ fn controller() -> Component {
                     "the address of every API server, for the built-in service kubernetes-api and for the proofs",
                 )],
             },
+            packets(
+                "cloison-controller-packets-client",
+                PACKETS_CLIENT_NAMESPACE,
+                PACKETS_CLIENT,
+            ),
+            packets(
+                "cloison-controller-packets-server",
+                PACKETS_SERVER_NAMESPACE,
+                PACKETS_SERVER,
+            ),
+        ],
+    }
+}
+
+/// One pod of the packet canary, in a namespace where there is nothing else.
+fn packets(role: &'static str, namespace: &'static str, pod: &'static str) -> Grant {
+    Grant {
+        name: role,
+        scope: Scope::Namespace(namespace),
+        rules: vec![
+            Rule::new(
+                "",
+                &["pods"],
+                &["create", "patch", "delete"],
+                "makes and removes one pod of the packet canary, when the policy asks for it (network.enforcementProof)",
+            )
+            .named([pod]),
         ],
     }
 }

@@ -24,6 +24,7 @@ use tokio::sync::{Mutex, watch};
 use crate::api::conditions::Truth;
 use crate::cluster::telemetry::Kind;
 use crate::encryption::EncryptionProof;
+use crate::network::enforcement;
 use admission::Expected;
 use encryption::EncryptionSettings;
 use fleet::Fleet;
@@ -82,6 +83,15 @@ impl AdmissionProof {
     }
 }
 
+/// What the packet canary has shown of the network plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketProof {
+    /// The verdict of its last run.
+    pub verdict: enforcement::Verdict,
+    /// When that run ended.
+    pub at: Time,
+}
+
 /// All evidence at one moment. `None` until a first look.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -89,6 +99,8 @@ pub struct Snapshot {
     pub encryption: Option<EncryptionProof>,
     /// Do the policies refuse?
     pub admission: Option<AdmissionProof>,
+    /// Does the network plugin enforce? `None` also while nobody asks for packets.
+    pub packets: Option<PacketProof>,
 }
 
 /// The store of evidence: many readers, one writer per leg.
@@ -163,6 +175,19 @@ impl Evidence {
                 .as_ref()
                 .is_some_and(|known| known.says_the_same(&proof));
             snapshot.admission = Some(proof);
+            !same
+        });
+    }
+
+    /// Stores what packets have shown; `None` when nobody asks for it any more.
+    pub fn publish_packets(&self, proof: Option<PacketProof>) {
+        if let Some(proof) = &proof {
+            self.show("packets", proof.verdict.truth, &proof.at);
+        }
+        self.snapshot.send_if_modified(|snapshot| {
+            let verdict = |proof: &Option<PacketProof>| proof.as_ref().map(|proof| proof.verdict.clone());
+            let same = verdict(&snapshot.packets) == verdict(&proof);
+            snapshot.packets = proof;
             !same
         });
     }

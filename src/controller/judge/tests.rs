@@ -30,6 +30,7 @@ fn well() -> WorkloadEvidence<'static> {
         admission_off: None,
         admission: Some(proof(WELL, "CanariesRefused")),
         encryption: Some(proof(WELL, "NewWritesEncrypted")),
+        packets: proof(Truth::Unknown, "NotProbed"),
         interfaces: Verdict::new(types::INTERFACES_COVERED, WELL, "PodNetworkOnly", ""),
         quarantine: None,
         required: &[],
@@ -46,7 +47,7 @@ fn of(verdicts: &[Verdict], kind: &str) -> (Truth, &'static str) {
 #[allow(clippy::too_many_lines, reason = "a table reads best whole")]
 fn one_leg_that_fails_turns_its_condition_and_what_depends_on_it() {
     type Change = fn(&mut WorkloadEvidence<'_>);
-    let rows: [(&str, Change, &str, Truth, &str, Truth); 12] = [
+    let rows: [(&str, Change, &str, Truth, &str, Truth); 16] = [
         ("all is well", |_| {}, types::POLICIES_ISOLATE, WELL, "Isolated", WELL),
         (
             "a path",
@@ -79,6 +80,38 @@ fn one_leg_that_fails_turns_its_condition_and_what_depends_on_it() {
             Truth::Unknown,
             "EnforcementUnverified",
             WELL,
+        ),
+        (
+            "packets obey",
+            |e| e.packets = proof(WELL, "PacketsObey"),
+            types::ENFORCEMENT_VERIFIED,
+            WELL,
+            "PacketsObey",
+            WELL,
+        ),
+        (
+            "policies isolate and packets obey",
+            |e| e.packets = proof(WELL, "PacketsObey"),
+            types::NETWORK_ISOLATED,
+            WELL,
+            "Proven",
+            WELL,
+        ),
+        (
+            "a forbidden packet got through",
+            |e| e.packets = proof(Truth::False, "NotEnforced"),
+            types::NETWORK_ISOLATED,
+            Truth::False,
+            "NotEnforced",
+            WELL,
+        ),
+        (
+            "packets are required and were not sent",
+            |e| e.required = &[RequiredCondition::EnforcementVerified],
+            types::ENFORCEMENT_VERIFIED,
+            Truth::Unknown,
+            "NotProbed",
+            Truth::False,
         ),
         (
             "a missing binding",

@@ -18,14 +18,14 @@ use crate::network::world::WorkloadKey;
 
 /// A value of `policyTypes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(in crate::network) enum Direction {
     Ingress,
     Egress,
 }
 
 /// A policy of ours. Every list is set, also when empty: a field that is not set is not owned, and another manager
 /// could then fill it.
-pub(super) fn object(
+pub(in crate::network) fn object(
     namespace: &str,
     name: String,
     pod_selector: LabelSelector,
@@ -62,7 +62,7 @@ pub(in crate::network) fn labels() -> BTreeMap<String, String> {
 }
 
 /// Pods with all these labels; without labels, every pod.
-pub(super) fn selecting(labels: impl IntoIterator<Item = (String, String)>) -> LabelSelector {
+pub(in crate::network) fn selecting(labels: impl IntoIterator<Item = (String, String)>) -> LabelSelector {
     let labels: BTreeMap<String, String> = labels.into_iter().collect();
     LabelSelector {
         match_labels: (!labels.is_empty()).then_some(labels),
@@ -139,7 +139,7 @@ fn pods(namespace: &str, selector: LabelSelector) -> NetworkPolicyPeer {
 }
 
 /// Ports of a rule; an empty list is every port.
-pub(super) fn ports(ports: &PortSet) -> Vec<NetworkPolicyPort> {
+pub(in crate::network) fn ports(ports: &PortSet) -> Vec<NetworkPolicyPort> {
     ports
         .rendered()
         .into_iter()

@@ -6,6 +6,7 @@
 //! namespaces of its own, and nothing of the host's network changes. They have no names, and are gone with this process.
 
 mod felix;
+mod hosted;
 mod namespace;
 mod pod;
 mod relay;
@@ -19,6 +20,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde_json::json;
 
+pub use self::hosted::HostedPod;
 use self::namespace::NetworkNamespace;
 pub use self::pod::{Listens, Outcome, PodNetwork, Probe};
 use self::relay::Relay;
