@@ -289,11 +289,12 @@ pub fn tenant_edits_our_policy(stage: &mut Stage) -> Result<(), String> {
     let kubeconfig = alice(stage, "vision-train")?;
     let delete = ["delete", "networkpolicy", "cloison-ns-deny", "-n", "vision-train"];
     let deleted = stage.kubectl_as("alice", &kubeconfig, &delete, true)?;
-    let opened = r#"{"spec":{"egress":[{}]}}"#;
+    // Without a rule, so that no other policy of ours refuses it first.
+    let opened = r#"{"spec":{"policyTypes":["Ingress"]}}"#;
     let patch = [
         "patch",
         "networkpolicy",
-        "cloison-wl-road-train",
+        "cloison-ns-deny",
         "-n",
         "vision-train",
         "--type=merge",
