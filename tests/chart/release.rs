@@ -239,7 +239,9 @@ async fn a_release_lives_and_leaves_what_it_promised() {
     none_is_left(&client).await;
     controller.stop().await;
     none_is_left(&client).await;
-    is_gone(&namespaces, names::CANARY_NAMESPACE).await;
+    for name in names::PACKETS_NAMESPACES.into_iter().chain([names::CANARY_NAMESPACE]) {
+        is_gone(&namespaces, name).await;
+    }
     is_gone(&Api::<ClusterRole>::all(client.clone()), "cloison-auditor").await;
     // Isolation does not fall open because a release was removed.
     assert_eq!(operator::in_place(&client, STAGE).await, isolation);
@@ -266,7 +268,9 @@ async fn a_release_lives_and_leaves_what_it_promised() {
         .await
         .unwrap();
     helm(&kubeconfig, &["uninstall", "cloison"]);
-    is_gone(&namespaces, names::CANARY_NAMESPACE).await;
+    for name in names::PACKETS_NAMESPACES.into_iter().chain([names::CANARY_NAMESPACE]) {
+        is_gone(&namespaces, name).await;
+    }
 
     // With crds.keep=false the definitions go, and all that people wrote with them: NOTES.txt says so before.
     let notes = helm(

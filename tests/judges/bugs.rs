@@ -99,7 +99,7 @@ mod tests {
     use cloison::api::network::Protocol;
     use cloison::network::reach::concrete::{Pod, Snapshot};
 
-    use super::*;
+    use super::NetworkPolicy;
     use crate::Judge;
     use crate::analyzer::Analyzer;
     use crate::case::{Case, Packet};
@@ -210,7 +210,7 @@ mod tests {
             let mut analyzer = Analyzer::start();
             let refused = analyzer.ask(&case, &[]).expect_err(RIGHT);
             assert!(refused.contains(complaint), "{refused}");
-            case.snapshot.policies = case.snapshot.policies.iter().map(readable).collect();
+            case.snapshot.policies = case.snapshot.policies.iter().map(super::readable).collect();
             assert_eq!(analyzer.ask(&case, &[]), Ok(Vec::new()), "{spec}");
         }
     }

@@ -15,33 +15,16 @@ mod bugs;
 mod case;
 mod corpus;
 mod cyclonus;
+mod judge;
 mod mix;
 
 use std::io::Write as _;
 
-use cloison::network::reach::concrete::Blocks;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use case::{Case, Packet};
 use dice::Dice;
+use judge::Judge;
 use mix::Mix;
-
-/// A program that says what NetworkPolicies allow.
-trait Judge {
-    const NAME: &'static str;
-    /// What an `ipBlock` means to it.
-    const BLOCKS: Blocks;
-
-    /// Whether each packet passes.
-    fn judge(&mut self, case: &Case, packets: &[Packet]) -> Vec<bool>;
-
-    /// The same policy in words that it reads.
-    fn given(policy: &NetworkPolicy) -> NetworkPolicy;
-
-    /// What it gets wrong, and we know of: policies that mean to everybody what these mean to it. `None` where they are
-    /// the same.
-    fn misread(policies: &[NetworkPolicy]) -> Option<Vec<NetworkPolicy>>;
-}
 
 #[test]
 fn cyclonus_says_the_same_of_every_packet() {
