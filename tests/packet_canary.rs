@@ -14,10 +14,11 @@
 #[path = "common/operator.rs"]
 mod operator;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloison::api::{AiSecurityPolicy, AiWorkload, conditions, names};
 use cloison_testbed::{ControlPlane, HostedPod, Nodes, Options, Program, eventually};
@@ -217,6 +218,25 @@ impl Kubelet {
     }
 }
 
+/// How much was written, once the last words on a run are said: the same number for two seconds.
+async fn settled(controller: &Program) -> i64 {
+    let seen = Cell::new((0, Instant::now()));
+    eventually(PATIENCE, "the last writes", || async {
+        let now = metric(controller, "cloison_writes_total", &[]);
+        let (before, since) = seen.get();
+        if now != before {
+            seen.set((now, Instant::now()));
+            Err(format!("{now} writes"))
+        } else if since.elapsed() < Duration::from_secs(2) {
+            Err(format!("{now} writes, a moment ago"))
+        } else {
+            Ok(now)
+        }
+    })
+    .await
+    .unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packets_decide_what_is_said() {
     let plane = ControlPlane::start(Options::default()).await.unwrap();
@@ -249,7 +269,7 @@ async fn packets_decide_what_is_said() {
 
     // Between two runs nothing is there and nothing is written.
     nothing_is_left(&admin).await;
-    let still = metric(&controller, "cloison_writes_total", &[]);
+    let still = settled(&controller).await;
     assert!(still > 0, "no write is counted");
     stays(Duration::from_secs(8), || async {
         assert_eq!(
