@@ -16,9 +16,17 @@ use crate::api::stage::Mode;
 
 /// Judges every stage namespace. `stored` are all NetworkPolicies of the cluster.
 pub fn of<P: Borrow<NetworkPolicy>>(world: &World, stored: &[P], unmodelled: &[UnmodelledPolicy]) -> Analysis {
-    let desired = policies::all(world);
+    judged(world, &policies::all(world), stored, unmodelled)
+}
+
+fn judged<P: Borrow<NetworkPolicy>>(
+    world: &World,
+    desired: &[NetworkPolicy],
+    stored: &[P],
+    unmodelled: &[UnmodelledPolicy],
+) -> Analysis {
     let mut verdicts = Analysis::default();
-    by_mode(world, &desired, stored, |desired, counting, of| {
+    by_mode(world, desired, stored, |desired, counting, of| {
         let found = reach::analyse_rendered(world, desired, counting, unmodelled);
         take(&mut verdicts, found, of);
     });
@@ -54,19 +62,14 @@ pub struct Standing {
 impl Standing {
     /// Judges everything, as [`of`] does.
     pub fn new<P: Borrow<NetworkPolicy>>(world: World, stored: &[P], unmodelled: Vec<UnmodelledPolicy>) -> Self {
-        let mut standing = Self {
-            desired: policies::all(&world),
+        let desired = policies::all(&world);
+        Self {
+            verdicts: judged(&world, &desired, stored, &unmodelled),
             unreadable: unreadable(stored, |_| true),
-            verdicts: Analysis::default(),
+            desired,
             world,
             unmodelled,
-        };
-        let verdicts = &mut standing.verdicts;
-        by_mode(&standing.world, &standing.desired, stored, |desired, counting, of| {
-            let found = reach::analyse_rendered(&standing.world, desired, counting, &standing.unmodelled);
-            take(verdicts, found, of);
-        });
-        standing
+        }
     }
 
     /// Whether nothing but NetworkPolicies can have changed.

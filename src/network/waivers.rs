@@ -104,7 +104,11 @@ fn is_walled(world: &World) -> bool {
 
 /// The Waivers that open a flow into or out of a namespace, each with its end; sorted.
 pub fn about(world: &World, namespace: &str) -> Vec<String> {
-    let open = world.waivers.iter().filter(|(_, waiver)| waiver.closed.is_none());
+    let walled = is_walled(world);
+    let open = world
+        .waivers
+        .iter()
+        .filter(|(_, waiver)| waiver.closed.is_none() && !walled);
     let here = open.filter(|(_, waiver)| [&waiver.from, &waiver.to].iter().any(|end| end.namespace == namespace));
     here.map(|(name, waiver)| told(name, waiver)).collect()
 }

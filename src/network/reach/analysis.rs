@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use crate::api::names;
-use crate::api::stage::NamespaceStage;
 use crate::compliance::finding::{Finding, Location, Subject};
 use crate::network::cluster_policy::KIND;
 use crate::network::ports::{Interval, PortSet};
@@ -106,7 +105,7 @@ impl<'p> Map<'p> {
         };
         let direction = own.direction.opposite();
         for far in self.candidates(half) {
-            let other_stage = far.stage.and_then(NamespaceStage::workload_stage).is_some();
+            let other_stage = far.is_staged();
             let asked = other_stage == (wanted == Far::OtherStages) && far.stage != near.stage;
             // What the policy permits leads nowhere but out of the stages; between two stages nothing is permitted.
             if !asked || !half.meets(far) || (!other_stage && self.permits.cover(near, half, Some(far))) {

@@ -16,6 +16,7 @@ use crate::network::world::{Namespace, World};
 
 use super::UnmodelledPolicy;
 use super::paths::is_workload;
+use super::permits::infrastructure;
 use super::policy::{self, Direction};
 use super::selector::Selector;
 
@@ -94,7 +95,7 @@ impl<'a> Sides<'a> {
             policies: by_namespace,
             doubtful: of_other_kinds.chain(unreadable.iter().map(String::as_str)).collect(),
             ranges: world.ranges(),
-            infrastructure: world.api_servers().into_iter().map(|(network, _)| network).collect(),
+            infrastructure: infrastructure(world, &world.dns()).0.into_iter().collect(),
         }
     }
 

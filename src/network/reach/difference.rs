@@ -2,18 +2,17 @@
 //! least, closed it before: that is a look at both pods at once, because the rules before may have let through some of
 //! the pairs and not others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::api::names;
 use crate::api::network::Protocol;
 use crate::network::ports::{Interval, PortSet};
 
-use super::analysis::{Meeting, Side, perhaps, shared, too_complex, witness};
+use super::analysis::{Meeting, Side, labels_of_later, perhaps, shared, too_complex, witness};
 use super::map::{Half, Map, Reach, Site};
 use super::paths::forbidden;
 use super::policy::{Direction, Peer};
 use super::satisfy::{self, Answer, Candidate};
-use super::selector::{Constraint, Selector};
+use super::selector::Selector;
 
 /// Why it is not known whether a path is new.
 const BEYOND_TIERS: &str = "ClusterNetworkPolicy";
@@ -69,8 +68,6 @@ enum End {
 pub(super) struct Difference<'x> {
     before: &'x Map<'x>,
     now: &'x Map<'x>,
-    /// Namespaces created later: without a stage, which only an admin gives, and with a name that is free now.
-    later: Selector<'x>,
 }
 
 /// One end of a connection as it was before.
@@ -84,17 +81,8 @@ struct Was<'x> {
 }
 
 impl<'x> Difference<'x> {
-    pub(super) fn new(before: &'x Map<'x>, now: &'x Map<'x>) -> Self {
-        let taken: Vec<&str> = now.namespaces.keys().map(String::as_str).collect();
-        let later = vec![
-            (names::STAGE_LABEL, Constraint::Absent),
-            (names::NAMESPACE_NAME_LABEL, Constraint::Present(taken)),
-        ];
-        Self {
-            before,
-            now,
-            later: Selector::all_of(later).unwrap_or_default(),
-        }
+    pub(super) const fn new(before: &'x Map<'x>, now: &'x Map<'x>) -> Self {
+        Self { before, now }
     }
 
     /// A forbidden connection through two halves of now that was not open before.
@@ -140,14 +128,7 @@ impl<'x> Difference<'x> {
             (Answer::Yes(_), Some(doubt)) => doubt,
             (Answer::Yes((found, ports)), None) => {
                 let pods = [found.near.example(), found.far.example()];
-                let mut place = found.place.example();
-                // A name matters only where a rule asks for it; any free one will do elsewhere.
-                if !matches!(
-                    found.place.constraint(names::NAMESPACE_NAME_LABEL),
-                    Some(Constraint::In(_))
-                ) {
-                    place.remove(names::NAMESPACE_NAME_LABEL);
-                }
+                let place = labels_of_later(&found.place);
                 Meeting::Path(Box::new(witness(own, theirs, pods, &place, ports)))
             }
         }
@@ -156,11 +137,7 @@ impl<'x> Difference<'x> {
     /// The same where ClusterNetworkPolicies are in force, now or before. Where two namespaces could not meet before, any
     /// path between them is new; what is added to one that was there is not told apart from it.
     fn opened_in_tiers(&self, own: Side<'x, 'x>, theirs: Side<'x, 'x>) -> Meeting {
-        let later = match theirs.site {
-            Some(_) => Some(BTreeMap::new()),
-            None => self.now.later(own.half),
-        };
-        let found = later.map_or(Meeting::Apart, |later| self.now.meet(own, theirs, &later));
+        let found = self.now.meet_anywhere(own, theirs);
         let could_meet = || {
             let near = own.site.and_then(|site| self.before.site(site.name));
             near.is_some_and(|near| self.before.could_meet(near, theirs.site.map(|site| site.name)))
@@ -185,10 +162,9 @@ impl<'x> Difference<'x> {
                 None => Some(subject),
             }
         };
-        let place = match (theirs.site, own.half.namespaces()) {
-            (Some(_), _) => Selector::default(),
-            (None, None) => self.later.clone(),
-            (None, Some(namespaces)) => self.later.and(namespaces)?,
+        let place = match theirs.site {
+            Some(_) => Selector::default(),
+            None => self.now.place_of_later(own.half)?,
         };
         Some(Wanted {
             near: both(own, theirs)?,

@@ -42,11 +42,7 @@ pub fn paths(
             if !wanted(out, into) || found.contains_key(&halves) {
                 return ControlFlow::Continue(());
             }
-            let later = match theirs.site {
-                Some(_) => Some(BTreeMap::new()),
-                None => map.later(own.half),
-            };
-            if let Some(Meeting::Path(witness)) = later.map(|labels| map.meet(own, theirs, &labels)) {
+            if let Meeting::Path(witness) = map.meet_anywhere(own, theirs) {
                 found.insert(halves, *witness);
             }
             if found.len() < MOST {
@@ -128,16 +124,21 @@ impl<'p> Map<'p> {
             if theirs.site.map(|site| site.name) != far {
                 return ControlFlow::Continue(());
             }
-            let later = match theirs.site {
-                Some(_) => Some(BTreeMap::new()),
-                None => self.later(own.half),
-            };
-            match later.map(|labels| self.meet(own, theirs, &labels)) {
-                None | Some(Meeting::Apart) => ControlFlow::Continue(()),
-                Some(Meeting::Path(_) | Meeting::Perhaps { .. }) => ControlFlow::Break(()),
+            match self.meet_anywhere(own, theirs) {
+                Meeting::Apart => ControlFlow::Continue(()),
+                Meeting::Path(_) | Meeting::Perhaps { .. } => ControlFlow::Break(()),
             }
         });
         found.is_break()
+    }
+
+    /// Puts two halves of [`Map::pairs`] together.
+    pub(super) fn meet_anywhere(&self, own: Side<'_, 'p>, theirs: Side<'_, 'p>) -> Meeting {
+        let later = match theirs.site {
+            Some(_) => Some(BTreeMap::new()),
+            None => self.later(own.half),
+        };
+        later.map_or(Meeting::Apart, |labels| self.meet(own, theirs, &labels))
     }
 
     /// Whether the policy permits all that a half lets through to another namespace. Between two stages it permits

@@ -53,15 +53,7 @@ impl<'p> Permits<'p> {
                 rendered.entry(policy::identity(policy).0).or_default().push(read);
             }
         }
-        let servers = world.api_servers();
-        let probes = mesh::probes(world.policy.network.mesh);
-        let known = servers
-            .iter()
-            .map(|(network, _)| network)
-            .chain(dns.iter().flat_map(addresses))
-            .chain(&probes);
-        let (single, wide): (Vec<&IpNet>, Vec<&IpNet>) =
-            known.partition(|network| network.prefix_len() == network.max_prefix_len());
+        let (single, wide) = infrastructure(world, dns);
         let catalogue = world
             .services()
             .iter()
@@ -77,8 +69,8 @@ impl<'p> Permits<'p> {
         Self {
             desired: rendered,
             dns: dns.iter().filter_map(pods).collect(),
-            infrastructure: Addresses::of(single.iter().copied()),
-            named: Addresses::of(named.iter().chain(wide).chain(single)),
+            infrastructure: Addresses::of(&single),
+            named: Addresses::of(named.iter().chain(&wide).chain(&single)),
         }
     }
 
@@ -137,6 +129,15 @@ impl<'p> Permits<'p> {
         let mut servers = self.dns.iter().filter(|(namespace, ..)| *namespace == far.name);
         servers.any(|(_, servers, listening)| pods.implies(servers) && ports.is_within(listening))
     }
+}
+
+/// Addresses of API servers, DNS and probes: single ones, which are no pods, and networks, of which nobody knows.
+pub(super) fn infrastructure(world: &World, dns: &[DnsPeer]) -> (Vec<IpNet>, Vec<IpNet>) {
+    let servers = world.api_servers().into_iter().map(|(network, _)| network);
+    let known = servers
+        .chain(dns.iter().flat_map(addresses).copied())
+        .chain(mesh::probes(world.policy.network.mesh));
+    known.partition(|network| network.prefix_len() == network.max_prefix_len())
 }
 
 /// Whether a peer matches, at the other end, nothing that the permitted one does not.

@@ -4,6 +4,7 @@ mod closure;
 mod concrete;
 mod declared;
 mod guard;
+mod guard_examples;
 mod guard_in_tiers;
 mod metamorphic;
 mod modes;

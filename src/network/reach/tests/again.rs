@@ -141,3 +141,22 @@ fn a_policy_that_cannot_be_read_is_followed_too() {
     standing.follow(&stored, &touched("infer"));
     assert_eq!(standing.verdicts(), &verdict::of(&world, &stored, &[]));
 }
+
+/// A single address of an API server is no pod; a network that the admin names for them may hold some.
+#[test]
+fn addresses_that_may_be_those_of_pods_are_followed() {
+    for cidr in ["10.96.0.0/24", "10.96.0.1/32"] {
+        let (mut world, mut stored) = wide(&[]);
+        world.policy(&format!("clusterCIDRs: [10.0.0.0/8]\napiServer: {{cidrs: [{cidr}]}}"));
+        stored.push(policies::deny("infer", Inference));
+        let out =
+            format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{{ipBlock: {{cidr: {cidr}}}}}]}}]}}");
+        stored.push(policy("infer", "out", &out));
+        let mut standing = Standing::new(world.clone(), &stored, Vec::new());
+        let into = "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: \
+                    infer}}}]}]}";
+        stored.push(policy("eval", "into", into));
+        standing.follow(&stored, &BTreeSet::from(["eval".to_owned()]));
+        assert_eq!(standing.verdicts(), &verdict::of(&world, &stored, &[]), "{cidr}");
+    }
+}
