@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control_plane_report::KeyValues;
 use super::encryption::Provider;
-use super::text::{KeyName, LabelValue, Line};
+use super::text::{KeyName, LabelValue, Line, ObjectName};
 
 /// What the controller sees of the encryption.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -116,6 +116,10 @@ pub struct Order {
     /// The configuration that every API server is to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<ConfigurationOrder>,
+    /// Nodes that are gone: the keys are no longer sealed for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub remove: Vec<ObjectName>,
     /// Keys, by number, that are to be marked as retired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "set"))]
