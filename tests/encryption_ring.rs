@@ -505,7 +505,14 @@ impl Story {
                 ("mint", mint(after, new_material().unwrap(), &self.escrow))
             }
             10 => ("retire", Change::Retire(any)),
-            _ => ("destroy", Change::Destroy(any)),
+            _ => {
+                let retired: Vec<i64> = living(&self.ring)
+                    .filter(|key| key.retired_time.is_some())
+                    .map(|key| key.id)
+                    .chain([any])
+                    .collect();
+                ("destroy", Change::Destroy(*self.dice.pick(&retired)))
+            }
         }
     }
 
