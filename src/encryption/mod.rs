@@ -7,6 +7,7 @@
 pub mod canary;
 pub mod judge;
 pub mod leases;
+pub mod material;
 pub mod memory;
 pub mod metrics;
 pub mod observation;
@@ -15,6 +16,7 @@ pub mod proof;
 pub use canary::{Canary, Shows, Write};
 pub use judge::judge;
 pub use leases::{FreshLease, Leases, SeenLease};
+pub use material::KeyMaterial;
 pub use memory::Memory;
 pub use metrics::{RunState, Scrape};
 pub use observation::{Observation, Reading, Replica};
