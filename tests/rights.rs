@@ -440,7 +440,8 @@ async fn every_component_holds_what_it_uses_and_nothing_else() {
     let plane = planes().await;
     story(&plane).await;
     let mut wrong = Vec::new();
-    for component in components() {
+    // The agent has a story of its own: there is no control-plane node here.
+    for component in components().into_iter().filter(|component| component.name != "agent") {
         let events = asked(&plane, component.account);
         for event in &events {
             let refused = event["annotations"]["authorization.k8s.io/decision"] == "forbid";

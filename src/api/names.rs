@@ -56,7 +56,7 @@ pub const STAGE_POLICIES: [&str; 3] = [
     "cloison-stage-inference",
 ];
 
-/// The name of the singletons `AiSecurityPolicy` and `SecretEncryption`.
+/// The name of the singletons `AiSecurityPolicy`, `SecretEncryption` and `EncryptionKeyRing`.
 pub const SINGLETON: &str = "default";
 /// The ConfigMap, in the operator's namespace and outside the chart, that stops everything while it exists.
 pub const OFF_CONFIGMAP: &str = "cloison-off";
@@ -68,6 +68,10 @@ pub const DEFAULT_NAMESPACE: &str = "cloison-system";
 pub const CONTROLLER_ACCOUNT: &str = "cloison-controller";
 /// ServiceAccount of the admission and encryption canaries: no exemption anywhere.
 pub const CANARY_ACCOUNT: &str = "cloison-canary";
+/// ServiceAccount of the agents on control-plane nodes.
+pub const AGENT_ACCOUNT: &str = "cloison-agent";
+/// In a token that is bound to a pod: the node the pod runs on. The API server writes it, nobody else can.
+pub const TOKEN_NODE: &str = "authentication.kubernetes.io/node-name";
 /// The namespace the canaries live in; labelled as a stage namespace in mode enforce, and nothing ever runs there.
 pub const CANARY_NAMESPACE: &str = "cloison-canary";
 /// The Secret written to see how the API server stores new values.

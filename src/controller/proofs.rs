@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::evidence::{PacketProof, Snapshot};
 use super::judge::Proof;
 use crate::api::conditions::{self, Truth, Verdict, types};
-use crate::api::encryption::{EncryptionMode, Proof as AskedProof, SecretEncryptionSpec, SecretEncryptionStatus};
+use crate::api::encryption::{EncryptionMode, Proof as AskedProof, SecretEncryptionSpec};
+use crate::api::encryption_status::SecretEncryptionStatus;
 use crate::api::policy::{AiSecurityPolicySpec, EnforcementProof};
 use crate::encryption::proof::{age, reasons};
 
@@ -193,6 +194,7 @@ pub fn encryption_status(
         observed_generation: generation,
         conditions: conditions::conditions(&present.conditions, &verdicts, generation, now),
         replicas: replicas.unwrap_or_default(),
+        ..SecretEncryptionStatus::default()
     }
 }
 
@@ -208,6 +210,7 @@ pub fn encryption_held(
         observed_generation: generation,
         conditions: conditions::conditions(&present.conditions, &[verdict], generation, now),
         replicas: present.replicas.clone(),
+        ..SecretEncryptionStatus::default()
     }
 }
 

@@ -157,7 +157,10 @@ fn every_account_is_bound_and_every_binding_has_an_account() {
         .map(|subject| subject["name"].as_str().unwrap())
         .collect();
     assert_eq!(accounts, bound);
-    assert_eq!(accounts, BTreeSet::from(["cloison-canary", "cloison-controller"]));
+    assert_eq!(
+        accounts,
+        BTreeSet::from(["cloison-agent", "cloison-canary", "cloison-controller"])
+    );
 }
 
 #[test]
@@ -185,8 +188,8 @@ fn aggregation_and_the_keeping_of_definitions_follow_the_values() {
     let count = |args: &[&str], text: &str| template(args).fine().matches(text).count();
     assert_eq!(count(&[], "aggregate-to-"), 5);
     assert_eq!(count(&["--set", "rbac.aggregate=false"], "aggregate-to-"), 0);
-    assert_eq!(count(&[], "kind: CustomResourceDefinition"), 4);
-    assert_eq!(count(&[], "helm.sh/resource-policy: keep"), 4);
+    assert_eq!(count(&[], "kind: CustomResourceDefinition"), 6);
+    assert_eq!(count(&[], "helm.sh/resource-policy: keep"), 6);
     assert_eq!(count(&["--set", "crds.keep=false"], "helm.sh/resource-policy"), 0);
     assert_eq!(
         count(&["--set", "crds.install=false"], "kind: CustomResourceDefinition"),

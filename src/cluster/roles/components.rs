@@ -3,9 +3,9 @@
 use super::{Component, Grant, Rule, Scope};
 use crate::admission::CANARY_RIGHTS;
 use crate::api::names::{
-    ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ACCOUNT,
-    CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, PACKETS_CLIENT, PACKETS_CLIENT_NAMESPACE, PACKETS_SERVER,
-    PACKETS_SERVER_NAMESPACE, STAGE_POLICIES,
+    ADMISSION_POLICIES, AGENT_ACCOUNT, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET,
+    CONTROLLER_ACCOUNT, CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, PACKETS_CLIENT,
+    PACKETS_CLIENT_NAMESPACE, PACKETS_SERVER, PACKETS_SERVER_NAMESPACE, SINGLETON, STAGE_POLICIES,
 };
 use crate::network::cluster_policy;
 use crate::network::foreign::FOREIGN_KINDS;
@@ -18,7 +18,52 @@ const FOLLOW: [&str; 2] = ["list", "watch"];
 
 /// Every component, in the order of the files made of them.
 pub fn components() -> Vec<Component> {
-    vec![canary(), controller()]
+    vec![agent(), canary(), controller()]
+}
+
+/// Holds the keys on a control-plane node. Admission lets each agent write its own node's report alone.
+fn agent() -> Component {
+    Component {
+        name: "agent",
+        account: AGENT_ACCOUNT,
+        grants: vec![Grant {
+            name: "cloison-agent",
+            scope: Scope::Cluster,
+            rules: vec![
+                Rule::new(
+                    GROUP,
+                    &["secretencryptions"],
+                    &["get"],
+                    "what is asked for: resources, escrow, and the configuration that every API server is to have",
+                )
+                .named([SINGLETON]),
+                Rule::new(
+                    GROUP,
+                    &["encryptionkeyrings"],
+                    &["create"],
+                    "the first ring, which is posted and so cannot be limited by name",
+                ),
+                Rule::new(
+                    GROUP,
+                    &["encryptionkeyrings"],
+                    &["get", "update"],
+                    "the sealed keys; `update`, because a change is written over the version it was made from and no other",
+                )
+                .named([SINGLETON]),
+                Rule::new(
+                    GROUP,
+                    &["controlplanereports"],
+                    &["get", "create", "patch"],
+                    "its node's report, whose name is not known beforehand; admission holds each agent to its own",
+                ),
+                Rule::path(
+                    "/metrics",
+                    &["get"],
+                    "its own API server's configuration hash and counters",
+                ),
+            ],
+        }],
+    }
 }
 
 /// Writes NetworkPolicies, admission policies, seals and statuses.
