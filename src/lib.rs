@@ -7,6 +7,7 @@
 //! thin edge around them: [`controller`], [`cluster`], [`cli`].
 
 pub mod admission;
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod cluster;

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod metrics;
 pub mod observation;
 pub mod proof;
+pub mod stored;
 
 pub use canary::{Canary, Shows, Write};
 pub use judge::judge;
