@@ -5,6 +5,7 @@
 //! that has a fresh identity. Values written earlier were not read.
 
 pub mod canary;
+pub mod config;
 pub mod judge;
 pub mod leases;
 pub mod material;
