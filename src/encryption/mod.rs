@@ -5,6 +5,7 @@
 //! that has a fresh identity. Values written earlier were not read.
 
 pub mod canary;
+pub mod config;
 pub mod judge;
 pub mod leases;
 pub mod material;
@@ -13,6 +14,7 @@ pub mod metrics;
 pub mod observation;
 pub mod proof;
 pub mod ring;
+pub mod stored;
 
 pub use canary::{Canary, Shows, Write};
 pub use judge::judge;
