@@ -21,6 +21,6 @@ pub use judge::judge;
 pub use leases::{FreshLease, Leases, SeenLease};
 pub use material::KeyMaterial;
 pub use memory::Memory;
-pub use metrics::{RunState, Scrape};
+pub use metrics::{Operations, RunState, Scrape};
 pub use observation::{Observation, Reading, Replica};
 pub use proof::EncryptionProof;
