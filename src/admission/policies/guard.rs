@@ -1,6 +1,8 @@
 //! `cloison-guard`: what is the operator's whatever labels an object has. Status, our finalizers and quarantine of our
 //! own kinds; and the operator's own account, which may write NetworkPolicies of ours and no others, so that a stolen
-//! token opens nothing.
+//! token opens nothing. What the agents write is in `custody`.
+
+mod custody;
 
 use super::managed::NAME_PREFIX;
 use super::{USER, Written, collected_or_emptied, may, person_with_bypass};
@@ -19,33 +21,35 @@ const OUR_FINALIZERS: &str = "cloison.dev/";
 
 pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
     let group = (names::GROUP, names::VERSION);
+    let mut matched = vec![
+        resources(group.0, group.1, &["aiworkloads"], &["CREATE", "DELETE", "UPDATE"]),
+        resources(
+            group.0,
+            group.1,
+            &["aisecuritypolicies", "secretencryptions"],
+            &["CREATE", "UPDATE"],
+        ),
+        resources(
+            group.0,
+            group.1,
+            &[
+                "aisecuritypolicies/status",
+                "aiworkloads/status",
+                "secretencryptions/status",
+            ],
+            &["UPDATE"],
+        ),
+        resources(
+            "networking.k8s.io",
+            "v1",
+            &["networkpolicies"],
+            &["CREATE", "DELETE", "UPDATE"],
+        ),
+    ];
+    matched.extend(custody::matched());
     let draft = Draft {
         name: NAME,
-        resources: vec![
-            resources(group.0, group.1, &["aiworkloads"], &["CREATE", "DELETE", "UPDATE"]),
-            resources(
-                group.0,
-                group.1,
-                &["aisecuritypolicies", "secretencryptions"],
-                &["CREATE", "UPDATE"],
-            ),
-            resources(
-                group.0,
-                group.1,
-                &[
-                    "aisecuritypolicies/status",
-                    "aiworkloads/status",
-                    "secretencryptions/status",
-                ],
-                &["UPDATE"],
-            ),
-            resources(
-                "networking.k8s.io",
-                "v1",
-                &["networkpolicies"],
-                &["CREATE", "DELETE", "UPDATE"],
-            ),
-        ],
+        resources: matched,
         conditions: vec![(
             "ours",
             format!(
@@ -55,12 +59,14 @@ pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
         )],
         variables: variables(operator),
         passes: format!(
-            "variables.never.size() == 0 && (variables.finalizers.size() == 0 || {}) && (variables.releases.size() == \
-             0 || {})",
+            "(variables.never + variables.approvals).size() == 0 && ((variables.finalizers + variables.custody).size() == 0 \
+             || {}) && (variables.releases.size() == 0 || {})",
             person_with_bypass(),
             may("release", "quarantines")
         ),
-        problems: "(variables.never + variables.finalizers + variables.releases)".to_owned(),
+        problems:
+            "(variables.never + variables.approvals + variables.custody + variables.finalizers + variables.releases)"
+                .to_owned(),
         ..Draft::default()
     };
     (draft.policy(hash), always(NAME, hash))
@@ -75,9 +81,13 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
     };
     let quarantine = |root: &str| entries(root, "metadata.annotations", names::QUARANTINE_ANNOTATION);
     let status = |root: &str| field(&format!("dyn({root})"), "status", "null");
-    vec![
+    let mut first = vec![
         ("operator", format!("{USER} == {}", text(&operator.user))),
         ("deletes", "request.operation == 'DELETE'".to_owned()),
+        ("subject", "dyn(variables.deletes ? oldObject : object)".to_owned()),
+    ];
+    first.extend(custody::variables(operator));
+    first.extend([
         ("policy", "request.resource.resource == 'networkpolicies'".to_owned()),
         // On a deletion nothing of an object is changed but that it goes.
         ("ours", format!("variables.deletes ? [] : {}", finalizers("object"))),
@@ -90,14 +100,13 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
             format!("variables.deletes ? [] : {}", quarantine("object")),
         ),
         ("quarantineWas", quarantine("oldObject")),
-        ("subject", "dyn(variables.deletes ? oldObject : object)".to_owned()),
         (
             "never",
             denied(&[
                 Clause::always(
                     CLU_04.rule("status"),
                     format!(
-                        "!variables.operator && has(request.subResource) && request.subResource == 'status' && {} != {}",
+                        "!variables.operator && !variables.ring && variables.status && {} != {}",
                         status("object"),
                         status("oldObject")
                     ),
@@ -130,7 +139,8 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
                 "'AiWorkload \"' + variables.subject.metadata.name + '\" is in quarantine'",
             )]),
         ),
-    ]
+    ]);
+    first
 }
 
 /// A NetworkPolicy that our own account writes and that is not one of ours: by name, and by our label or a field that we
