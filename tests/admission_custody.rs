@@ -177,7 +177,7 @@ async fn the_ring_lets_in_whom_a_person_let_in() {
     let cluster = cluster().await;
     let (one, two) = (agent(cluster, "cp-a").await, agent(cluster, "cp-b").await);
     let admin = cluster.admin();
-    let (a, b) = (member("cp-a", "age1a"), member("cp-b", "age1b"));
+    let (a, b) = (member("cp-a", "age1aaaa"), member("cp-b", "age1bbbb"));
     let refused = |answer: Answered, what: &str| {
         let said = cluster.refused(answer, POLICY, RULE);
         assert!(said.contains(what), "{what}: {said}");
@@ -189,7 +189,7 @@ async fn the_ring_lets_in_whom_a_person_let_in() {
     .await;
     // The first ring is of the agent that makes it, and has no key.
     refused(
-        try_create(&one, ring(1, json!([a]), json!([key(1, &["age1a"])]))).await,
+        try_create(&one, ring(1, json!([a]), json!([key(1, &["age1aaaa"])]))).await,
         "by agents on nodes that are in it",
     );
     refused(
@@ -207,7 +207,7 @@ async fn the_ring_lets_in_whom_a_person_let_in() {
     );
     create(&one, empty).await.unwrap();
     // While there is no key an agent joins for itself, and for nobody else.
-    let c = member("cp-c", "age1c");
+    let c = member("cp-c", "age1cccc");
     refused(
         write(&two, &admin, ring(0, json!([a, b, c]), json!([]))).await,
         "nobody approved this identity of cp-c",
@@ -215,12 +215,12 @@ async fn the_ring_lets_in_whom_a_person_let_in() {
     write(&two, &admin, ring(0, json!([a, b]), json!([]))).await.unwrap();
     write(&two, &admin, ring(0, json!([a]), json!([]))).await.unwrap();
     // A key is for members and escrow alone.
-    let sealed = |extra: &str| json!([key(1, &["age1a", "age1offline", extra])]);
+    let sealed = |extra: &str| json!([key(1, &["age1aaaa", "age1offline", extra])]);
     refused(
         write(&one, &admin, ring(1, json!([a]), sealed("age1thief"))).await,
         "sealed for somebody who is neither member nor escrow: k1",
     );
-    let keys = json!([key(1, &["age1a", "age1offline"])]);
+    let keys = json!([key(1, &["age1aaaa", "age1offline"])]);
     write(&one, &admin, ring(1, json!([a]), keys.clone())).await.unwrap();
     // Now nobody joins who was not approved, under that identity; whoever is no member writes nothing at all.
     refused(
@@ -256,16 +256,20 @@ async fn the_ring_lets_in_whom_a_person_let_in() {
         (&two, &agent_user),
         (&kubelet, "system:node:cp-b"),
     ] {
-        let attempt = async || approve(client, approval(by, "age1b")).await;
+        let attempt = async || approve(client, approval(by, "age1bbbb")).await;
         eventually_refused_by(cluster, POLICY, "CLU-04/approval", attempt).await;
     }
-    approve(&ana, approval("ana@example.com", "age1b")).await.unwrap();
+    approve(&ana, approval("ana@example.com", "age1bbbb")).await.unwrap();
     let other = member("cp-b", "age1other");
     refused(
         write(&one, &admin, ring(1, json!([a, other]), keys.clone())).await,
         "nobody approved this identity of cp-b",
     );
-    let both = ring(1, json!([a, b]), json!([key(1, &["age1a", "age1b", "age1offline"])]));
+    let both = ring(
+        1,
+        json!([a, b]),
+        json!([key(1, &["age1aaaa", "age1bbbb", "age1offline"])]),
+    );
     write(&one, &admin, both.clone()).await.unwrap();
     write(&two, &admin, ring(1, json!([a, b]), keys)).await.unwrap();
     // Nobody but a person who may break glass takes the ring away; a tenant's or a program's right to write is none.
