@@ -3,9 +3,9 @@
 //!
 //! The API server must mount the *directory*: a mounted file keeps its inode and never sees a rename.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -77,7 +77,15 @@ impl Directory {
                 fix: "name the directory itself",
             });
         }
-        private(path, &found, "chmod 0700 and chown it to the agent's user")?;
+        let fix = "chmod 0700 and chown it to the agent's user";
+        // A kubelet that makes it for a hostPath lets everybody read it. There is nothing in it yet.
+        let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        if private(path, &found, fix).is_err() && is_empty() {
+            let tightened = fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE));
+            tightened.map_err(io("change the mode of", path))?;
+        }
+        let found = fs::symlink_metadata(path).map_err(io("look at", path))?;
+        private(path, &found, fix)?;
         Ok(Self { path: path.to_owned() })
     }
 
@@ -222,8 +230,7 @@ fn private(path: &Path, found: &Metadata, fix: &'static str) -> Result<(), Direc
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -291,6 +298,15 @@ mod tests {
         symlink(&directory.path, &link).unwrap();
         let error = Directory::take(&link).unwrap_err().to_string();
         assert!(error.contains("symbolic link"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_directory_that_a_kubelet_made_is_tightened() {
+        let (parent, _) = taken();
+        let made = parent.path().join("made");
+        fs::create_dir(&made).unwrap();
+        fs::set_permissions(&made, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(mode(&Directory::take(&made).unwrap().path), 0o700);
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub const CANARY_ACCOUNT: &str = "cloison-canary";
 pub const AGENT_ACCOUNT: &str = "cloison-agent";
 /// In a token that is bound to a pod: the node the pod runs on. The API server writes it, nobody else can.
 pub const TOKEN_NODE: &str = "authentication.kubernetes.io/node-name";
+/// On `SecretEncryption`: the hash of an EncryptionConfiguration that somebody else wrote and that the agents may take over.
+pub const ADOPT_ANNOTATION: &str = "cloison.dev/adopt";
 /// The namespace the canaries live in; labelled as a stage namespace in mode enforce, and nothing ever runs there.
 pub const CANARY_NAMESPACE: &str = "cloison-canary";
 /// The Secret written to see how the API server stores new values.

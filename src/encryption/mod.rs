@@ -6,6 +6,7 @@
 
 pub mod canary;
 pub mod config;
+pub mod duties;
 pub mod judge;
 pub mod leases;
 pub mod material;

@@ -12,6 +12,7 @@ mod change;
 mod commitment;
 mod identity;
 mod open;
+pub mod recover;
 mod refusal;
 mod successor;
 

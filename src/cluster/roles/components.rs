@@ -52,6 +52,13 @@ fn agent() -> Component {
                 .named([SINGLETON]),
                 Rule::new(
                     GROUP,
+                    &["encryptionkeyrings/status"],
+                    &["update"],
+                    "takes away the approval of a node that is removed; admission lets nobody but a person add one",
+                )
+                .named([SINGLETON]),
+                Rule::new(
+                    GROUP,
                     &["controlplanereports"],
                     &["get", "create", "patch"],
                     "its node's report, whose name is not known beforehand; admission holds each agent to its own",
@@ -62,6 +69,17 @@ fn agent() -> Component {
                     "its own API server's configuration hash and counters",
                 ),
             ],
+        },
+        Grant {
+            name: "cloison-agent-kubeadm",
+            scope: Scope::Namespace("kube-system"),
+            rules: vec![Rule::new(
+                "",
+                &["configmaps"],
+                &["get"],
+                "whether the next upgrade by kubeadm keeps the flags of the API server",
+            )
+            .named(["kubeadm-config"])],
         }],
     }
 }

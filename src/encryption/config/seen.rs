@@ -175,6 +175,20 @@ impl Seen {
         Vec::new()
     }
 
+    /// The configuration of ours that writes and reads the same as this file, whoever wrote it; or what stands against it.
+    pub fn adoptable(&self) -> Result<Desired, Objection> {
+        let harmless = [Objection::Yaml, Objection::IdentityFirst, Objection::IdentityReads];
+        if let Some(objection) = self.objections.iter().find(|one| !harmless.contains(one)) {
+            return Err(*objection);
+        }
+        desired(&self.entries).ok_or(Objection::Entries)
+    }
+
+    /// Whether a KMS plugin is in it.
+    pub fn kms(&self) -> bool {
+        self.objections.contains(&Objection::KmsV1) || self.objections.contains(&Objection::KmsV2)
+    }
+
     /// The keys that can be taken over, to be read, each once and in the order of the file.
     pub fn keys(&self) -> Vec<Key> {
         let mut keys: Vec<Key> = Vec::new();
