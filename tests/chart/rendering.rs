@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::{NAMESPACE, documents, root, run, template};
 
 /// Sets of values that differ in what is rendered.
-const VARIANTS: [&[&str]; 4] = [
+const VARIANTS: [&[&str]; 5] = [
+    &["--set", "agent.enabled=true"],
     &[],
     &["--set", "crds.install=false,rbac.people=false"],
     &["--set", "controller.replicas=2,rbac.aggregate=false,crds.keep=false"],
@@ -212,6 +213,31 @@ fn the_pod_is_a_restricted_one() {
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
     assert_eq!(container["args"][0], "controller");
+}
+
+#[test]
+fn the_agent_runs_only_when_asked_and_mounts_its_directory_under_one_path() {
+    let daemon = |args: &[&str]| {
+        documents(&template(args).fine())
+            .into_iter()
+            .find(|object| object["kind"] == "DaemonSet")
+    };
+    assert!(daemon(&[]).is_none());
+    let daemon = daemon(&["--set", "agent.enabled=true,agent.directory=/srv/keys"]).unwrap();
+    let pod = &daemon["spec"]["template"]["spec"];
+    assert_eq!(pod["hostNetwork"], true);
+    assert_eq!(pod["nodeSelector"]["node-role.kubernetes.io/control-plane"], "");
+    let container = &pod["containers"][0];
+    assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
+    // The folder and not the file, and the same path on the host: the flags of the API server name it.
+    assert_eq!(pod["volumes"][0]["hostPath"]["path"], "/srv/keys");
+    assert_eq!(container["volumeMounts"][0]["mountPath"], "/srv/keys");
+    let writable = container["volumeMounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|mount| mount["readOnly"] != true);
+    assert_eq!(writable.count(), 1, "it changes nothing else of the node");
 }
 
 #[test]
