@@ -160,28 +160,30 @@ fn from_identity_file(path: &Path) -> Result<Vec<Identity>, CliError> {
 }
 
 fn verify(ring: &EncryptionKeyRingSpec, identities: &[Identity]) -> Result<ExitCode, CliError> {
-    let (mut text, mut bad) = (String::new(), 0);
+    let (mut lines, mut bad) = (Vec::new(), 0);
     for identity in identities {
         let recipient = identity.recipient();
         if !ring.escrow.contains(recipient) {
-            text += &format!(
-                "{recipient} is no escrow recipient of this ring; name it in SecretEncryption spec.escrow.recipients\n"
-            );
+            lines.push(format!(
+                "{recipient} is no escrow recipient of this ring; name it in SecretEncryption spec.escrow.recipients"
+            ));
             bad += 1;
         }
         for (key, opened) in inspect(ring, identity) {
             match opened {
-                Ok(_) => text += &format!("key {} opens\n", key.name),
+                Ok(_) => lines.push(format!("key {} opens", key.name)),
                 Err(fault) => {
-                    text += &format!("key {} {fault}\n", key.name);
+                    lines.push(format!("key {} {fault}", key.name));
                     bad += 1;
                 }
             }
         }
     }
     if ring.keys.is_empty() {
-        text += "the ring has no key yet\n";
+        lines.push("the ring has no key yet".to_owned());
     }
+    lines.push(String::new());
+    let text = lines.join("\n");
     out::print(&text)?;
     Ok(if bad == 0 {
         ExitCode::SUCCESS
