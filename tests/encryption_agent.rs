@@ -8,6 +8,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -524,7 +525,6 @@ async fn what_is_not_the_agents_is_left_alone_and_named_in_one_line() {
         .reported(node, "the first key", DONE, |report| report["sealedID"] == 1)
         .await;
     let put = |text: &str| {
-        use std::os::unix::fs::PermissionsExt;
         fs::write(node.folder.join(FILE), text).unwrap();
         fs::set_permissions(node.folder.join(FILE), fs::Permissions::from_mode(0o600)).unwrap();
     };
@@ -608,7 +608,6 @@ async fn full_disk(world: &World, node: &Node) {
     }
     for (file, bytes) in &before {
         fs::write(node.folder.join(file), bytes).unwrap();
-        use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(node.folder.join(file), fs::Permissions::from_mode(0o600)).unwrap();
     }
     // As much as goes in.
