@@ -266,6 +266,21 @@ impl<'p> Map<'p> {
         Found::Apart
     }
 
+    /// Whether no pair of pods gets through two halves.
+    pub(super) fn is_apart(&self, mine: Side<'_, 'p>, theirs: Side<'_, 'p>) -> bool {
+        matches!(self.in_tiers(mine, theirs), Found::Apart)
+    }
+
+    /// Whether the tiers stop nothing of what two halves let through, whichever pods it is between.
+    pub(super) fn is_left_alone(&self, mine: Side<'_, 'p>, theirs: Side<'_, 'p>) -> bool {
+        let Some(both) = self.both(mine, theirs) else {
+            return true;
+        };
+        let lanes = [self.lane(mine, theirs, 0, &both), self.lane(theirs, mine, 1, &both)];
+        let mut met = lanes.iter().flat_map(|lane| lane.admin.iter().chain(&lane.baseline));
+        met.all(|met| met.step.action == Action::Accept && met.step.is_sure())
+    }
+
     /// What the halves want of the pods and the ports, before any tier is looked at.
     fn both(&self, mine: Side<'_, 'p>, theirs: Side<'_, 'p>) -> Option<Pair<'p>> {
         let pod = |own: &Half<'p>, other: &Half<'p>| {

@@ -10,6 +10,8 @@ mod metamorphic;
 mod modes;
 mod pitfalls;
 mod pitfalls_of_ports;
+mod relays;
+mod relays_random;
 mod scale;
 mod selectors;
 mod tiers;
