@@ -15,6 +15,7 @@ mod relays_random;
 mod scale;
 mod selectors;
 mod tiers;
+mod tiers_concrete;
 mod tiers_naive;
 mod tiers_random;
 mod traps;
