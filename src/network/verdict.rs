@@ -128,7 +128,7 @@ pub fn paths(
 /// The chains through relays from one stage to another, of the policies that count: see [`reach::relays::chains`].
 pub fn relays<P: Borrow<NetworkPolicy>>(world: &World, stored: &[P], unmodelled: &[UnmodelledPolicy]) -> Chains {
     let mut all = Chains::default();
-    by_mode(world, &policies::all(world), stored, |desired, counting, of| {
+    by_mode(world, &policies::all(world), stored, |_, desired, counting, of| {
         let found = reach::relays::chains(world, desired, counting, unmodelled, of);
         all.cut |= found.cut;
         all.found.extend(found.found);
