@@ -1,6 +1,7 @@
 //! Chains of permitted connections from one stage to another: each relay once, with all of its rules. A report: by the
 //! catalogue's mode it is against nothing, and no verdict changes by it.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use k8s_openapi::jiff::Timestamp;
@@ -19,14 +20,16 @@ use crate::network::world::World;
 
 /// Most relays that are told one by one.
 const MOST: usize = 50;
+const NAMESPACE: &str = "Namespace";
 
 fn rule() -> RuleId {
     NET_03.rule("relay")
 }
 
-/// Whether a finding is against something, or a report: a chain where the policy does not enforce that there be none.
+/// Whether a finding is only a report: a chain where the policy does not enforce that there be none, or word of others.
 pub(in crate::cli) fn is_report(finding: &Finding, world: &World) -> bool {
-    finding.rule == rule() && mode(world, &finding.subject.name) != ControlMode::Enforce
+    let Subject { kind, name, .. } = &finding.subject;
+    finding.rule == rule() && (kind != NAMESPACE || mode(world, name) != ControlMode::Enforce)
 }
 
 /// How strictly it is taken in a namespace.
@@ -42,7 +45,9 @@ pub(super) fn all(case: &Case<'_>) -> Vec<Finding> {
     chains.found.retain(|chain| {
         places(chain).any(|place| concerns(case, place)) && is_seen(case, chain) && of_interest(case, chain)
     });
-    let relays = chains.each_relay_once();
+    let mut relays = chains.each_relay_once();
+    // Those that count are told.
+    relays.sort_by_key(|(chain, _)| Reverse(mode(case.world, reached(chain))));
     let left: usize = relays.iter().skip(MOST).map(|(_, others)| 1 + others).sum();
     let mut findings: Vec<Finding> = relays
         .iter()
@@ -55,8 +60,10 @@ pub(super) fn all(case: &Case<'_>) -> Vec<Finding> {
         findings.push(Finding::new(rule(), cluster(), message));
     }
     if cut {
-        let message = "there are more classes of pods than can be searched for relays: chains may be missing here";
-        findings.push(Finding::new(rule(), cluster(), message).with_assurance(Assurance::Unknown));
+        let message = "more rules and classes of pods than can be searched for relays: chains may be missing here";
+        let fix = "deny by default in the namespaces without a stage, or check fewer manifests at a time";
+        let finding = Finding::new(rule(), cluster(), message).with_fix(fix);
+        findings.push(finding.with_assurance(Assurance::Unknown));
     }
     findings
 }
@@ -64,7 +71,7 @@ pub(super) fn all(case: &Case<'_>) -> Vec<Finding> {
 /// Whether all of its namespaces are in the input. One that was only assumed, as a note says, may have policies of its own.
 fn is_seen(case: &Case<'_>, chain: &Chain) -> bool {
     let Some(objects) = case.objects else { return true };
-    places(chain).all(|place| objects.source("Namespace", "", place).is_some())
+    places(chain).all(|place| objects.source(NAMESPACE, "", place).is_some())
 }
 
 /// Whether the policy wants to know of it.
@@ -81,14 +88,18 @@ fn places(chain: &Chain) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The namespace that it ends in.
+fn reached(chain: &Chain) -> &str {
+    places(chain).nth(1).unwrap_or_default()
+}
+
 /// A chain as a finding about the namespace that is reached.
 fn one(case: &Case<'_>, chain: &Chain, others: usize) -> Finding {
     let mut message = chain.told(|rule| told(case, rule));
     if others > 0 {
         let _ = write!(message, " (+{others} more through the same)");
     }
-    let reached = places(chain).nth(1).unwrap_or_default();
-    let finding = Finding::new(rule(), Subject::cluster("Namespace", reached), message);
+    let finding = Finding::new(rule(), Subject::cluster(NAMESPACE, reached(chain)), message);
     match chain.doubt {
         Some(_) => finding.with_assurance(Assurance::Unknown),
         None => finding,

@@ -16,7 +16,7 @@
 //! that both stages connect to, and that itself connects to neither, is a store and no relay: what is put there by the
 //! one and fetched by the other is not for an analysis of connections.
 
-mod doors;
+mod graph;
 mod search;
 
 use std::collections::BTreeMap;
@@ -27,9 +27,9 @@ use crate::api::names;
 use crate::api::stage::NamespaceStage;
 use crate::network::world::{DnsAt, DnsPeer, WorkloadKey, World, owned};
 
-use self::doors::{House, ports};
+use self::graph::{Graph, ports};
 use self::search::{Hop, MOST_LOOKS, Search};
-use super::analysis::{self, Meeting};
+use super::analysis::{self, TOO_COMPLEX, TOO_MANY};
 use super::map::{Book, Map};
 use super::permits::Permits;
 use super::policy::Direction;
@@ -89,7 +89,7 @@ pub fn chains(
     within(MOST_LOOKS, world, desired, policies, unmodelled, of)
 }
 
-/// The same, with so many looks at a namespace or two doors.
+/// The same, with so many looks: see [`MOST_LOOKS`].
 pub(super) fn within(
     mut looks: u64,
     world: &World,
@@ -101,37 +101,31 @@ pub(super) fn within(
     let dns = world.dns();
     let book = Book::read(world, policies, unmodelled, desired);
     let map = Map::new(world, &book, Permits::new(world, &book, desired, &dns), None);
-    let house = House::new(&map, &book);
+    let graph = Graph::new(&map, &book);
     let mut all = Chains::default();
-    for from in STAGES {
-        for to in STAGES.into_iter().filter(|to| *to != from) {
-            for direction in Direction::BOTH {
-                let (from, to) = match direction {
-                    Direction::Egress => (from, to),
-                    Direction::Ingress => (to, from),
-                };
-                let is_end = |site: &usize| house.stage(*site) == Some(to) && of(map.sites[*site].name);
+    for direction in Direction::BOTH {
+        for from in STAGES {
+            for to in STAGES.into_iter().filter(|to| *to != from) {
+                let is_end = |site: &usize| graph.stage(*site) == Some(to) && of(map.sites[*site].name);
                 let mut wanted: Vec<usize> = (0..map.sites.len()).filter(is_end).collect();
                 // Chains that hang on nothing come before shorter ones that do.
                 for certain in [true, false] {
+                    if wanted.is_empty() {
+                        break;
+                    }
                     let search = Search {
-                        house: &house,
+                        graph: &graph,
                         direction,
                         from,
                         to,
                         certain,
                     };
-                    if wanted.is_empty() {
-                        break;
-                    }
                     let found = search.run(wanted.iter().copied(), &mut looks);
                     wanted.retain(|site| !found.chains.contains_key(site));
                     all.cut |= found.cut;
-                    let told = found
-                        .chains
-                        .values()
-                        .filter_map(|hops| chain(&search, hops, world, &dns));
-                    all.found.extend(told);
+                    let hops = found.chains.values();
+                    all.found
+                        .extend(hops.filter_map(|hops| chain(&search, hops, world, &dns, &mut looks)));
                     if !found.left_out {
                         break;
                     }
@@ -183,21 +177,24 @@ impl Chain {
 }
 
 /// The hops with an example of a pod at each stop; `None` for none.
-fn chain(search: &Search<'_, '_, '_>, hops: &[Hop<'_, '_>], world: &World, dns: &[DnsPeer]) -> Option<Chain> {
-    let mut doubt = None;
+fn chain(
+    search: &Search<'_, '_, '_>,
+    hops: &[Hop<'_, '_>],
+    world: &World,
+    dns: &[DnsPeer],
+    looks: &mut u64,
+) -> Option<Chain> {
     let mut pods = Vec::with_capacity(hops.len() + 1);
+    let mut hard = false;
     for stop in 0..=hops.len() {
         let before = stop.checked_sub(1).and_then(|index| hops.get(index));
         let after = hops.get(stop);
         let site = after.map(|hop| hop.near).or_else(|| before.map(|hop| hop.far))?;
-        pods.push(match search.pod(site, before, after) {
+        pods.push(match search.pod(site, before, after, looks) {
             Answer::Yes(labels) => labels,
             Answer::No => return None,
             Answer::TooHard => {
-                let [mine, theirs] = search.sides(after.or(before)?);
-                if let Meeting::Perhaps { reason, message } = analysis::too_complex(mine, theirs) {
-                    doubt.get_or_insert((reason, message));
-                }
+                hard = true;
                 BTreeMap::new()
             }
         });
@@ -205,22 +202,25 @@ fn chain(search: &Search<'_, '_, '_>, hops: &[Hop<'_, '_>], world: &World, dns: 
     let mut told = Vec::with_capacity(hops.len());
     for (hop, ends) in hops.iter().zip(pods.windows(2)) {
         let [mine, theirs] = search.sides(hop);
-        doubt = doubt.or_else(|| search.house.doubt(mine, theirs));
         let first = *ports(hop.mine, hop.theirs).intervals().first()?;
         let ends = [ends.first()?.clone(), ends.last()?.clone()];
-        told.push(analysis::witness(mine, theirs, ends, &BTreeMap::new(), first));
+        let hop = analysis::witness(mine, theirs, ends, &BTreeMap::new(), first);
+        let hard = || hard.then(|| (TOO_COMPLEX, analysis::depends(mine, theirs, TOO_MANY)));
+        told.push((hop, search.graph.doubt(mine, theirs).or_else(hard)));
     }
     let mut stages = [search.from, search.to];
     if search.direction == Direction::Ingress {
         told.reverse();
         stages.reverse();
     }
-    let relays = told.iter().skip(1).map(|hop| name(&hop.from, world, dns));
+    let (hops, doubts): (Vec<Witness>, Vec<Option<_>>) = told.into_iter().unzip();
+    let relays = hops.iter().skip(1).map(|hop| name(&hop.from, world, dns));
     Some(Chain {
         stages,
         relays: relays.collect(),
-        hops: told,
-        doubt,
+        hops,
+        // One is enough.
+        doubt: doubts.into_iter().flatten().next(),
     })
 }
 

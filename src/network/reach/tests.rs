@@ -11,6 +11,7 @@ mod modes;
 mod pitfalls;
 mod pitfalls_of_ports;
 mod relays;
+mod relays_in_tiers;
 mod relays_random;
 mod scale;
 mod selectors;

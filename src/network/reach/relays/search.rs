@@ -9,10 +9,10 @@ use super::super::analysis::Side;
 use super::super::policy::Direction;
 use super::super::satisfy::Answer;
 use super::super::selector::Selector;
-use super::doors::{Door, House, Sure, ports};
+use super::graph::{Door, Graph, Sure, ports};
 
-/// Most looks at a namespace or at two doors, for all searches of one answer. A thousand namespaces that are open to each
-/// other take a million for each search.
+/// Most looks at a namespace, at a door, at a class or at a policy to escape, for all searches of one answer. A thousand
+/// namespaces that are open to each other take a million for each search.
 pub(super) const MOST_LOOKS: u64 = 100_000_000;
 /// Most classes of one search.
 const MOST_CLASSES: usize = 20_000;
@@ -42,7 +42,7 @@ impl Class<'_, '_> {
 
 /// What is looked for.
 pub(super) struct Search<'h, 'm, 'p> {
-    pub house: &'h House<'m, 'p>,
+    pub graph: &'h Graph<'m, 'p>,
     /// `Egress`: chains that start in the one stage and end in the other; `Ingress`: the same, followed backwards.
     pub direction: Direction,
     pub from: NamespaceStage,
@@ -79,7 +79,7 @@ struct Walk<'s, 'h, 'm, 'p> {
 impl<'h, 'p> Search<'h, '_, 'p> {
     /// Finds the shortest chain to each namespace of `wanted`. `looks` is what may still be looked at.
     pub(super) fn run(&self, wanted: impl IntoIterator<Item = usize>, looks: &mut u64) -> Found<'h, 'p> {
-        let sites = self.house.map.sites.len();
+        let sites = self.graph.map.sites.len();
         let mut walk = Walk {
             search: self,
             wanted: vec![false; sites],
@@ -102,7 +102,7 @@ impl<'h, 'p> Search<'h, '_, 'p> {
     pub(super) fn sides(&self, hop: &Hop<'h, 'p>) -> [Side<'h, 'p>; 2] {
         let side = |door: &'h Door<'p>, site: usize, direction| Side {
             half: &door.half,
-            site: Some(&self.house.map.sites[site]),
+            site: Some(&self.graph.map.sites[site]),
             direction,
         };
         [
@@ -112,7 +112,13 @@ impl<'h, 'p> Search<'h, '_, 'p> {
     }
 
     /// A pod between two hops: the far end of the one and the near end of the other at once.
-    pub(super) fn pod(&self, site: usize, before: Option<&Hop<'h, 'p>>, after: Option<&Hop<'h, 'p>>) -> Answer {
+    pub(super) fn pod(
+        &self,
+        site: usize,
+        before: Option<&Hop<'h, 'p>>,
+        after: Option<&Hop<'h, 'p>>,
+        looks: &mut u64,
+    ) -> Answer {
         let mut wanted = Some(Selector::default());
         let mut unisolated = Vec::new();
         if let Some(hop) = before {
@@ -123,15 +129,15 @@ impl<'h, 'p> Search<'h, '_, 'p> {
             wanted = wanted.and_then(|pods| hop.mine.pods_of(&hop.theirs.far_pods_of(&pods)?));
             unisolated.extend(hop.mine.is_open().then_some(self.direction));
         }
-        wanted.map_or(Answer::No, |wanted| self.house.pod(site, &wanted, &unisolated))
+        wanted.map_or(Answer::No, |wanted| self.graph.pod(site, wanted, &unisolated, looks))
     }
 }
 
 impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
     fn all(&mut self) {
         let search = self.search;
-        for site in 0..search.house.map.sites.len() {
-            if search.house.stage(site) == Some(search.from) {
+        for site in 0..search.graph.map.sites.len() {
+            if search.graph.stage(site) == Some(search.from) {
                 self.go_on(site, None);
             }
         }
@@ -146,9 +152,12 @@ impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
     /// Takes every hop from the pods of a class, or, at the start, from any pod of the namespace.
     fn go_on(&mut self, near: usize, before: Option<usize>) {
         let search = self.search;
-        let (house, direction) = (search.house, search.direction);
+        let (graph, direction) = (search.graph, search.direction);
         let pods = before.map_or_else(Selector::default, |class| self.classes[class].pods.clone());
-        for mine in house.doors(near, direction) {
+        for mine in graph.doors(near, direction) {
+            if !self.may_look(1) {
+                return;
+            }
             // What nobody knows of a stage's own end is for its verdict to tell.
             if before.is_none() && mine.is_doubt() {
                 continue;
@@ -158,39 +167,42 @@ impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
                 continue;
             }
             let Some(own) = mine.pods_of(&pods) else { continue };
-            for far in house.beyond(near, mine) {
-                if !self.may_look() {
+            for far in graph.beyond(mine) {
+                // One at the namespace, and one at each class that is there already.
+                if !self.may_look(1 + self.at[far].len()) {
                     return;
                 }
-                if !self.is_worth(far, before.is_some()) {
+                if !mine.meets(&graph.map.sites[far]) || !self.is_worth(far, before.is_some()) {
                     continue;
                 }
-                for theirs in house.facing(far, near, direction.opposite()) {
-                    if !self.may_look() {
+                for theirs in graph.facing(far, near, direction.opposite()) {
+                    if !self.may_look(1 + self.at[far].len()) {
                         return;
                     }
-                    let hop = Hop {
-                        near,
-                        mine,
-                        far,
-                        theirs,
-                    };
-                    self.take(hop, &own, before);
+                    if theirs.meets(&graph.map.sites[near]) {
+                        let hop = Hop {
+                            near,
+                            mine,
+                            far,
+                            theirs,
+                        };
+                        self.take(hop, &own, before);
+                    }
                 }
             }
         }
     }
 
-    fn may_look(&mut self) -> bool {
+    fn may_look(&mut self, times: usize) -> bool {
         self.found.cut |= *self.looks == 0 || self.classes.len() >= MOST_CLASSES;
-        *self.looks = self.looks.saturating_sub(1);
+        *self.looks = self.looks.saturating_sub(times as u64);
         !self.found.cut
     }
 
     /// Whether going to a namespace can still add anything. A relay of the first stage or of the last would only make
     /// the chain longer.
     fn is_worth(&self, far: usize, relayed: bool) -> bool {
-        let stage = self.search.house.stage(far);
+        let stage = self.search.graph.stage(far);
         if stage == Some(self.search.from) {
             return false;
         }
@@ -198,7 +210,7 @@ impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
             return relayed && self.wanted[far];
         }
         let into = self.search.direction.opposite();
-        let isolates = !self.search.house.map.sites[far].isolating[into as usize].is_empty();
+        let isolates = !self.search.graph.map.sites[far].isolating[into as usize].is_empty();
         let everything = |class: &usize| {
             let class = &self.classes[*class];
             class.pods.is_everything() && !(isolates && class.hop.theirs.is_open())
@@ -209,7 +221,7 @@ impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
     /// Takes a hop, if there are pods for it.
     fn take(&mut self, hop: Hop<'h, 'p>, own: &Selector<'p>, before: Option<usize>) {
         let search = self.search;
-        let last = search.house.stage(hop.far) == Some(search.to);
+        let last = search.graph.stage(hop.far) == Some(search.to);
         if last && hop.theirs.is_doubt() {
             return;
         }
@@ -230,8 +242,8 @@ impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
         }
         let earlier = before.map(|class| self.classes[class].hop);
         for pod in [
-            search.pod(hop.near, earlier.as_ref(), Some(&hop)),
-            search.pod(hop.far, Some(&hop), None),
+            search.pod(hop.near, earlier.as_ref(), Some(&hop), self.looks),
+            search.pod(hop.far, Some(&hop), None, self.looks),
         ] {
             match pod {
                 Answer::No => return,
@@ -243,7 +255,7 @@ impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
             }
         }
         let [mine, theirs] = search.sides(&hop);
-        match search.house.is_sure(mine, theirs) {
+        match search.graph.is_sure(mine, theirs, self.looks) {
             Sure::No => return,
             Sure::Perhaps if search.certain => {
                 self.found.left_out = true;

@@ -221,6 +221,18 @@ fn cluster_network_policies_close_a_hop_or_leave_it_alone_or_nobody_knows() {
     );
     assert_ne!(from_some, from_shared);
     assert_eq!(told(&from_some), [Some("TooComplex")]);
+    // Rules of NetworkPolicies let in at both hops, so that nobody asks the Baseline tier; and a Pass leaves it to them.
+    let everywhere = "subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}";
+    let baseline = format!("{{tier: Baseline, priority: 10, {everywhere}");
+    assert_eq!(told(&baseline), [None]);
+    assert_eq!(told(&baseline.replace("Baseline", "Admin")), []);
+    assert_eq!(
+        told(&baseline.replace("Baseline", "Admin").replace("Deny", "Pass")),
+        [None]
+    );
+    // Nothing isolates the egress of the relay: it is the Baseline tier that does, but not with every implementation.
+    let out = baseline.replace("ingress", "egress").replace("from", "to");
+    assert_eq!(told(&out), [Some("CniDependent")]);
 }
 
 #[test]

@@ -17,14 +17,15 @@ use crate::api::stage::NamespaceStage::{self, Evaluation, Inference, Shared, Tra
 use crate::network::policies;
 use crate::network::reach::relays::{Chain, chains};
 use crate::network::reach::{End, Place};
-use crate::network::testkit::{End as Packet, Packets, packets, world};
+use crate::network::testkit::{End as Packet, Labels, Packets, packets, world};
 use crate::network::world::World;
 
-const STAGED: [(&str, NamespaceStage); 3] = [("train", Training), ("eval", Evaluation), ("infer", Inference)];
+pub(super) const STAGED: [(&str, NamespaceStage); 3] =
+    [("train", Training), ("eval", Evaluation), ("infer", Inference)];
 const PLACES: [&str; 6] = ["train", "eval", "infer", "shared", "plain", "tools"];
 const PROBES: [(&str, u16); 3] = [("TCP", 80), ("TCP", 85), ("UDP", 53)];
 
-fn cluster() -> World {
+pub(super) fn cluster() -> World {
     let mut world = world();
     world.namespaces.clear();
     world.cluster.dns.clear();
@@ -87,7 +88,7 @@ fn somebodys() -> impl Strategy<Value = NetworkPolicy> {
 }
 
 /// Other people's policies; the denies of the stages, and elsewhere mostly both directions closed.
-fn cases() -> impl Strategy<Value = Vec<NetworkPolicy>> {
+pub(super) fn cases() -> impl Strategy<Value = Vec<NetworkPolicy>> {
     let closed = proptest::collection::vec(proptest::bool::weighted(0.9), 3);
     (proptest::collection::vec(somebodys(), 14..28), closed).prop_map(|(others, closed)| {
         let closed = ["shared", "plain", "tools"]
@@ -113,10 +114,16 @@ fn passes(packets: &Packets<'_>, from: &Packet, to: &Packet) -> bool {
         .any(|(protocol, port)| packets.pass(from, to, protocol, port))
 }
 
+/// Every pod of a small universe, with its namespace.
+pub(super) fn everyone<P>(labels: &[Labels], of: impl Fn(&'static str, usize) -> P) -> Vec<(&'static str, P)> {
+    let all = PLACES
+        .into_iter()
+        .flat_map(|place| (0..labels.len()).map(move |index| (place, index)));
+    all.map(|(place, index)| (place, of(place, index))).collect()
+}
+
 /// The fewest hops from any pod of a namespace to any of another through pods of neither.
-fn brute(packets: &Packets<'_>, from: &str, to: &str) -> Option<usize> {
-    let of = |place: &'static str| universe().into_iter().map(move |labels| (place, pod(place, &labels)));
-    let pods: Vec<(&str, Packet)> = PLACES.into_iter().flat_map(of).collect();
+pub(super) fn brute<P>(pods: &[(&str, P)], from: &str, to: &str, passes: impl Fn(&P, &P) -> bool) -> Option<usize> {
     let mut far: Vec<Option<usize>> = pods.iter().map(|(place, _)| (*place == from).then_some(0)).collect();
     let mut queue: VecDeque<usize> = (0..pods.len()).filter(|pod| far[*pod].is_some()).collect();
     while let Some(at) = queue.pop_front() {
@@ -124,7 +131,7 @@ fn brute(packets: &Packets<'_>, from: &str, to: &str) -> Option<usize> {
         for next in 0..pods.len() {
             let last = pods[next].0 == to;
             // Without a relay it is a path, and not for this test.
-            if far[next].is_some() || (last && hops < 2) || !passes(packets, &pods[at].1, &pods[next].1) {
+            if far[next].is_some() || (last && hops < 2) || !passes(&pods[at].1, &pods[next].1) {
                 continue;
             }
             if last {
@@ -137,15 +144,19 @@ fn brute(packets: &Packets<'_>, from: &str, to: &str) -> Option<usize> {
     None
 }
 
+/// Whether where one hop ends the next one starts.
+pub(super) fn is_joined(chain: &Chain) -> bool {
+    chain.hops.windows(2).all(|hops| hops[0].to == hops[1].from)
+}
+
 /// Whether each hop of a chain gets through as packets, from one and the same pod to the next.
 fn holds(packets: &Packets<'_>, chain: &Chain) -> bool {
     let end = |end: &End| match &end.namespace {
         Place::Namespace(name) => pod(name, &end.labels),
         Place::Later(_) => unreachable!("nothing of these is created later"),
     };
-    let joined = chain.hops.windows(2).all(|hops| hops[0].to == hops[1].from);
     let mut hops = chain.hops.iter();
-    joined
+    is_joined(chain)
         && hops.all(|hop| {
             let (from, to, protocol) = (end(&hop.from), end(&hop.to), hop.protocol.as_str());
             packets.pass(&from, &to, protocol, hop.ports.0) && packets.pass(&from, &to, protocol, hop.ports.1)
@@ -157,6 +168,8 @@ fn chains_are_those_of_brute_force() {
     let world = cluster();
     let desired = policies::all(&world);
     let desired: Vec<&NetworkPolicy> = desired.iter().collect();
+    let labels = universe();
+    let pods = everyone(&labels, |place, index| pod(place, &labels[index]));
     // No chain, a possible one, certain ones by the number of their hops.
     let mix: RefCell<BTreeMap<String, u32>> = RefCell::default();
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -177,9 +190,10 @@ fn chains_are_those_of_brute_force() {
         for (from, near) in STAGED {
             for (to, far) in STAGED.into_iter().filter(|(to, _)| *to != from) {
                 let told: Vec<&Chain> = found.found.iter().filter(|chain| chain.stages == [near, far]).collect();
-                let expected = match brute(&readings[0], from, to) {
+                let shortest = |reading| brute(&pods, from, to, |one, other| passes(reading, one, other));
+                let expected = match shortest(&readings[0]) {
                     Some(hops) => Some((false, hops)),
-                    None => brute(&readings[1], from, to).map(|hops| (true, hops)),
+                    None => shortest(&readings[1]).map(|hops| (true, hops)),
                 };
                 let said = |chain: &&&Chain| Some((chain.doubt.is_some(), chain.hops.len()));
                 // One that ends in the one stage, one that starts in the other: of the same length.
