@@ -12,6 +12,7 @@ use super::super::map::{Book, Half, Map, Reach, Site};
 use super::super::policy::{Direction, Peer};
 use super::super::satisfy::{self, Answer, BUDGET};
 use super::super::selector::{Constraint, Selector};
+use super::search::TOGETHER;
 
 /// A way in or out of pods of one namespace.
 #[derive(Debug)]
@@ -175,7 +176,7 @@ impl<'m, 'p> Graph<'m, 'p> {
         let isolating: Vec<&Selector<'p>> = isolating.copied().collect();
         let (policies, mut budget) = (isolating.len() as u64, BUDGET);
         let found = satisfy::search(wanted, isolating, &mut budget);
-        *looks = looks.saturating_sub(u64::from(BUDGET - budget) * (1 + policies));
+        *looks = looks.saturating_sub(TOGETHER * u64::from(BUDGET - budget) * (1 + policies));
         match found {
             Some(pods) => Answer::Yes(pods.example()),
             None if budget == 0 => Answer::TooHard,
@@ -189,7 +190,7 @@ impl<'m, 'p> Graph<'m, 'p> {
         if !self.map.is_left_alone(mine, theirs) {
             let mut budget = BUDGET;
             let found = self.map.in_tiers_within(mine, theirs, &mut budget);
-            *looks = looks.saturating_sub(u64::from(BUDGET - budget));
+            *looks = looks.saturating_sub(TOGETHER * u64::from(BUDGET - budget));
             return match found {
                 Found::Apart => Sure::No,
                 Found::Unsure { .. } | Found::Ends { .. } => Sure::Perhaps,

@@ -11,9 +11,11 @@ use super::super::satisfy::Answer;
 use super::super::selector::Selector;
 use super::graph::{Door, Graph, Sure, ports};
 
-/// Most looks at a namespace, at a door, at a class or at a policy to escape, for all searches of one answer. A thousand
-/// namespaces that are open to each other take a million for each search.
+/// Most looks at a namespace, at a door or at a class, for all searches of one answer. A thousand namespaces that are open
+/// to each other take a million for each search.
 pub(super) const MOST_LOOKS: u64 = 100_000_000;
+/// How many looks it takes to put selectors together.
+pub(super) const TOGETHER: u64 = 10;
 /// Most classes of one search.
 const MOST_CLASSES: usize = 20_000;
 
@@ -155,7 +157,7 @@ impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
         let (graph, direction) = (search.graph, search.direction);
         let pods = before.map_or_else(Selector::default, |class| self.classes[class].pods.clone());
         for mine in graph.doors(near, direction) {
-            if !self.may_look(1) {
+            if !self.may_look(TOGETHER) {
                 return;
             }
             // What nobody knows of a stage's own end is for its verdict to tell.
@@ -169,14 +171,14 @@ impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
             let Some(own) = mine.pods_of(&pods) else { continue };
             for far in graph.beyond(mine) {
                 // One at the namespace, and one at each class that is there already.
-                if !self.may_look(1 + self.at[far].len()) {
+                if !self.may_look(1 + self.at[far].len() as u64) {
                     return;
                 }
                 if !mine.meets(&graph.map.sites[far]) || !self.is_worth(far, before.is_some()) {
                     continue;
                 }
                 for theirs in graph.facing(far, near, direction.opposite()) {
-                    if !self.may_look(1 + self.at[far].len()) {
+                    if !self.may_look(TOGETHER + self.at[far].len() as u64) {
                         return;
                     }
                     if theirs.meets(&graph.map.sites[near]) {
@@ -193,9 +195,9 @@ impl<'h, 'p> Walk<'_, 'h, '_, 'p> {
         }
     }
 
-    fn may_look(&mut self, times: usize) -> bool {
+    fn may_look(&mut self, times: u64) -> bool {
         self.found.cut |= *self.looks == 0 || self.classes.len() >= MOST_CLASSES;
-        *self.looks = self.looks.saturating_sub(times as u64);
+        *self.looks = self.looks.saturating_sub(times);
         !self.found.cut
     }
 

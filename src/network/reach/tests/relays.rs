@@ -252,3 +252,28 @@ fn the_relays_of_a_large_cluster_are_told_once_and_a_search_has_an_end() {
     let hurried = within(1_000, &world, &desired, &desired, &[], &|_| true);
     assert!(hurried.cut && hurried.found.len() < ends.len());
 }
+
+#[test]
+fn what_it_takes_to_escape_policies_counts_too() {
+    let world = cluster(LABELS[0], "");
+    // Few rules to look at, and a pod of the relay that must fail each of these policies in one of two ways.
+    let isolating = |index: usize| {
+        let (one, other) = (index, (index * 7 + 3) % 40);
+        format!(
+            "{{podSelector: {{matchExpressions: [{{key: k{one}, operator: DoesNotExist}}, {{key: l{other}, operator: Exists}}]}},
+              policyTypes: [Egress]}}"
+        )
+    };
+    let specs: Vec<String> = (0..40).map(isolating).collect();
+    let named: Vec<String> = (0..40).map(|index| format!("own-{index}")).collect();
+    let others = named.iter().zip(&specs);
+    let others: Vec<(&str, &str, &str)> = others
+        .map(|(name, spec)| ("mlops", name.as_str(), spec.as_str()))
+        .collect();
+    let stored = with(&world, &others);
+    let (desired, stored) = (policies::all(&world), stored.iter().collect::<Vec<_>>());
+    let desired: Vec<&NetworkPolicy> = desired.iter().collect();
+    let found = |looks| within(looks, &world, &desired, &stored, &[], &|_| true);
+    assert!(!found(1_000_000).cut);
+    assert!(found(10_000).cut);
+}
