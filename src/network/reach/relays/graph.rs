@@ -106,7 +106,7 @@ pub(super) struct Graph<'m, 'p> {
     doors: Vec<[Doors<'p>; 2]>,
 }
 
-/// Whether a hop is certain.
+/// Whether the tiers of ClusterNetworkPolicies leave a hop as it is.
 pub(super) enum Sure {
     No,
     Yes,
@@ -184,22 +184,18 @@ impl<'m, 'p> Graph<'m, 'p> {
         }
     }
 
-    /// Whether two doors that face each other let through what each of them says, whichever pods fit. `looks` lose what it
-    /// takes.
+    /// Whether two doors that face each other let through what each of them says, whichever pods fit, as far as tiers have
+    /// a say. `looks` lose what it takes.
     pub(super) fn is_sure(&self, mine: Side<'_, 'p>, theirs: Side<'_, 'p>, looks: &mut u64) -> Sure {
-        if !self.map.is_left_alone(mine, theirs) {
-            let mut budget = BUDGET;
-            let found = self.map.in_tiers_within(mine, theirs, &mut budget);
-            *looks = looks.saturating_sub(TOGETHER * u64::from(BUDGET - budget));
-            return match found {
-                Found::Apart => Sure::No,
-                Found::Unsure { .. } | Found::Ends { .. } => Sure::Perhaps,
-            };
+        if self.map.is_left_alone(mine, theirs) {
+            return Sure::Yes;
         }
-        if mine.half.is_doubtful() || theirs.half.is_doubtful() || self.map.cloud.is_some() {
-            Sure::Perhaps
-        } else {
-            Sure::Yes
+        let mut budget = BUDGET;
+        let found = self.map.in_tiers_within(mine, theirs, &mut budget);
+        *looks = looks.saturating_sub(TOGETHER * u64::from(BUDGET - budget));
+        match found {
+            Found::Apart => Sure::No,
+            Found::Unsure { .. } | Found::Ends { .. } => Sure::Perhaps,
         }
     }
 
