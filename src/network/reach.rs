@@ -12,8 +12,10 @@
 mod analysis;
 mod around;
 mod cidr;
+mod classes;
 pub mod concrete;
 mod difference;
+mod ends;
 pub mod explain;
 pub mod guard;
 mod isolated;

@@ -98,7 +98,7 @@ impl Connectivity<'_> {
     pub fn allowed(&self, from: Asked<'_>, to: Asked<'_>) -> PortSet {
         let half = |own: Asked<'_>, other: Asked<'_>, direction: Direction| {
             let Asked::Pod(own) = own else { return PortSet::all() };
-            self.half(&self.class(own), direction, end(other))
+            self.half(&self.subject(own), direction, end(other))
         };
         half(from, to, Direction::Egress).intersection(&half(to, from, Direction::Ingress))
     }

@@ -1,5 +1,6 @@
 mod again;
 mod brute;
+mod classes;
 mod closure;
 mod concrete;
 mod declared;
@@ -13,6 +14,7 @@ mod pitfalls_of_ports;
 mod scale;
 mod selectors;
 mod tiers;
+mod tiers_concrete;
 mod tiers_naive;
 mod tiers_random;
 mod traps;
