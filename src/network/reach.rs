@@ -11,6 +11,7 @@
 
 mod analysis;
 mod around;
+mod change;
 mod cidr;
 mod classes;
 pub mod concrete;

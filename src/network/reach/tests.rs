@@ -7,6 +7,7 @@ mod declared;
 mod guard;
 mod guard_examples;
 mod guard_in_tiers;
+mod guard_part;
 mod metamorphic;
 mod modes;
 mod pitfalls;
