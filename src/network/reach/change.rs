@@ -72,15 +72,9 @@ pub(super) fn compare<T>(
     only: Option<&BTreeSet<&str>>,
     judge: impl for<'x> FnOnce(&Difference<'x>, &'x Map<'x>) -> T,
 ) -> T {
-    let (dns_before, dns_now) = (before.world.dns(), now.world.dns());
-    let desired = [before, now].map(|part| part.desired.iter().collect::<Vec<&NetworkPolicy>>());
-    let book_before = Book::read(before.world, &before.policies, before.unmodelled, &desired[0]);
-    let book_now = Book::read(now.world, &now.policies, now.unmodelled, &desired[1]);
-    let permits = Permits::new(before.world, &book_before, &desired[0], &dns_before);
-    let map_before = Map::new(before.world, &book_before, permits, only);
-    let permits = Permits::new(now.world, &book_now, &desired[1], &dns_now);
-    let map_now = Map::new(now.world, &book_now, permits, only);
-    judge(&Difference::new(&map_before, &map_now), &map_now)
+    before.read(only, |map_before| {
+        now.read(only, |map_now| judge(&Difference::new(map_before, map_now), map_now))
+    })
 }
 
 /// Beyond so many namespaces at the other end it is worth asking first which of them let anything through.

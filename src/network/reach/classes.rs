@@ -58,9 +58,7 @@ impl<'s> Connectivity<'s> {
                 });
                 classes.len() - 1
             });
-            if let Some(class) = classes.get_mut(index) {
-                *class.workloads.entry(workload(pod)).or_default() += 1;
-            }
+            *classes[index].workloads.entry(workload(pod)).or_default() += 1;
         }
         classes
     }
@@ -76,10 +74,8 @@ impl<'s> Connectivity<'s> {
             }
         }
         // Networks of ClusterNetworkPolicies match pods in either meaning of a block.
-        for step in Direction::BOTH
-            .into_iter()
-            .flat_map(|direction| self.tiers.all(direction))
-        {
+        let directions = Direction::BOTH.into_iter();
+        for step in directions.flat_map(|direction| self.tiers.all(direction)) {
             questions.select(&step.pods);
             blocks.extend(questions.ask(&step.rule));
         }

@@ -10,7 +10,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::Range;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
@@ -194,10 +193,8 @@ impl<'s> Connectivity<'s> {
             .each_ref()
             .map(|ranges| ranges.iter().copied().map(Endpoint::Addresses).collect::<Vec<_>>());
         for (index, from) in self.classes.iter().enumerate() {
-            for to in Ends::targets(&out, &into, index)
-                .into_iter()
-                .map(|to| &self.classes[to])
-            {
+            for to in Ends::targets(&out, &into, index) {
+                let to = &self.classes[to];
                 let ports = self.between(&from.subject, &to.subject);
                 if !ports.is_empty() {
                     for source in from.workloads.keys() {
@@ -235,23 +232,21 @@ impl<'s> Connectivity<'s> {
 
     /// A pod, with what isolates it.
     pub(super) fn subject<'p>(&self, pod: &'p Pod) -> Subject<'p> {
-        let policies = &self.policies;
-        let selecting: Vec<usize> = self
-            .policies_in(&pod.namespace)
-            .filter(|index| !pod.host_network && selects(&policies[*index].subject, pod))
-            .collect();
-        let isolating = Direction::BOTH.map(|direction| {
-            let all = selecting.iter().copied();
-            all.filter(|index| policies[*index].isolates[direction as usize])
-                .collect()
-        });
+        let isolating =
+            Direction::BOTH.map(|direction| self.isolating(pod, direction).map(|(index, _)| index).collect());
         Subject { pod, isolating }
     }
 
-    /// The policies of a namespace, by index.
-    fn policies_in(&self, namespace: &str) -> Range<usize> {
-        let first = self.policies.partition_point(|policy| policy.namespace < namespace);
-        first..self.policies.partition_point(|policy| policy.namespace <= namespace)
+    /// The policies that isolate a pod in a direction, in order of name, each with its index.
+    pub(super) fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = (usize, &Policy<'s>)> {
+        let first = self
+            .policies
+            .partition_point(|policy| policy.namespace < pod.namespace.as_str());
+        let here = self.policies.iter().enumerate().skip(first);
+        let here = here.take_while(|(_, policy)| policy.namespace == pod.namespace);
+        here.filter(move |(_, policy)| {
+            !pod.host_network && policy.isolates[direction as usize] && selects(&policy.subject, pod)
+        })
     }
 
     /// The ports of the target that one end lets through.
@@ -297,12 +292,6 @@ impl<'s> Connectivity<'s> {
             Direction::Egress => ports_at(rule, other),
             Direction::Ingress => ports_at(rule, Other::Pod(own)),
         }
-    }
-
-    /// The policies that isolate a pod in a direction, in order of name.
-    pub(super) fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = &Policy<'s>> {
-        let isolating = std::mem::take(&mut self.subject(pod).isolating[direction as usize]);
-        isolating.into_iter().map(|index| &self.policies[index])
     }
 
     /// Whether the other end is the peer of a rule.

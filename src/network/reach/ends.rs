@@ -1,7 +1,7 @@
 //! Which classes of pods the policies may let meet, found from what their rules name: once for each peer, however many
 //! rules name it. Of sixty million pairs in a large cluster a few ten thousand are left to be looked at.
 //!
-//! A pair may be named for nothing, and none that is allowed is left out: what is allowed is for
+//! A pair may be named for nothing, and none is left out between which anything may be allowed: what is allowed is for
 //! [`between`](Connectivity::between) to say.
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,7 @@ pub(super) struct Ends {
     /// What each peer may match.
     peers: Vec<Matched>,
     /// For each class the peers of its rules; `None` where anything may be let through.
-    of: Vec<Option<Vec<usize>>>,
+    named: Vec<Option<Vec<usize>>>,
     /// For each class the peers that may match it, and for each peer the classes whose rules name it.
     matching: Vec<Vec<usize>>,
     named_by: Vec<Vec<usize>>,
@@ -77,20 +77,21 @@ impl Ends {
         };
         for class in &read.classes {
             let peers = search.peers(class, direction);
-            search.ends.of.push(peers);
+            search.ends.named.push(peers);
         }
-        search.ends.invert()
+        search.ends.inverted()
     }
 
-    fn invert(mut self) -> Self {
-        self.matching = vec![Vec::new(); self.of.len()];
+    /// Fills in what is asked from the other end.
+    fn inverted(mut self) -> Self {
+        self.matching = vec![Vec::new(); self.named.len()];
         self.named_by = vec![Vec::new(); self.peers.len()];
         for (index, peer) in self.peers.iter().enumerate() {
             for class in &peer.classes {
                 self.matching[*class].push(index);
             }
         }
-        for (class, peers) in self.of.iter().enumerate() {
+        for (class, peers) in self.named.iter().enumerate() {
             match peers {
                 None => self.open.push(class),
                 Some(peers) => peers.iter().for_each(|peer| self.named_by[*peer].push(class)),
@@ -101,7 +102,7 @@ impl Ends {
 
     /// The classes that one may let through; `None` for any.
     fn beyond(&self, class: usize) -> Option<Vec<usize>> {
-        let peers = self.of[class].as_ref()?;
+        let peers = self.named[class].as_ref()?;
         Some(merged(peers.iter().flat_map(|peer| &self.peers[*peer].classes)))
     }
 
@@ -112,7 +113,7 @@ impl Ends {
     }
 
     fn may_let(&self, class: usize, other: usize) -> bool {
-        let peers = self.of[class].as_ref();
+        let peers = self.named[class].as_ref();
         peers.is_none_or(|peers| {
             let mut classes = peers.iter().map(|peer| &self.peers[*peer].classes);
             classes.any(|classes| classes.binary_search(&other).is_ok())
@@ -121,7 +122,7 @@ impl Ends {
 
     /// The ranges of addresses that a class may let through; `None` for any.
     pub(super) fn ranges(&self, class: usize) -> Option<Vec<usize>> {
-        let peers = self.of[class].as_ref()?;
+        let peers = self.named[class].as_ref()?;
         Some(merged(peers.iter().flat_map(|peer| &self.peers[*peer].ranges)))
     }
 

@@ -109,7 +109,7 @@ impl Connectivity<'_> {
             isolated_by: Vec::new(),
             allowed_by: Vec::new(),
         };
-        for policy in self.isolating(own, direction) {
+        for (_, policy) in self.isolating(own, direction) {
             let name = format!("{}/{}", policy.namespace, policy.name);
             for rule in policy.rules.iter().filter(|rule| rule.direction == direction) {
                 if self.opens(policy, rule, own, other).contains(protocol, port) {

@@ -12,6 +12,7 @@ use crate::network::ports::PortSet;
 
 use super::classes::Class;
 use super::concrete::{Connectivity, Endpoint, Other, Pod, Subject, ports_at, selects};
+use super::ends::Ends;
 use super::policy::{Direction, Peer};
 use super::tiers::Step;
 
@@ -188,21 +189,26 @@ impl<'s> Connectivity<'s> {
         if self.tiers.is_empty() {
             return found;
         }
-        let [out, into] = Direction::BOTH.map(|direction| {
+        let unsure = Direction::BOTH.map(|direction| {
             let classes = self.classes.iter();
             let unsure = classes.map(|class| self.may_be_unsure(&class.subject, direction));
             unsure.collect::<Vec<bool>>()
         });
         let outside = self.outside(Direction::Egress);
-        for (from, out) in self.classes.iter().zip(&out) {
-            for (to, _) in self.classes.iter().zip(&into).filter(|(_, into)| *out || **into) {
+        let out = Ends::of(self, Direction::Egress, &outside);
+        let into = Ends::of(self, Direction::Ingress, &[]);
+        for (index, from) in self.classes.iter().enumerate() {
+            // Where one end closes all for sure, it is of no account what the other says.
+            let targets = Ends::targets(&out, &into, index).into_iter();
+            for to in targets.filter(|to| unsure[0][index] || unsure[1][*to]) {
+                let to = &self.classes[to];
                 let halves = [
                     (&from.subject, Direction::Egress, Other::Pod(to.subject.pod)),
                     (&to.subject, Direction::Ingress, Other::Pod(from.subject.pod)),
                 ];
                 self.note_unknown(&halves, || pairs(from, to), &mut found);
             }
-            for range in outside.iter().filter(|_| *out) {
+            for range in outside.iter().filter(|_| unsure[0][index]) {
                 let halves = [(&from.subject, Direction::Egress, Other::Address(range.first))];
                 let end = Endpoint::Addresses(*range);
                 let pairs = || {

@@ -15,6 +15,7 @@ use super::tiers_random::{Style, cluster_policies, read, runner};
 use crate::api::network::Protocol;
 use crate::network::ports::PortSet;
 use crate::network::reach::concrete::{Blocks, Connectivity, Endpoint, Other, Pod, Snapshot, workload};
+use crate::network::reach::ends::Ends;
 use crate::network::reach::explain::Asked;
 use crate::network::reach::policy::Direction;
 use crate::network::reach::settle::Unsettled;
@@ -259,4 +260,41 @@ fn replicas_are_one_class_until_a_policy_tells_them_apart() {
         3,
         "before what is excepted, inside, and behind"
     );
+}
+
+/// Of each two namespaces that let in, or out, their own pods alone, nobody looks from one to the other.
+#[test]
+fn only_those_that_may_meet_are_looked_at() {
+    let places = ["a", "b", "c"];
+    let pods = places.iter().flat_map(|place| {
+        ["x", "y"].map(|app| Pod {
+            namespace: (*place).to_owned(),
+            owner: ("Deployment".to_owned(), app.to_owned()),
+            labels: [("app".to_owned(), app.to_owned())].into(),
+            ..Pod::default()
+        })
+    });
+    let pods: Vec<Pod> = pods.collect();
+    let looks = |spec: &str| {
+        let snapshot = Snapshot {
+            pods: pods.clone(),
+            policies: places.map(|place| policy(place, "own", spec)).into(),
+            ..Snapshot::default()
+        };
+        let read = Connectivity::read(&snapshot, Blocks::External).unwrap();
+        let [out, into] = Direction::BOTH.map(|direction| Ends::of(&read, direction, &[]));
+        let targets = (0..read.classes.len()).map(|from| Ends::targets(&out, &into, from).len());
+        targets.sum::<usize>()
+    };
+    let own = "[{podSelector: {matchLabels: {app: x}}}]";
+    assert_eq!(
+        looks("{podSelector: {matchLabels: {app: z}}}"),
+        36,
+        "nothing isolates any"
+    );
+    assert_eq!(looks(&format!("{{podSelector: {{}}, ingress: [{{from: {own}}}]}}")), 6);
+    let out = format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: {own}}}]}}");
+    assert_eq!(looks(&out), 6);
+    let both = format!("{{podSelector: {{}}, egress: [{{to: {own}}}], ingress: [{{from: {own}}}]}}");
+    assert_eq!(looks(&both), 3, "from x to x in each");
 }
