@@ -287,11 +287,8 @@ fn only_those_that_may_meet_are_looked_at() {
         targets.sum::<usize>()
     };
     let own = "[{podSelector: {matchLabels: {app: x}}}]";
-    assert_eq!(
-        looks("{podSelector: {matchLabels: {app: z}}}"),
-        36,
-        "nothing isolates any"
-    );
+    let others = "{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [x, y]}]}}";
+    assert_eq!(looks(others), 36, "nothing isolates any");
     assert_eq!(looks(&format!("{{podSelector: {{}}, ingress: [{{from: {own}}}]}}")), 6);
     let out = format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: {own}}}]}}");
     assert_eq!(looks(&out), 6);
