@@ -42,9 +42,9 @@ const CHANGES: usize = 300;
 fn main() {
     let sizes = std::env::var("CLOISON_BENCH_SIZES").unwrap_or_else(|_| "100,300,1000".to_owned());
     let sizes = sizes.split(',').map(|size| size.trim().parse().expect("a number"));
+    let sizes: Vec<usize> = sizes.collect();
     println!("| namespaces | policies | rendering | all verdicts | one change: median | 99 % | resident |");
     println!("|---|---|---|---|---|---|---|");
-    let sizes: Vec<usize> = sizes.collect();
     for size in &sizes {
         row(*size);
     }

@@ -33,7 +33,8 @@ pub async fn add(nodes: &mut Nodes, node: usize, pod: Value, listens: Listens) -
     nodes.add(node, pod, listens).await.unwrap()
 }
 
-/// Waits until just these of the ports that pods listen on get through, over both families and all protocols.
+/// Waits until just these of the TCP ports that pods listen on get through, over both families and whatever protocols the
+/// pods listen for there.
 pub async fn reaches(from: &PodNetwork, to: &PodNetwork, listens: &Listens, wanted: &[u16]) {
     let what = format!("{} reaches {} on {wanted:?}", from.name(), to.name());
     eventually(PATIENCE, &what, || async {
@@ -48,7 +49,7 @@ pub async fn reaches(from: &PodNetwork, to: &PodNetwork, listens: &Listens, want
     .unwrap();
 }
 
-/// Which ports get through, when both families and all protocols agree on it.
+/// Which ports of TCP get through, when both families agree on it, and UDP where the pods listen for it on the same port.
 async fn through(from: &PodNetwork, to: &PodNetwork, listens: &Listens) -> Result<Vec<u16>, String> {
     let mut open = Vec::new();
     for port in &listens.tcp {

@@ -1,5 +1,5 @@
 //! A change of the set, and both sets as far as it can touch them: a path that it opens begins or ends in its namespace, so
-//! of ten thousand policies a few dozen are read.
+//! of ten thousand policies a few dozen are read, unless it leads to very many others.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
 //! Which classes of pods the policies may let meet, found from what their rules name: once for each peer, however many
-//! rules name it. Of sixty million pairs in a large cluster a few ten thousand are left to be looked at.
+//! rules name it. Of the forty million pairs of classes in a large cluster few are left to be looked at.
 //!
 //! A pair may be named for nothing, and none is left out between which anything may be allowed: what is allowed is for
 //! [`between`](Connectivity::between) to say.
