@@ -113,10 +113,12 @@ impl Ends {
     }
 
     fn may_let(&self, class: usize, other: usize) -> bool {
+        // A store names thousands of peers, and each pod is matched by few.
         let peers = self.named[class].as_ref();
         peers.is_none_or(|peers| {
-            let mut classes = peers.iter().map(|peer| &self.peers[*peer].classes);
-            classes.any(|classes| classes.binary_search(&other).is_ok())
+            self.matching[other]
+                .iter()
+                .any(|peer| peers.binary_search(peer).is_ok())
         })
     }
 
