@@ -13,9 +13,12 @@
 
 mod analysis;
 mod around;
+mod change;
 mod cidr;
+mod classes;
 pub mod concrete;
 mod difference;
+mod ends;
 pub mod explain;
 pub mod guard;
 mod isolated;

@@ -1,11 +1,13 @@
 mod again;
 mod brute;
+mod classes;
 mod closure;
 mod concrete;
 mod declared;
 mod guard;
 mod guard_examples;
 mod guard_in_tiers;
+mod guard_part;
 mod metamorphic;
 mod modes;
 mod pitfalls;
