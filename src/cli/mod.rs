@@ -10,6 +10,7 @@ mod connectivity;
 mod controller;
 mod controls;
 mod crds;
+mod encryption;
 mod explain;
 mod findings;
 mod graph;
@@ -89,6 +90,8 @@ pub enum Command {
     Off(off::Arguments),
     /// Undo `off`: the controller puts everything back, the denies first.
     On(on::Arguments),
+    /// See, prove and rewrite how Secrets are stored in etcd.
+    Encryption(encryption::Arguments),
     /// Run the controller.
     Controller(controller::Arguments),
     /// What the pods of the packet canary run.
@@ -133,6 +136,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Quarantine(arguments) => quarantine::run(arguments).await,
         Command::Off(arguments) => off::run(arguments).await,
         Command::On(arguments) => on::run(arguments).await,
+        Command::Encryption(arguments) => encryption::run(arguments).await,
         Command::Controller(arguments) => controller::run(arguments).await,
         Command::CanaryProbe(arguments) => canary_probe::run(arguments).await,
         Command::Crds => crds::run(),

@@ -38,6 +38,8 @@ pub struct Scrape {
     pub reloads: u64,
     /// Successful writes of Secrets by prefix, provider and key alike.
     pub writes: BTreeMap<String, u64>,
+    /// Successful reads of Secrets from etcd by prefix, likewise; those by `identity` count under `identity`.
+    pub reads: BTreeMap<String, u64>,
     /// Reads of values that no configured key fits, of any resource.
     pub undecryptable: u64,
     companions: bool,
@@ -51,6 +53,13 @@ pub struct RunState {
     configuration_hash: Option<String>,
     started: String,
     reloads: u64,
+}
+
+impl RunState {
+    /// The hash of the file it runs with; Kubernetes before 1.34 does not show it.
+    pub fn configuration_hash(&self) -> Option<&str> {
+        self.configuration_hash.as_deref()
+    }
 }
 
 impl Scrape {
@@ -100,11 +109,13 @@ impl Scrape {
         };
         if sample.is("transformation_type", "from_storage") && prefix == "unknown" {
             self.undecryptable += count;
-        } else if sample.is("transformation_type", "to_storage")
-            && sample.is("resource", "secrets")
-            && sample.is("status", "OK")
-        {
-            *self.writes.entry(prefix.into_owned()).or_default() += count;
+        } else if sample.is("resource", "secrets") && sample.is("status", "OK") {
+            let counts = if sample.is("transformation_type", "to_storage") {
+                &mut self.writes
+            } else {
+                &mut self.reads
+            };
+            *counts.entry(prefix.into_owned()).or_default() += count;
         }
     }
 
@@ -241,6 +252,7 @@ process_start_time_seconds 1.79545829408e+09
         assert_eq!(scrape.undecryptable, 4);
         let writes: Vec<(&str, u64)> = scrape.writes.iter().map(|(prefix, n)| (prefix.as_str(), *n)).collect();
         assert_eq!(writes, [("", 3), ("k1:", 1_234_567), ("k8s:enc:aesgcm:v1:", 1_234_567)]);
+        assert_eq!(scrape.reads, BTreeMap::from([("k8s:enc:aesgcm:v1:".to_owned(), 31)]));
         assert!(scrape.complete());
     }
 

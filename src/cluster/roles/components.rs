@@ -5,12 +5,13 @@ use crate::admission::CANARY_RIGHTS;
 use crate::api::names::{
     ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ACCOUNT,
     CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, PACKETS_CLIENT, PACKETS_CLIENT_NAMESPACE, PACKETS_SERVER,
-    PACKETS_SERVER_NAMESPACE, STAGE_POLICIES,
+    PACKETS_SERVER_NAMESPACE, STAGE_POLICIES, SWEEPER_ACCOUNT, SWEEPER_READS_ROLE, SWEEPER_ROLE, SWEEPER_ROLES,
 };
 use crate::network::cluster_policy;
 use crate::network::foreign::FOREIGN_KINDS;
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
+const RBAC: &str = "rbac.authorization.k8s.io";
 const LEASES: &str = "coordination.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 /// What a cache needs; nothing is read one by one.
@@ -18,7 +19,7 @@ const FOLLOW: [&str; 2] = ["list", "watch"];
 
 /// Every component, in the order of the files made of them.
 pub fn components() -> Vec<Component> {
-    vec![canary(), controller()]
+    vec![canary(), controller(), sweeper()]
 }
 
 /// Writes NetworkPolicies, admission policies, seals and statuses.
@@ -28,6 +29,7 @@ fn controller() -> Component {
     Component {
         name: "controller",
         account: CONTROLLER_ACCOUNT,
+        lent: false,
         grants: vec![
             Grant {
                 name: CONTROLLER_ROLE,
@@ -132,7 +134,7 @@ fn controller_reads() -> Vec<Rule> {
         )
         .named([format!("aiworkloads.{GROUP}")]),
         Rule::new(
-            "rbac.authorization.k8s.io",
+            RBAC,
             &["clusterroles"],
             &["get"],
             "the uid of its own role, which owns the admission policies and takes them along at an uninstall",
@@ -213,6 +215,20 @@ fn controller_writes() -> Vec<Rule> {
             "what was found",
         ),
         Rule::new(
+            RBAC,
+            &["clusterrolebindings"],
+            &["get", "create", "patch", "delete"],
+            "lends the sweeper's two roles while Secrets are read or rewritten, and takes back what a dead run left lent",
+        )
+        .named(SWEEPER_ROLES),
+        Rule::new(
+            RBAC,
+            &["clusterroles"],
+            &["bind"],
+            "lends these two roles without holding their rights itself",
+        )
+        .named(SWEEPER_ROLES),
+        Rule::new(
             "events.k8s.io",
             &["events"],
             &["create", "patch"],
@@ -235,9 +251,9 @@ fn controller_own_namespace() -> Vec<Rule> {
             "",
             &["serviceaccounts/token"],
             &["create"],
-            "short tokens of the canary, which alone tries what must be refused",
+            "short tokens of the canary, which alone tries what must be refused, and of the sweeper while it has a role",
         )
-        .named([CANARY_ACCOUNT]),
+        .named([CANARY_ACCOUNT, SWEEPER_ACCOUNT]),
     ]
 }
 
@@ -250,6 +266,7 @@ fn canary() -> Component {
     Component {
         name: "canary",
         account: CANARY_ACCOUNT,
+        lent: false,
         grants: vec![
             Grant {
                 name: "cloison-canary",
@@ -276,6 +293,42 @@ fn canary() -> Component {
                         "writes one Secret of its own, without content that matters, to see how it is stored; never reads it",
                     )
                     .named([CANARY_SECRET]),
+                ],
+            },
+        ],
+    }
+}
+
+/// Reads the metadata of Secrets, or rewrites them unchanged. RBAC knows no right to metadata alone, so it has none of
+/// these while it does not run; what it may write, `cloison-guard` limits to nothing.
+fn sweeper() -> Component {
+    Component {
+        name: "sweeper",
+        account: SWEEPER_ACCOUNT,
+        lent: true,
+        grants: vec![
+            Grant {
+                name: SWEEPER_ROLE,
+                scope: Scope::Cluster,
+                rules: vec![Rule::new(
+                    "",
+                    &["secrets"],
+                    &["get", "list", "patch"],
+                    "sends each Secret a patch that changes nothing, so that it is stored under the present key; asks for \
+                     metadata alone",
+                )],
+            },
+            Grant {
+                name: SWEEPER_READS_ROLE,
+                scope: Scope::Cluster,
+                rules: vec![
+                    Rule::new(
+                        "",
+                        &["secrets"],
+                        &["get", "list"],
+                        "reads the metadata of each Secret, when SecretEncryption asks for `proof: Reads`",
+                    ),
+                    Rule::path("/metrics", &["get"], "under which keys those Secrets were stored"),
                 ],
             },
         ],
