@@ -394,7 +394,7 @@ async fn swept(plane: &ControlPlane) {
 
 /// Everything that a controller and its canary do in their life.
 async fn story(plane: &ControlPlane) {
-    let controller = operator::start(plane).await;
+    let controller = operator::start_with(plane, &["encryption.readStored=true"]).await;
     let admin = plane.admin().unwrap();
     let encryption = json!({
         "apiVersion": "cloison.dev/v1alpha1", "kind": "SecretEncryption", "metadata": {"name": "default"},

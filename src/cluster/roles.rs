@@ -143,6 +143,8 @@ pub fn loan(role: &str, operator: &str) -> Value {
 
 /// The component that reads and rewrites Secrets.
 const SWEEPER: &str = "sweeper";
+/// The rights that the controller has only where the chart's `encryption.readStored` says so.
+pub const LENDER: &str = "lender";
 
 /// A role that the admin gives to people. Nobody has one by default but the readers of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]

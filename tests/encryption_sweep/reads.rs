@@ -1,5 +1,8 @@
 //! The proof by reads, and what is shown of it.
 
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::Api;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,6 +68,32 @@ async fn stored_values_are_read_when_asked_for_and_again_when_the_file_changes()
     ask(None);
     role(&[]).await;
     assert!(world.evidence.snapshot().reads.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_lend_old_values_stay_unknown_and_the_reason_is_told() {
+    let world = World::start(1, with(encrypting("k1"))).await;
+    let bindings: Api<ClusterRoleBinding> = Api::all(world.plane.admin().unwrap());
+    bindings
+        .delete("cloison-lender", &DeleteParams::default())
+        .await
+        .unwrap();
+    world.expect(Truth::True, reasons::NEW_WRITES_ENCRYPTED).await;
+    world.settings.send_modify(|settings| {
+        settings.reads = Some(ReadSettings {
+            rate: 500,
+            max_age: Duration::from_hours(24),
+        });
+    });
+    let seen = world.wait_for("an answer", |seen| seen.reads.is_some()).await;
+    let reads = seen.reads.unwrap().reads;
+    assert_eq!(reads.truth, Truth::Unknown);
+    assert!(
+        reads.message.contains("could not be lent") && reads.message.contains("`encryption.readStored`"),
+        "{}",
+        reads.message
+    );
+    assert_eq!(lent(&world).await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The rights of the components.
 
-use super::{Component, Grant, Rule, Scope};
+use super::{Component, Grant, LENDER, Rule, Scope};
 use crate::admission::CANARY_RIGHTS;
 use crate::api::names::{
     ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ACCOUNT,
@@ -19,7 +19,7 @@ const FOLLOW: [&str; 2] = ["list", "watch"];
 
 /// Every component, in the order of the files made of them.
 pub fn components() -> Vec<Component> {
-    vec![canary(), controller(), sweeper()]
+    vec![canary(), controller(), lender(), sweeper()]
 }
 
 /// Writes NetworkPolicies, admission policies, seals and statuses.
@@ -217,15 +217,8 @@ fn controller_writes() -> Vec<Rule> {
         Rule::new(
             RBAC,
             &["clusterrolebindings"],
-            &["get", "create", "patch", "delete"],
-            "lends the sweeper's two roles while Secrets are read or rewritten, and takes back what a dead run left lent",
-        )
-        .named(SWEEPER_ROLES),
-        Rule::new(
-            RBAC,
-            &["clusterroles"],
-            &["bind"],
-            "lends these two roles without holding their rights itself",
+            &["get", "delete"],
+            "takes back the sweeper's roles that a killed run left lent",
         )
         .named(SWEEPER_ROLES),
         Rule::new(
@@ -251,9 +244,9 @@ fn controller_own_namespace() -> Vec<Rule> {
             "",
             &["serviceaccounts/token"],
             &["create"],
-            "short tokens of the canary, which alone tries what must be refused, and of the sweeper while it has a role",
+            "short tokens of the canary, which alone tries what must be refused",
         )
-        .named([CANARY_ACCOUNT, SWEEPER_ACCOUNT]),
+        .named([CANARY_ACCOUNT]),
     ]
 }
 
@@ -293,6 +286,51 @@ fn canary() -> Component {
                         "writes one Secret of its own, without content that matters, to see how it is stored; never reads it",
                     )
                     .named([CANARY_SECRET]),
+                ],
+            },
+        ],
+    }
+}
+
+/// What the controller holds besides where an admin lets it read stored Secrets: RBAC cannot limit that to metadata, so
+/// whoever holds its token could then read all of them.
+fn lender() -> Component {
+    Component {
+        name: LENDER,
+        account: CONTROLLER_ACCOUNT,
+        lent: false,
+        grants: vec![
+            Grant {
+                name: "cloison-lender",
+                scope: Scope::Cluster,
+                rules: vec![
+                    Rule::new(
+                        RBAC,
+                        &["clusterrolebindings"],
+                        &["create", "patch"],
+                        "lends the sweeper the role to read Secrets, for `proof: Reads`",
+                    )
+                    .named([SWEEPER_READS_ROLE]),
+                    Rule::new(
+                        RBAC,
+                        &["clusterroles"],
+                        &["bind"],
+                        "lends that role without holding its rights itself",
+                    )
+                    .named([SWEEPER_READS_ROLE]),
+                ],
+            },
+            Grant {
+                name: "cloison-lender",
+                scope: Scope::Operator,
+                rules: vec![
+                    Rule::new(
+                        "",
+                        &["serviceaccounts/token"],
+                        &["create"],
+                        "short tokens of the sweeper, while it has a role",
+                    )
+                    .named([SWEEPER_ACCOUNT]),
                 ],
             },
         ],

@@ -178,7 +178,14 @@ async fn read_all(
         .min()
         .ok_or_else(|| Error::Unusable("no API server is known".to_owned()))?;
     let address = Address::parse(address)?;
-    let loan = Loan::take(&gathering.client, &gathering.namespace, names::SWEEPER_READS_ROLE).await?;
+    let loan = Loan::take(&gathering.client, &gathering.namespace, names::SWEEPER_READS_ROLE);
+    let loan = loan.await.map_err(|error| {
+        Error::Unusable(format!(
+            "the role {} could not be lent: {error}; for the controller set `encryption.readStored` in the chart's values, or \
+             prove it by hand with `cloison encryption verify`, as somebody who may bind that role",
+            names::SWEEPER_READS_ROLE
+        ))
+    })?;
     let token = loan.token();
     let work = async {
         let server = PinnedApiServer::connect(&gathering.config, address, token).await?;
