@@ -49,6 +49,8 @@ fn unused() -> BTreeSet<Right> {
                 "validatingadmissionpolicybindings",
                 "delete",
             ),
+            // Asked by the API server itself while it judges a binding, so no request shows it.
+            ("rbac.authorization.k8s.io", "clusterroles", "bind"),
             // An event that is told again word for word within six minutes is counted up; nothing here is.
             ("events.k8s.io", "events", "patch"),
         ]
@@ -132,6 +134,9 @@ fn too_wide(rule: &Rule, used: &[(Right, String)]) -> Vec<String> {
         }
     }
     let rights = granted(rule);
+    if rights.iter().all(|right| unused().contains(right)) {
+        return wrong;
+    }
     let touched = |name: &&String| {
         used.iter()
             .any(|(right, object)| rights.contains(right) && object == *name)
@@ -357,14 +362,46 @@ async fn packets(admin: &Client) {
     ask("None").await;
 }
 
+/// Stored Secrets are read, as `SecretEncryption` asks for it, and rewritten by hand.
+async fn swept(plane: &ControlPlane) {
+    eventually(PATIENCE, "a read of a Secret", || async {
+        let read = asked(plane, names::SWEEPER_ACCOUNT)
+            .iter()
+            .any(|event| event["verb"] == "get" && event["objectRef"]["resource"] == "secrets");
+        if read { Ok(()) } else { Err("none yet") }
+    })
+    .await
+    .unwrap();
+    eventually(PATIENCE, "the role is taken back", || async {
+        let lent = cloison::cluster::sweep::lent(&plane.admin().unwrap()).await.unwrap();
+        if lent.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{lent:?}"))
+        }
+    })
+    .await
+    .unwrap();
+    let mut rewrite = std::process::Command::new(env!("CARGO_BIN_EXE_cloison"));
+    rewrite
+        .args(["encryption", "rewrite"])
+        .env("KUBECONFIG", plane.admin_kubeconfig().unwrap());
+    let output = tokio::task::spawn_blocking(move || rewrite.output().unwrap())
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// Everything that a controller and its canary do in their life.
 async fn story(plane: &ControlPlane) {
-    let controller = operator::start(plane).await;
+    let controller = operator::start_with(plane, &["encryption.readStored=true"]).await;
     let admin = plane.admin().unwrap();
     let encryption = json!({
-        "apiVersion": "cloison.dev/v1alpha1", "kind": "SecretEncryption", "metadata": {"name": "default"}, "spec": {},
+        "apiVersion": "cloison.dev/v1alpha1", "kind": "SecretEncryption", "metadata": {"name": "default"},
+        "spec": {"proof": "Reads"},
     });
     operator::apply(&admin, encryption).await.unwrap();
+    swept(plane).await;
     operator::healthy(&admin, "train", "Training").await;
     operator::condition(&admin, "train", "steady", "AdmissionEnforced", "True").await;
 

@@ -79,6 +79,21 @@ pub const CANARY_NAMESPACE: &str = "cloison-canary";
 /// The Secret written to see how the API server stores new values.
 pub const CANARY_SECRET: &str = "cloison-encryption-canary";
 
+/// ServiceAccount under which stored Secrets are read and rewritten. It has no right until one of the two roles below is
+/// lent to it.
+pub const SWEEPER_ACCOUNT: &str = "cloison-sweeper";
+/// The ClusterRole, and while it is lent also the binding, that rewrites Secrets.
+pub const SWEEPER_ROLE: &str = "cloison-sweeper";
+/// The ClusterRole, and while it is lent also the binding, that reads them.
+pub const SWEEPER_READS_ROLE: &str = "cloison-sweeper-reads";
+/// Both of them.
+pub const SWEEPER_ROLES: [&str; 2] = [SWEEPER_ROLE, SWEEPER_READS_ROLE];
+/// Annotation of such a binding: until when it is lent. Whoever lent it prolongs it; afterwards the controller takes it
+/// away.
+pub const LENT_UNTIL_ANNOTATION: &str = "cloison.dev/lent-until";
+/// Annotation of such a binding: the run that lent it.
+pub const LENT_BY_ANNOTATION: &str = "cloison.dev/lent-by";
+
 /// The namespace of the packet canary that answers. Of no stage, so that nothing of it counts in an analysis.
 pub const PACKETS_SERVER_NAMESPACE: &str = "cloison-packets-server";
 /// The namespace of the packet canary that asks.

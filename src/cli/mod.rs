@@ -11,6 +11,7 @@ mod connectivity;
 mod controller;
 mod controls;
 mod crds;
+mod encryption;
 mod explain;
 mod findings;
 mod graph;
@@ -95,6 +96,8 @@ pub enum Command {
     Ring(ring::Arguments),
     /// Run the agent of a control-plane node, which holds the keys of the Secrets.
     Agent(agent::Arguments),
+    /// See, prove and rewrite how Secrets are stored in etcd.
+    Encryption(encryption::Arguments),
     /// Run the controller.
     Controller(controller::Arguments),
     /// What the pods of the packet canary run.
@@ -141,6 +144,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::On(arguments) => on::run(arguments).await,
         Command::Ring(arguments) => ring::run(arguments).await,
         Command::Agent(arguments) => agent::run(arguments).await,
+        Command::Encryption(arguments) => encryption::run(arguments).await,
         Command::Controller(arguments) => controller::run(arguments).await,
         Command::CanaryProbe(arguments) => canary_probe::run(arguments).await,
         Command::Crds => crds::run(),

@@ -18,7 +18,9 @@ use super::context::{Context, Parts};
 use super::error::{Class, Error};
 use super::evidence::admission::Expected;
 use super::evidence::encryption::EncryptionSettings;
+use super::evidence::reads::ReadSettings;
 use super::evidence::{self, Evidence, Gathering};
+use super::proofs::Asked;
 use super::stores::{self, Watches};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
@@ -27,6 +29,7 @@ use super::{Settings, analysis, cluster, facts, forget, namespace, packets, unmo
 use crate::api::names;
 use crate::cluster::client::whoami;
 use crate::cluster::health::Readiness;
+use crate::cluster::sweep;
 use crate::cluster::telemetry::{Kind, KindResult, Metrics};
 use crate::network::world::ClusterNetwork;
 
@@ -34,6 +37,9 @@ use crate::network::world::ClusterNetwork;
 const RECONCILE_LIMIT: Duration = Duration::from_secs(60);
 /// How often the cluster's own addresses are read again.
 const FACTS_AGAIN: Duration = Duration::from_secs(300);
+
+/// How often it is looked for roles that are still lent.
+const LOANS_AGAIN: Duration = Duration::from_secs(60);
 
 /// What a term needs.
 pub struct Term<'a> {
@@ -127,6 +133,7 @@ pub async fn run(term: Term<'_>) {
     tasks.spawn(forget::run(ctx.clone()));
     tasks.spawn(packets::run(ctx.clone(), settings.image.clone()));
     tasks.spawn(on_evidence(ctx.clone(), index.clone()));
+    tasks.spawn(take_back_loans(client.clone()));
     let gathering = Gathering {
         client,
         config: config.clone(),
@@ -280,6 +287,19 @@ async fn watch_facts(ctx: Arc<Context>, index: Index, changed: Arc<Notify>, publ
     }
 }
 
+/// Takes back the rights of a run that was killed, at the start and for ever.
+async fn take_back_loans(client: Client) {
+    loop {
+        match sweep::take_back(&client).await {
+            Ok(taken) => taken
+                .into_iter()
+                .for_each(|role| tracing::warn!(role, "a killed run left this role lent; it is taken back")),
+            Err(error) => tracing::warn!(%error, "whether a role is still lent to the sweeper is not known"),
+        }
+        tokio::time::sleep(LOANS_AGAIN).await;
+    }
+}
+
 /// A new proof changes what every workload says.
 async fn on_evidence(ctx: Arc<Context>, index: Index) {
     let mut changes = ctx.evidence.subscribe();
@@ -298,11 +318,17 @@ async fn on_evidence(ctx: Arc<Context>, index: Index) {
 async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiver<Option<Arc<Expected>>>) {
     let settings = |ctx: &Context| {
         let found = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
-        let settings = found.map_or_else(EncryptionSettings::default, |found| {
-            EncryptionSettings::from(&found.spec)
-        });
+        let spec = found.as_ref().map(|found| &found.spec);
+        let settings = spec.map_or_else(EncryptionSettings::default, EncryptionSettings::from);
+        let policy = ctx.policy();
+        let asked = Asked::of(policy.as_ref().map(|policy| &policy.spec), spec);
         EncryptionSettings {
             writes: ctx.view().hold("").is_none(),
+            // The stricter age holds, also where the policy asks for it.
+            reads: settings.reads.map(|reads| ReadSettings {
+                max_age: asked.max_age,
+                ..reads
+            }),
             ..settings
         }
     };

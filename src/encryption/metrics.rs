@@ -38,6 +38,8 @@ pub struct Scrape {
     pub reloads: u64,
     /// Successful writes of Secrets by prefix, provider and key alike.
     pub writes: BTreeMap<String, u64>,
+    /// Successful reads of Secrets from etcd by prefix, likewise; those by `identity` count under `identity`.
+    pub reads: BTreeMap<String, u64>,
     /// Reads of values that no configured key fits, of any resource.
     pub undecryptable: u64,
     /// Successful reads and writes, by resource and prefix, provider and key alike.
@@ -62,6 +64,13 @@ pub struct RunState {
     configuration_hash: Option<String>,
     started: String,
     reloads: u64,
+}
+
+impl RunState {
+    /// The hash of the file it runs with; Kubernetes before 1.34 does not show it.
+    pub fn configuration_hash(&self) -> Option<&str> {
+        self.configuration_hash.as_deref()
+    }
 }
 
 impl Scrape {
@@ -120,8 +129,9 @@ impl Scrape {
         let Some(resource) = sample.label("resource") else {
             return;
         };
-        if !reads && resource == "secrets" {
-            *self.writes.entry(prefix.clone().into_owned()).or_default() += count;
+        if resource == "secrets" {
+            let counts = if reads { &mut self.reads } else { &mut self.writes };
+            *counts.entry(prefix.clone().into_owned()).or_default() += count;
         }
         let key = (resource.into_owned(), prefix.into_owned());
         let operations = self.operations.entry(key).or_default();
@@ -271,6 +281,7 @@ process_start_time_seconds 1.79545829408e+09
         assert_eq!(of("secrets", "k8s:enc:kms:v2:cloud:"), None, "it failed");
         let writes: Vec<(&str, u64)> = scrape.writes.iter().map(|(prefix, n)| (prefix.as_str(), *n)).collect();
         assert_eq!(writes, [("", 3), ("k1:", 1_234_567), ("k8s:enc:aesgcm:v1:", 1_234_567)]);
+        assert_eq!(scrape.reads, BTreeMap::from([("k8s:enc:aesgcm:v1:".to_owned(), 31)]));
         assert!(scrape.complete());
     }
 

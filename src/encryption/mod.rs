@@ -2,7 +2,7 @@
 //! outcomes of requests are arguments; `controller::evidence` gathers them.
 //!
 //! What is proven is narrow and is said so: *new* Secrets are written under an encrypting provider by *every* API server
-//! that has a fresh identity. Values written earlier were not read.
+//! that has a fresh identity. Values written earlier are the subject of [`sweep`]: rewritten, or read on request.
 
 pub mod canary;
 pub mod config;
@@ -16,6 +16,7 @@ pub mod observation;
 pub mod proof;
 pub mod ring;
 pub mod stored;
+pub mod sweep;
 
 pub use canary::{Canary, Shows, Write};
 pub use judge::judge;

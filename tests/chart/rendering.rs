@@ -102,12 +102,20 @@ fn roles_are_those_of_the_code_in_the_namespace_of_the_release() {
     for object in objects.into_iter().chain(people().iter().map(PeopleRole::object)) {
         wanted.insert(identity(&object), without_labels(object));
     }
-    let rendered: BTreeMap<String, Value> = documents(&template(&[]).fine())
-        .into_iter()
-        .filter(|object| object["apiVersion"] == "rbac.authorization.k8s.io/v1")
-        .map(|object| (identity(&object), without_labels(object)))
-        .filter(|(identity, _)| identity != "ClusterRoleBinding//cloison-catalogue-reader")
-        .collect();
+    let roles = |arguments: &[&str]| -> BTreeMap<String, Value> {
+        documents(&template(arguments).fine())
+            .into_iter()
+            .filter(|object| object["apiVersion"] == "rbac.authorization.k8s.io/v1")
+            .map(|object| (identity(&object), without_labels(object)))
+            .filter(|(identity, _)| identity != "ClusterRoleBinding//cloison-catalogue-reader")
+            .collect()
+    };
+    let rendered = roles(&["--set", "encryption.readStored=true"]);
+    // Without that value nothing lends the right to read Secrets.
+    let mut asked: Vec<String> = rendered.keys().cloned().collect();
+    asked.retain(|identity| !identity.ends_with("/cloison-lender"));
+    assert_eq!(roles(&[]).into_keys().collect::<Vec<_>>(), asked);
+    assert_eq!(asked.len() + 4, rendered.len());
     assert_eq!(rendered.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (identity, object) in rendered {
         assert_eq!(object, wanted[&identity], "{identity}");
@@ -146,8 +154,8 @@ fn every_account_is_bound_and_every_binding_has_an_account() {
         .filter(|object| object["kind"] == "ServiceAccount")
         .inspect(|account| assert_eq!(account["automountServiceAccountToken"], false))
         .map(|account| account["metadata"]["name"].as_str().unwrap())
-        // The packet canary's pods need no right at all.
-        .filter(|name| *name != names::PACKETS_ACCOUNT)
+        // The packet canary's pods need no right at all; the sweeper has one only while it runs.
+        .filter(|name| ![names::PACKETS_ACCOUNT, names::SWEEPER_ACCOUNT].contains(name))
         .collect();
     let bound: BTreeSet<&str> = objects
         .iter()

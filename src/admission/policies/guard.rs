@@ -1,6 +1,6 @@
 //! `cloison-guard`: what is the operator's whatever labels an object has. Status, our finalizers and quarantine of our
-//! own kinds; and the operator's own account, which may write NetworkPolicies of ours and no others, so that a stolen
-//! token opens nothing. What the agents write is in `custody`.
+//! own kinds; and our own accounts: the operator may write NetworkPolicies of ours and no others, the sweeper may rewrite
+//! Secrets and change nothing in them, so that a stolen token opens nothing. What the agents write is in `custody`.
 
 mod custody;
 
@@ -45,18 +45,28 @@ pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
             &["networkpolicies"],
             &["CREATE", "DELETE", "UPDATE"],
         ),
+        resources("", "v1", &["secrets"], &["CREATE", "DELETE", "UPDATE"]),
     ];
     matched.extend(custody::matched());
     let draft = Draft {
         name: NAME,
         resources: matched,
-        conditions: vec![(
-            "ours",
-            format!(
-                "request.resource.resource != 'networkpolicies' || {USER} == {}",
-                text(&operator.user)
+        conditions: vec![
+            (
+                "ours",
+                format!(
+                    "request.resource.resource != 'networkpolicies' || {USER} == {}",
+                    text(&operator.user)
+                ),
             ),
-        )],
+            (
+                "sweeper",
+                format!(
+                    "request.resource.resource != 'secrets' || {USER} == {}",
+                    text(&operator.sweeper())
+                ),
+            ),
+        ],
         variables: variables(operator),
         passes: format!(
             "(variables.never + variables.approvals).size() == 0 && ((variables.finalizers + variables.custody).size() == 0 \
@@ -89,6 +99,7 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
     first.extend(custody::variables(operator));
     first.extend([
         ("policy", "request.resource.resource == 'networkpolicies'".to_owned()),
+        ("secret", "request.resource.resource == 'secrets'".to_owned()),
         // On a deletion nothing of an object is changed but that it goes.
         ("ours", format!("variables.deletes ? [] : {}", finalizers("object"))),
         (
@@ -117,13 +128,18 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
                     foreign_policy(),
                     "'networkpolicies \"' + variables.subject.metadata.name + '\" is not the operator\\'s to write'",
                 ),
+                Clause::always(
+                    CLU_04.rule("rewrite"),
+                    format!("variables.secret && !({})", rewritten()),
+                    "'secrets \"' + variables.subject.metadata.name + '\" would be changed'",
+                ),
             ]),
         ),
         (
             "finalizers",
             denied(&[Clause::always(
                 CLU_04.rule("finalizer"),
-                "!variables.operator && !variables.policy && variables.ours != variables.oursWere",
+                "!variables.operator && !variables.policy && !variables.secret && variables.ours != variables.oursWere",
                 "'the finalizers of ' + request.resource.resource + ' that begin with cloison.dev/ are the operator\\'s'",
             )]),
         ),
@@ -132,7 +148,7 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
             denied(&[Clause::always(
                 OPS_01.rule("release"),
                 format!(
-                    "!variables.policy && variables.quarantineWas.size() > 0 && variables.quarantine != \
+                    "!variables.policy && !variables.secret && variables.quarantineWas.size() > 0 && variables.quarantine != \
                      variables.quarantineWas && !({})",
                     collected_or_emptied()
                 ),
@@ -160,5 +176,26 @@ fn foreign_policy() -> String {
         label("object"),
         label("oldObject"),
         names::FIELD_MANAGER
+    )
+}
+
+/// A Secret that is written again as it was: its content, labels, annotations, finalizers and owners.
+fn rewritten() -> String {
+    let same = [
+        "data",
+        "type",
+        "immutable",
+        "metadata.labels",
+        "metadata.annotations",
+        "metadata.finalizers",
+        "metadata.ownerReferences",
+    ]
+    .map(|path| {
+        let (new, old) = (field("new", path, "null"), field("old", path, "null"));
+        format!("{new} == {old}")
+    });
+    format!(
+        "request.operation == 'UPDATE' && [dyn(object)].all(new, [dyn(oldObject)].all(old, {}))",
+        same.join(" && ")
     )
 }

@@ -14,12 +14,14 @@ use super::manifests::Problem;
 use super::{CliError, Connection, out, plan};
 use crate::api::names;
 use crate::compliance::{Assurance, Finding};
+use crate::network::world::World;
 
 /// Flags of `check`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 nothing is against it, 1 there are findings of severity Medium or worse, 2 something could \
-                  not be read, or the API server would refuse it. What is Unknown is printed and changes no exit code."
+                  not be read, or the API server would refuse it. What is Unknown is printed and changes no exit code; nor \
+                  do chains through relays (NET-03/relay), unless the policy enforces that control."
 )]
 pub struct Arguments {
     /// Manifests: files, folders with everything below them, `-` for standard input. Otherwise the cluster is asked.
@@ -60,6 +62,8 @@ struct Found {
     notes: Vec<String>,
     /// What could not be read.
     problems: Vec<Problem>,
+    /// What it was judged by.
+    world: World,
 }
 
 /// Checks.
@@ -74,7 +78,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Output::Table => text(&found),
         Output::Json => json(&found)?,
     })?;
-    Ok(plan::exit_code(&found.problems, &found.findings))
+    Ok(plan::exit_code(&found.problems, &found.findings, &found.world))
 }
 
 fn offline(arguments: &Arguments) -> Result<Found, CliError> {
@@ -90,6 +94,7 @@ fn offline(arguments: &Arguments) -> Result<Found, CliError> {
         findings: judged.findings,
         notes: judged.notes,
         problems: input.objects.problems,
+        world: judged.world,
     })
 }
 

@@ -3,10 +3,12 @@
 
 mod flows;
 mod paths;
+mod relays;
 mod unseen;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
+pub(super) use self::relays::is_report;
 use super::manifests::Objects;
 use crate::compliance::{Finding, Location, Subject};
 use crate::network::reach::concrete::Pod;
@@ -42,6 +44,7 @@ impl Case<'_> {
     /// Everything, in no order. Places are those of files, where there are any.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut findings = paths::isolation(self);
+        findings.extend(relays::all(self));
         findings.extend(flows::cut(self));
         findings.extend(unseen::all(self));
         findings

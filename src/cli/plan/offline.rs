@@ -15,7 +15,7 @@ use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::Mode;
 use crate::api::workload::FlowStatus;
-use crate::cli::findings::Case;
+use crate::cli::findings::{Case, is_report};
 use crate::cli::manifests::{Objects, Problem};
 use crate::cli::{CliError, FINDINGS, UNREADABLE, out};
 use crate::compliance::id::NET_02;
@@ -64,12 +64,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         }
         None => out::print(&print::tables(&plan, objects.problems.is_empty()))?,
     }
-    Ok(exit_code(&objects.problems, &plan.findings))
+    Ok(exit_code(&objects.problems, &plan.findings, &plan.world))
 }
 
-/// What a run ends with. What is not known blocks nobody: it is told, and counts neither for nor against.
-pub(in crate::cli) fn exit_code(problems: &[Problem], findings: &[Finding]) -> ExitCode {
-    let against = |finding: &Finding| finding.severity >= Severity::Medium && finding.assurance != Assurance::Unknown;
+/// What a run ends with. What is not known blocks nobody: it is told, and counts neither for nor against. Nor does what
+/// is only reported.
+pub(in crate::cli) fn exit_code(problems: &[Problem], findings: &[Finding], world: &World) -> ExitCode {
+    let counts = |finding: &Finding| finding.assurance != Assurance::Unknown && !is_report(finding, world);
+    let against = |finding: &Finding| finding.severity >= Severity::Medium && counts(finding);
     if !problems.is_empty() {
         ExitCode::from(UNREADABLE)
     } else if findings.iter().any(against) {

@@ -3,8 +3,7 @@
 //! silence: when it breaks, requests fail.
 //!
 //! Rights used. By the controller: `get`, `list` on Leases in kube-system; `list` on EndpointSlices in `default`;
-//! `create` on `serviceaccounts/token` of [`names::CANARY_ACCOUNT`](crate::api::names::CANARY_ACCOUNT) in its own
-//! namespace.
+//! `create` on `serviceaccounts/token` of the account it speaks for, in its own namespace.
 
 mod pinned;
 mod token;
@@ -22,7 +21,7 @@ use crate::api::encryption::{ApiServers, Discovery};
 use crate::encryption::SeenLease;
 
 pub use pinned::PinnedApiServer;
-pub use token::CanaryToken;
+pub use token::AccountToken;
 
 /// The name every API server's certificate is valid for.
 const SERVER_NAME: &str = "kubernetes.default.svc";

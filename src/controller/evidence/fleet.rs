@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::Gathering;
 use crate::api::encryption::{ApiServers, Attestation};
-use crate::cluster::api_servers::{self, Address, CanaryToken, Error, PinnedApiServer};
+use crate::api::names;
+use crate::cluster::api_servers::{self, AccountToken, Address, Error, PinnedApiServer};
 use crate::encryption::{FreshLease, Leases, Memory, Observation, Reading};
 
 /// Endpoints are listed again after this even if every API server is accounted for.
@@ -27,7 +28,7 @@ pub(super) struct Held {
 
 /// All API servers, and the memory of what canaries showed of them.
 pub(super) struct Fleet {
-    token: Arc<CanaryToken>,
+    token: Arc<AccountToken>,
     origin: Instant,
     tracker: Leases,
     leases: Vec<FreshLease>,
@@ -46,7 +47,7 @@ pub(super) struct Fleet {
 impl Fleet {
     pub fn new() -> Self {
         Self {
-            token: Arc::default(),
+            token: Arc::new(AccountToken::of(names::CANARY_ACCOUNT)),
             origin: Instant::now(),
             tracker: Leases::default(),
             leases: Vec::new(),

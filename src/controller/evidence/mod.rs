@@ -5,11 +5,13 @@
 //! `[cloison-canary]` in its own namespace. The account `cloison-canary`: `get` on the URL `/metrics`; `create` and
 //! `patch` on `secrets` with resourceNames `[cloison-encryption-canary]` in the operator's namespace (a PATCH that
 //! creates is authorized for `create` with the object's name, so no right on other Secrets and no Secret in the chart is
-//! needed); and for the admission canaries what `admission` says they target, all of it dry-run.
+//! needed); and for the admission canaries what `admission` says they target, all of it dry-run. For `reads` the controller
+//! also lends the account `cloison-sweeper` a role while it runs: see [`cluster::sweep`](crate::cluster::sweep).
 
 pub mod admission;
 pub mod encryption;
 mod fleet;
+pub mod reads;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -28,6 +30,7 @@ use crate::network::enforcement;
 use admission::Expected;
 use encryption::EncryptionSettings;
 use fleet::Fleet;
+use reads::ReadsProof;
 
 /// What every loop needs.
 #[derive(Clone)]
@@ -42,7 +45,7 @@ pub struct Gathering {
     pub evidence: Arc<Evidence>,
 }
 
-/// Runs both loops over the same connections. Never ends; drop it to stop, for instance when leadership is lost.
+/// Runs the loops over the same connections. Never ends; drop it to stop, for instance when leadership is lost.
 pub async fn run(
     gathering: Gathering,
     settings: watch::Receiver<EncryptionSettings>,
@@ -50,7 +53,8 @@ pub async fn run(
 ) {
     let fleet = Mutex::new(Fleet::new());
     tokio::join!(
-        encryption::observe(&gathering, &fleet, settings),
+        encryption::observe(&gathering, &fleet, settings.clone()),
+        reads::observe(&gathering, &fleet, settings),
         admission::observe(&gathering, &fleet, expected),
     );
 }
@@ -97,6 +101,8 @@ pub struct PacketProof {
 pub struct Snapshot {
     /// Are new Secrets encrypted?
     pub encryption: Option<EncryptionProof>,
+    /// Are stored Secrets encrypted? `None` also while nobody asks for reads.
+    pub reads: Option<ReadsProof>,
     /// Do the policies refuse?
     pub admission: Option<AdmissionProof>,
     /// Does the network plugin enforce? `None` also while nobody asks for packets.
@@ -162,6 +168,20 @@ impl Evidence {
                 .as_ref()
                 .is_some_and(|known| known.says_the_same(&proof));
             snapshot.encryption = Some(proof);
+            !same
+        });
+    }
+
+    /// Stores what reading has shown; `None` when nobody asks for it any more.
+    pub fn publish_reads(&self, proof: Option<ReadsProof>) {
+        if let Some(proof) = &proof {
+            self.show("reads", proof.reads.truth, &proof.at);
+        }
+        self.snapshot.send_if_modified(|snapshot| {
+            let said =
+                |proof: &Option<ReadsProof>| proof.as_ref().map(|proof| (proof.reads.clone(), proof.shape.clone()));
+            let same = said(&snapshot.reads) == said(&proof);
+            snapshot.reads = proof;
             !same
         });
     }
