@@ -13,6 +13,7 @@ pub mod memory;
 pub mod metrics;
 pub mod observation;
 pub mod proof;
+pub mod rotation;
 pub mod stored;
 
 pub use canary::{Canary, Shows, Write};
