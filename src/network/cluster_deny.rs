@@ -122,6 +122,8 @@ fn selector(requirements: &[(&str, &str, &[&str])]) -> LabelSelector {
 mod tests {
     use std::collections::BTreeMap;
 
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+
     use crate::api::network::{Port, Protocol};
     use crate::api::stage::NamespaceStage;
     use crate::api::workload::Runtime;
@@ -138,7 +140,7 @@ mod tests {
     use super::*;
 
     /// Two stages with a hole that tenants opened at both ends.
-    fn holed(wanted: &str) -> (World, Vec<k8s_openapi::api::networking::v1::NetworkPolicy>) {
+    fn holed(wanted: &str) -> (World, Vec<NetworkPolicy>) {
         let mut world = world();
         world
             .stage("train", NamespaceStage::Training)
@@ -193,7 +195,7 @@ mod tests {
         }
     }
 
-    /// Waivers from `train/w` to `serve/w` and, when two are wanted, from `train/other` to `serve/other`.
+    /// For each name a Waiver from `train/NAME` to `serve/NAME`.
     fn waived(names: &[&str]) -> BTreeMap<String, FlowWaiver> {
         let waiver = |name: &&str| FlowWaiver {
             from: WorkloadKey::new("train", *name),
@@ -210,6 +212,57 @@ mod tests {
         names.iter().map(|name| ((*name).to_owned(), waiver(name))).collect()
     }
 
+    /// Whether a TCP connection from a pod of a workload to one of another gets through: `(namespace, workload)`.
+    fn passes(world: &World, stored: &[NetworkPolicy], from: (&str, &str), to: (&str, &str), port: u16) -> bool {
+        let pod = |(namespace, workload): (&str, &str)| Pod {
+            namespace: namespace.to_owned(),
+            labels: [(names::WORKLOAD_LABEL.to_owned(), workload.to_owned())].into(),
+            ..Pod::default()
+        };
+        let labels = |(name, found): (&String, &Namespace)| (name.clone(), found.labels.clone());
+        let snapshot = Snapshot {
+            namespaces: world.namespaces.iter().map(labels).collect(),
+            pods: vec![pod(from), pod(to)],
+            policies: stored.to_vec(),
+            cluster_policies: world.cluster_policies.clone(),
+        };
+        let read = Connectivity::read(&snapshot, Blocks::External).unwrap();
+        let asked = |index: usize| Asked::Pod(&snapshot.pods[index]);
+        read.explain(asked(0), asked(1), Protocol::TCP, port).allows()
+    }
+
+    #[test]
+    fn behind_the_exceptions_of_two_waivers_their_ends_are_apart() {
+        let (mut world, _) = holed("Auto");
+        world.waivers = waived(&["a", "b"]);
+        for name in ["a", "b"] {
+            let other = |namespace: &str| {
+                format!("[{{workload: {{name: {name}, namespace: {namespace}}}, ports: [{{port: 8005}}]}}]")
+            };
+            let (out, into) = (
+                format!("connectTo: {}", other("serve")),
+                format!("acceptFrom: {}", other("train")),
+            );
+            world
+                .workload("train", name, Runtime::Generic, &out)
+                .workload("serve", name, Runtime::Generic, &into);
+        }
+        for namespace in ["train", "serve"] {
+            mode(&mut world, namespace, Mode::Enforce);
+        }
+        in_force(&mut world);
+        let stored = policies::all(&world);
+        for (from, to) in [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")] {
+            let open = |stored: &[NetworkPolicy]| passes(&world, stored, ("train", from), ("serve", to), 8005);
+            assert!(open(&[]), "the denies alone pass {from} to {to}");
+            assert_eq!(open(&stored), from == to, "{from} to {to}");
+        }
+        let verdicts = analyse(&world, &stored, &[]).namespaces;
+        for namespace in ["train", "serve"] {
+            assert_eq!(verdicts[namespace], Isolation::Isolated, "{namespace}");
+        }
+    }
+
     #[test]
     fn a_waiver_passes_the_denies_for_its_flow_and_ports_and_for_nothing_else() {
         let (mut world, _) = holed("Auto");
@@ -219,23 +272,7 @@ mod tests {
         }
         in_force(&mut world);
         // No NetworkPolicy is there: what the denies let through shows.
-        let open = |from: (&str, &str), to: (&str, &str), port: u16| {
-            let pod = |(namespace, workload): (&str, &str)| Pod {
-                namespace: namespace.to_owned(),
-                labels: [(names::WORKLOAD_LABEL.to_owned(), workload.to_owned())].into(),
-                ..Pod::default()
-            };
-            let labels = |(name, found): (&String, &Namespace)| (name.clone(), found.labels.clone());
-            let snapshot = Snapshot {
-                namespaces: world.namespaces.iter().map(labels).collect(),
-                pods: vec![pod(from), pod(to)],
-                policies: Vec::new(),
-                cluster_policies: world.cluster_policies.clone(),
-            };
-            let read = Connectivity::read(&snapshot, Blocks::External).unwrap();
-            let asked = |index: usize| Asked::Pod(&snapshot.pods[index]);
-            read.explain(asked(0), asked(1), Protocol::TCP, port).allows()
-        };
+        let open = |from, to, port| passes(&world, &[], from, to, port);
         assert!(open(("train", "w"), ("serve", "w"), 8005), "waived");
         assert!(!open(("train", "w"), ("serve", "w"), 8011), "another port");
         assert!(!open(("train", "x"), ("serve", "w"), 8005), "another source");

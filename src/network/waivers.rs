@@ -110,9 +110,10 @@ pub fn behind_denies(world: &World, waivers: BTreeMap<String, FlowWaiver>) -> BT
 
 /// The Waivers that open a flow into or out of a namespace, each with its end; sorted.
 pub fn about(world: &World, namespace: &str) -> Vec<String> {
-    let open = world.waivers.iter().filter(|(_, waiver)| holds(world, waiver).is_ok());
-    let here = open.filter(|(_, waiver)| [&waiver.from, &waiver.to].iter().any(|end| end.namespace == namespace));
-    here.map(|(name, waiver)| told(name, waiver)).collect()
+    let ends_here = |waiver: &FlowWaiver| [&waiver.from, &waiver.to].iter().any(|end| end.namespace == namespace);
+    let here = world.waivers.iter().filter(|(_, waiver)| ends_here(waiver));
+    let open = here.filter(|(_, waiver)| holds(world, waiver).is_ok());
+    open.map(|(name, waiver)| told(name, waiver)).collect()
 }
 
 fn told(name: &str, waiver: &FlowWaiver) -> String {

@@ -5,7 +5,7 @@
 //! Waivers between the same stages pass each other's ends too; behind a Pass the NetworkPolicies decide, and those open
 //! the two flows alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::api::names;
 use crate::api::network::Protocol;
@@ -26,7 +26,7 @@ const MOST_WAIVERS: usize = 24;
 
 /// Puts the exceptions of a stage before its deny.
 pub(super) fn put_first(spec: &mut Spec, world: &World, stage: NamespaceStage) {
-    let waivers: Vec<&FlowWaiver> = passed(world).into_values().collect();
+    let waivers = passed(world);
     let of = |end: &WorkloadKey| stage_of(world, end) == Some(stage);
     let out = waivers.iter().filter(|waiver| of(&waiver.from));
     spec.egress.splice(0..0, out.map(|waiver| pass_out(waiver)));
@@ -34,11 +34,11 @@ pub(super) fn put_first(spec: &mut Spec, world: &World, stage: NamespaceStage) {
     spec.ingress.splice(0..0, into.map(|waiver| pass_in(waiver)));
 }
 
-/// The Waivers between two stages that hold and that there is room for, by name.
-fn passed(world: &World) -> BTreeMap<&str, &FlowWaiver> {
+/// The Waivers between two stages that hold and that there is room for, in the order of their names.
+fn passed(world: &World) -> Vec<&FlowWaiver> {
     let mut taken: HashMap<(NamespaceStage, &str), usize> = HashMap::new();
-    let mut found = BTreeMap::new();
-    for (name, waiver) in world.waivers.iter().filter(|(_, waiver)| waiver.closed.is_none()) {
+    let mut found = Vec::new();
+    for waiver in world.waivers.values().filter(|waiver| waiver.closed.is_none()) {
         let ends = stage_of(world, &waiver.from).zip(stage_of(world, &waiver.to));
         let Some((from, to)) = ends.filter(|(from, to)| from != to && STAGES.contains(from) && STAGES.contains(to))
         else {
@@ -54,34 +54,26 @@ fn passed(world: &World) -> BTreeMap<&str, &FlowWaiver> {
         for rule in rules {
             *taken.entry(rule).or_default() += 1;
         }
-        found.insert(name.as_str(), waiver);
+        found.push(waiver);
     }
     found
 }
 
 /// Whether our denies that are stored let a Waiver's flow through to the NetworkPolicies; otherwise why not.
 pub(in crate::network) fn lets_through(world: &World, waiver: &FlowWaiver) -> Result<(), String> {
-    for (end, is_passed) in [
-        (
-            &waiver.from,
-            (|spec, waiver| spec.egress.contains(&pass_out(waiver))) as fn(&Spec, &FlowWaiver) -> bool,
-        ),
-        (&waiver.to, |spec, waiver| spec.ingress.contains(&pass_in(waiver))),
-    ] {
-        let Some(name) = stage_of(world, end).map(name) else {
-            continue;
-        };
-        let stored = world.cluster_policies.iter().find(|policy| policy.name == name);
-        if let Some(stored) = stored
-            && !stored.spec.as_ref().is_ok_and(|spec| is_passed(spec, waiver))
-        {
-            return Err(format!(
-                "{KIND} {name} of network.clusterDeny closes it: the exception is not stored yet, or there is no room, at most \
-                 {MOST_WAIVERS} Waivers out of a stage or into it; end another one, or set clusterDeny to None"
-            ));
-        }
-    }
-    Ok(())
+    let closed = |end: &WorkloadKey, passes: &dyn Fn(&Spec) -> bool| {
+        let name = stage_of(world, end).map(name)?;
+        let stored = world.cluster_policies.iter().find(|policy| policy.name == name)?;
+        (!stored.spec.as_ref().is_ok_and(passes)).then_some(name)
+    };
+    let closed = closed(&waiver.from, &|spec| spec.egress.contains(&pass_out(waiver)))
+        .or_else(|| closed(&waiver.to, &|spec| spec.ingress.contains(&pass_in(waiver))));
+    closed.map_or(Ok(()), |name| {
+        Err(format!(
+            "{KIND} {name} of network.clusterDeny closes it: the exception is not stored yet, or there is no room, at most \
+             {MOST_WAIVERS} Waivers out of a stage or into it; end another one, or set clusterDeny to None"
+        ))
+    })
 }
 
 fn stage_of(world: &World, workload: &WorkloadKey) -> Option<NamespaceStage> {

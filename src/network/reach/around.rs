@@ -140,7 +140,7 @@ impl KnownAddresses {
             match &rule.peer {
                 Peer::Everything => return Lets::Any,
                 Peer::Addresses(block) if self.may_be_pods(block) => return Lets::Any,
-                Peer::Pods { namespaces, .. } => names.extend(selected(world, namespaces).cloned()),
+                Peer::Pods { namespaces, .. } => names.extend(selected(world, namespaces).into_iter().cloned()),
                 Peer::Own(_) | Peer::Addresses(_) => {}
             }
         }
@@ -153,26 +153,22 @@ impl KnownAddresses {
     }
 }
 
-/// The namespaces that a selector matches.
-fn selected<'w>(world: &'w World, wanted: &Selector<'_>) -> impl Iterator<Item = &'w String> {
-    let (listed, all) = match wanted.constraint(names::NAMESPACE_NAME_LABEL) {
-        Some(Constraint::In(listed)) => (Some(listed.clone()), None),
-        _ => (None, Some(world.namespaces.iter())),
-    };
-    let listed = listed.into_iter().flatten();
-    let listed = listed.filter_map(|name| world.namespaces.get_key_value(name));
-    let matching = move |(name, namespace): &(&'w String, &'w Namespace)| {
+/// The namespaces that a selector matches: of those it names, where it names any.
+fn selected<'w>(world: &'w World, wanted: &Selector<'_>) -> Vec<&'w String> {
+    let matching = |(name, namespace): &(&'w String, &'w Namespace)| {
         wanted.matches(|key| match key {
             names::NAMESPACE_NAME_LABEL => Some(name.as_str()),
             key => namespace.labels.get(key).map(String::as_str),
         })
     };
-    let found: Vec<&String> = listed
-        .chain(all.into_iter().flatten())
-        .filter(matching)
-        .map(|(name, _)| name)
-        .collect();
-    found.into_iter()
+    let name = |(name, _)| name;
+    match wanted.constraint(names::NAMESPACE_NAME_LABEL) {
+        Some(Constraint::In(listed)) => {
+            let listed = listed.iter().filter_map(|name| world.namespaces.get_key_value(*name));
+            listed.filter(matching).map(name).collect()
+        }
+        _ => world.namespaces.iter().filter(matching).map(name).collect(),
+    }
 }
 
 /// The part of a cluster that a change can touch.
