@@ -46,6 +46,11 @@ pub struct ControlPlaneReportSpec {
     #[serde(default, rename = "sealedID", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub sealed_id: Option<i64>,
+    /// The number of the order that the agent last read, and did or refused, before it looked at the file: no older order
+    /// can change the file any more. The order is read from etcd and not from a cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub order_number: Option<i64>,
     /// What is stored in etcd, read without the API server; absent until it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<RawProof>,
@@ -123,6 +128,9 @@ pub struct FileSeen {
     pub hash: Digest,
     /// Whether the agent wrote it. Another's is never overwritten.
     pub own: bool,
+    /// Whether a KMS plugin is in it: then the keys are not in a file, and it is observed and never written.
+    #[serde(default)]
+    pub kms: bool,
     /// Its keys in their order, the write key first. Names alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 130), extend("x-kubernetes-list-type" = "atomic"))]

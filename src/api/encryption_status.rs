@@ -110,6 +110,11 @@ pub struct KeyStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
+    /// Grows with each change of the order, and never falls: a report that names it was made by an agent that has nothing
+    /// older left to do.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub number: i64,
     /// Make a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mint: Option<MintOrder>,
