@@ -29,7 +29,10 @@ pub fn broken(crew: &Crew) -> Vec<String> {
         }
         for (writer, writes) in &writers {
             if !configuration.read.contains(&writes.write) {
-                broken.push(format!("I2: {writer} writes under {}, {who} cannot read it", writes.write));
+                broken.push(format!(
+                    "I2: {writer} writes under {}, {who} cannot read it",
+                    writes.write
+                ));
             }
         }
     }
@@ -50,7 +53,9 @@ fn ids(crew: &Crew) -> Option<String> {
 fn durable(crew: &Crew) -> Vec<String> {
     let mut broken = Vec::new();
     for (node, server) in crew.world.servers.iter().filter(|(_, server)| server.up) {
-        let Under::Key(name) = &server.configuration().write else { continue };
+        let Under::Key(name) = &server.configuration().write else {
+            continue;
+        };
         let Some(key) = crew.ring.keys.iter().find(|key| key.name == *name) else {
             broken.push(format!("I4: {node} writes under {name}, which is not in the ring"));
             continue;
@@ -58,10 +63,17 @@ fn durable(crew: &Crew) -> Vec<String> {
         if !key.sealed_for.contains(ESCROW) {
             broken.push(format!("I4: {node} writes under {name}, which is not in escrow"));
         }
-        let member = |node: &String| crew.ring.members.get(node).is_some_and(|who| key.sealed_for.contains(who));
+        let member = |node: &String| {
+            crew.ring
+                .members
+                .get(node)
+                .is_some_and(|who| key.sealed_for.contains(who))
+        };
         for (other, agent) in crew.agents.iter().filter(|(other, _)| member(other)) {
             if agent.sealed_id < key.id {
-                broken.push(format!("I4: {node} writes under {name}, which is not on the disk of {other}"));
+                broken.push(format!(
+                    "I4: {node} writes under {name}, which is not on the disk of {other}"
+                ));
             }
         }
     }
@@ -73,24 +85,44 @@ pub fn wrong_decision(crew: &Crew, before: &BTreeMap<String, Configuration>) -> 
     let decision = crew.last.as_ref()?;
     match &decision.action {
         Action::Retire(target) => {
-            let dropped: BTreeSet<&Under> = before.values().flat_map(|it| &it.read).filter(|it| !target.read.contains(*it)).collect();
+            let dropped: BTreeSet<&Under> = before
+                .values()
+                .flat_map(|it| &it.read)
+                .filter(|it| !target.read.contains(*it))
+                .collect();
             let stored = crew.world.etcd.readable().find(|(_, under)| dropped.contains(under));
             if let Some((object, under)) = stored {
                 return Some(format!("I5: {object} is under {under}, which is dropped"));
             }
             let up = crew.world.servers.values().filter(|server| server.up);
-            let flying = up.flat_map(|server| &server.in_flight).find(|(_, _, under)| dropped.contains(under));
+            let flying = up
+                .flat_map(|server| &server.in_flight)
+                .find(|(_, _, under)| dropped.contains(under));
             flying.map(|(_, object, under)| format!("I5: {object} is being written under {under}, which is dropped"))
         }
         Action::WriteConfig(target) => {
-            let lost = before.values().flat_map(|it| &it.read).find(|under| !target.read.contains(*under));
+            let lost = before
+                .values()
+                .flat_map(|it| &it.read)
+                .find(|under| !target.read.contains(*under));
             lost.map(|under| format!("I5: {under} is dropped without a proof"))
         }
         Action::Destroy(ids) if crew.wish.retention.is_none() => Some(format!("I6: {ids:?} would be destroyed")),
         Action::Mint(..) => {
-            let newest = crew.ring.keys.iter().filter(|key| key.retired.is_none()).max_by_key(|key| key.id)?;
+            let newest = crew
+                .ring
+                .keys
+                .iter()
+                .filter(|key| key.retired.is_none())
+                .max_by_key(|key| key.id)?;
             let under = Under::Key(newest.name.clone());
-            let running = || crew.world.servers.values().filter(|server| server.up).map(|server| server.configuration());
+            let running = || {
+                crew.world
+                    .servers
+                    .values()
+                    .filter(|server| server.up)
+                    .map(|server| server.configuration())
+            };
             let abandoned = crew.wish.abandoned.contains(&newest.id);
             let in_flight = running().any(|it| it.write == under) && running().any(|it| it.read.len() > 1);
             (in_flight && !abandoned).then(|| format!("I7: another key while {under} is on its way"))

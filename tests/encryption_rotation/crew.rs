@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cloison::api::encryption::Provider;
-use cloison::api::encryption_status::Step;
+use cloison::api::encryption_status::{Order, Step};
 use cloison::encryption::FreshLease;
 use cloison::encryption::config::KeyName;
 use cloison::encryption::rotation::observation::{
-    ApiServer, File, Node, Observation, Pass, Proof, Report, Ring, RingKey, Wish,
+    ApiServer, File, Node, Observation, Pass, Proof, Report, Ring, RingKey, Standing, Wish,
 };
 use cloison::encryption::rotation::records::Held;
 use cloison::encryption::rotation::{Action, Configuration, Decision, Records, Under, plan};
@@ -33,6 +33,8 @@ pub struct Agent {
     pub up: bool,
     /// The newest key in its sealed copy.
     pub sealed_id: u64,
+    /// The order it did last.
+    order: Option<u64>,
     /// What it reported last, and when.
     report: Option<(u64, Report)>,
 }
@@ -45,8 +47,8 @@ pub struct Crew {
     pub ring: Ring,
     /// Control-plane Nodes, as the cluster has them.
     pub agents: BTreeMap<String, Agent>,
-    /// What the agents were last asked to do.
-    pub order: Option<Action>,
+    /// What stands in the status of `SecretEncryption`.
+    pub order: Order,
     pub records: Records,
     sweeping: Option<Sweeping>,
     latest_proof: Option<Proof>,
@@ -74,7 +76,7 @@ impl Crew {
             },
             ring: Ring::default(),
             agents: BTreeMap::new(),
-            order: None,
+            order: Order::default(),
             records: Records::default(),
             sweeping: None,
             latest_proof: None,
@@ -94,13 +96,23 @@ impl Crew {
     /// A Node that comes with a file.
     pub fn join(&mut self, node: &str, file: &Configuration) {
         self.world.disks.insert(node.to_owned(), OnDisk::of(file));
-        self.agents.insert(node.to_owned(), Agent { up: true, ..Agent::default() });
+        self.agents.insert(
+            node.to_owned(),
+            Agent {
+                up: true,
+                ..Agent::default()
+            },
+        );
         self.ring.members.insert(node.to_owned(), format!("age1{node}"));
     }
 
     pub fn observation(&self) -> Observation {
         let now = self.world.now;
-        let fresh = self.world.servers.values().filter(|server| server.up || now < server.died + LEASE_STALE);
+        let fresh = self
+            .world
+            .servers
+            .values()
+            .filter(|server| server.up || now < server.died + LEASE_STALE);
         let node = |(name, agent): (&String, &Agent)| Node {
             name: name.clone(),
             silent_for: agent.report.as_ref().map_or(Duration::MAX, |(at, _)| born(now - at)),
@@ -110,8 +122,14 @@ impl Crew {
             wish: self.wish.clone(),
             ring: self.ring.clone(),
             nodes: self.agents.iter().map(node).collect(),
-            leases: fresh.map(|server| FreshLease { name: server.lease.clone(), peer_address: None }).collect(),
+            leases: fresh
+                .map(|server| FreshLease {
+                    name: server.lease.clone(),
+                    peer_address: None,
+                })
+                .collect(),
             unaccounted: None,
+            order: Standing::of(Some(&self.order)),
             records: self.records.clone(),
             latest_proof: self.latest_proof.clone(),
             compacted: self.world.etcd.compacted,
@@ -128,28 +146,39 @@ impl Crew {
         self.steps.insert(decision.step);
         match &decision.action {
             Action::StartSweep if self.sweeping.is_none() => {
-                let todo = self.world.etcd.current().keys().map(|name| (*name).to_owned()).collect();
-                let pass = Pass { rewritten: 0, blocked: Vec::new(), revision: 0 };
+                let todo = self
+                    .world
+                    .etcd
+                    .current()
+                    .keys()
+                    .map(|name| (*name).to_owned())
+                    .collect();
+                let pass = Pass {
+                    rewritten: 0,
+                    blocked: Vec::new(),
+                    revision: 0,
+                };
                 self.sweeping = self.records.held().cloned().map(|held| Sweeping { held, todo, pass });
-            }
-            // An order stands until another takes its place; `Hold` and the waits leave the files as they are.
-            Action::Mint(..) | Action::WriteConfig(_) | Action::Retire(_) | Action::Archive(_) | Action::Destroy(_) => {
-                self.order = Some(decision.action.clone());
             }
             Action::StartProof => self.prove(),
             _ => {}
         }
-        if matches!(decision.action, Action::Hold | Action::Nothing) {
-            self.order = None;
-        }
+        self.order = decision.order(&seen);
         self.sweep();
         self.last = Some(decision);
     }
 
     /// A few objects.
     fn sweep(&mut self) {
-        let Some(mut sweeping) = self.sweeping.take() else { return };
-        let node = self.world.servers.iter().find(|(_, server)| server.up).map(|(node, _)| node.clone());
+        let Some(mut sweeping) = self.sweeping.take() else {
+            return;
+        };
+        let node = self
+            .world
+            .servers
+            .iter()
+            .find(|(_, server)| server.up)
+            .map(|(node, _)| node.clone());
         let Some(node) = node else { return };
         for _ in 0..3 {
             let Some(object) = sweeping.todo.pop() else {
@@ -200,42 +229,54 @@ impl Crew {
         }
     }
 
+    /// Does the order that stands, or what it can of it.
     fn obey(&mut self, node: &str) {
-        match self.order.clone() {
-            Some(Action::Mint(provider, _)) => {
-                // Compare-and-swap: of several agents one wins, and the order is for one key.
-                self.order = None;
-                let id = self.ring.last_id + 1;
-                self.ring.last_id = id;
-                let mut sealed_for: BTreeSet<String> = self.ring.members.values().cloned().collect();
-                sealed_for.extend(self.wish.escrow.iter().cloned());
-                self.ring.keys.push(RingKey {
-                    id,
-                    name: KeyName::minted(id),
-                    provider,
-                    imported: false,
-                    request: self.wish.requested.clone(),
-                    age: Duration::ZERO,
-                    writes: 0,
-                    sealed_for,
-                    retired: None,
-                    destroyed: false,
-                });
+        let order = self.order.clone();
+        if let Some(mint) = &order.mint {
+            // Compare-and-swap: of several agents one wins, and the order is for one key.
+            if u64::try_from(mint.after_id).unwrap() == self.ring.last_id {
+                self.mint(mint.provider, mint.request.clone().map(|request| request.0));
             }
-            Some(Action::WriteConfig(configuration) | Action::Retire(configuration)) => {
-                // The rename is atomic: the file before, or this one.
-                self.world.disks.insert(node.to_owned(), OnDisk::of(&configuration));
-            }
-            Some(Action::Archive(ids)) => {
-                for key in self.ring.keys.iter_mut().filter(|key| ids.contains(&key.id)) {
-                    key.retired.get_or_insert(Duration::ZERO);
-                }
-            }
-            Some(Action::Destroy(ids)) => {
-                self.ring.keys.iter_mut().filter(|key| ids.contains(&key.id)).for_each(|key| key.destroyed = true);
-            }
-            _ => {}
         }
+        if let Some(Standing {
+            configuration: Some(configuration),
+            ..
+        }) = Some(Standing::of(Some(&order)))
+        {
+            // The rename is atomic: the file before, or this one.
+            self.world.disks.insert(node.to_owned(), OnDisk::of(&configuration));
+        }
+        for key in &mut self.ring.keys {
+            let named = |ids: &[i64]| ids.iter().any(|id| u64::try_from(*id) == Ok(key.id));
+            if named(&order.retire) {
+                key.retired.get_or_insert(Duration::ZERO);
+            }
+            if named(&order.destroy) {
+                key.destroyed = true;
+            }
+        }
+        if let Some(agent) = self.agents.get_mut(node) {
+            agent.order = u64::try_from(order.number).ok();
+        }
+    }
+
+    fn mint(&mut self, provider: Provider, request: Option<String>) {
+        let id = self.ring.last_id + 1;
+        self.ring.last_id = id;
+        let mut sealed_for: BTreeSet<String> = self.ring.members.values().cloned().collect();
+        sealed_for.extend(self.wish.escrow.iter().cloned());
+        self.ring.keys.push(RingKey {
+            id,
+            name: KeyName::minted(id),
+            provider,
+            imported: false,
+            request,
+            age: Duration::ZERO,
+            writes: 0,
+            sealed_for,
+            retired: None,
+            destroyed: false,
+        });
     }
 
     pub fn report(&mut self, node: &str) {
@@ -247,14 +288,26 @@ impl Crew {
         });
         let server = self.world.servers.get(node).filter(|server| server.up);
         let api_server = server.map(|server| ApiServer {
-            identity: Some(FreshLease { name: server.lease.clone(), peer_address: None }.id_hash()),
+            identity: Some(
+                FreshLease {
+                    name: server.lease.clone(),
+                    peer_address: None,
+                }
+                .id_hash(),
+            ),
             started: server.started,
             loaded: Some(server.loaded.hash.clone()),
             unknown: server.unknown,
         });
         let Some(agent) = self.agents.get_mut(node) else { return };
-        let sealed_id = Some(agent.sealed_id);
-        agent.report = Some((self.world.now, Report { api_server, file, flags_missing: Vec::new(), sealed_id }));
+        let report = Report {
+            api_server,
+            file,
+            flags_missing: Vec::new(),
+            sealed_id: Some(agent.sealed_id),
+            order: agent.order,
+        };
+        agent.report = Some((self.world.now, report));
     }
 
     /// What the controller said last.

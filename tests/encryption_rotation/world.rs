@@ -1,7 +1,7 @@
 //! A model of etcd and of the API servers on it, as far as encryption goes: which value is under what, in every revision
 //! that can still be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloison::encryption::rotation::{Configuration, Under};
 
@@ -27,7 +27,10 @@ pub struct Etcd {
 impl Etcd {
     pub fn put(&mut self, object: &str, value: Value) {
         self.revision += 1;
-        self.objects.entry(object.to_owned()).or_default().push((self.revision, value));
+        self.objects
+            .entry(object.to_owned())
+            .or_default()
+            .push((self.revision, value));
     }
 
     /// As it is now.
@@ -41,8 +44,13 @@ impl Etcd {
     /// All that can still be read, by a list at an old revision or by a watch that tells what was there before.
     pub fn readable(&self) -> impl Iterator<Item = (&str, &Under)> {
         self.objects.iter().flat_map(|(name, log)| {
-            let from = log.iter().rposition(|(revision, _)| *revision <= self.compacted).unwrap_or(0);
-            log[from..].iter().filter_map(|(_, value)| Some((name.as_str(), value.as_ref()?)))
+            let from = log
+                .iter()
+                .rposition(|(revision, _)| *revision <= self.compacted)
+                .unwrap_or(0);
+            log[from..]
+                .iter()
+                .filter_map(|(_, value)| Some((name.as_str(), value.as_ref()?)))
         })
     }
 
@@ -66,7 +74,10 @@ pub struct OnDisk {
 
 impl OnDisk {
     pub fn of(configuration: &Configuration) -> Self {
-        Self { hash: format!("sha256:{configuration}"), configuration: configuration.clone() }
+        Self {
+            hash: format!("sha256:{configuration}"),
+            configuration: configuration.clone(),
+        }
     }
 }
 
@@ -103,12 +114,16 @@ pub struct World {
     /// By node.
     pub servers: BTreeMap<String, Server>,
     pub disks: BTreeMap<String, OnDisk>,
+    /// Objects that no request can rewrite: their namespace is gone, or a webhook refuses.
+    pub stuck: BTreeSet<String>,
 }
 
 impl World {
     /// A server that starts reads its file.
     pub fn start(&mut self, node: &str) {
-        let Some(file) = self.disks.get(node).cloned() else { return };
+        let Some(file) = self.disks.get(node).cloned() else {
+            return;
+        };
         let now = self.now;
         let server = self.servers.entry(node.to_owned()).or_insert_with(|| Server {
             lease: format!("apiserver-{node}"),
@@ -144,7 +159,9 @@ impl World {
     /// A client's write: what it is under is chosen when it begins.
     pub fn write(&mut self, node: &str, object: &str, takes: u64) {
         let at = self.now + takes.min(SLOWEST_WRITE);
-        let Some(server) = self.servers.get_mut(node).filter(|server| server.up) else { return };
+        let Some(server) = self.servers.get_mut(node).filter(|server| server.up) else {
+            return;
+        };
         let under = server.configuration().write.clone();
         server.in_flight.push((at, object.to_owned(), under));
     }
@@ -152,17 +169,27 @@ impl World {
     /// A client reads everything, which counts what nothing fits.
     pub fn list(&mut self, node: &str) {
         let values: Vec<Under> = self.etcd.current().into_values().cloned().collect();
-        let Some(server) = self.servers.get_mut(node).filter(|server| server.up) else { return };
-        let unreadable = values.iter().filter(|under| !server.configuration().read.contains(*under)).count();
+        let Some(server) = self.servers.get_mut(node).filter(|server| server.up) else {
+            return;
+        };
+        let unreadable = values
+            .iter()
+            .filter(|under| !server.configuration().read.contains(*under))
+            .count();
         server.unknown += u64::try_from(unreadable).unwrap();
     }
 
     /// The sweep's no-op PATCH. `None`: it cannot be read there. Otherwise whether it was rewritten.
     pub fn touch(&mut self, node: &str, object: &str) -> Option<bool> {
-        let Some(under) = self.etcd.current().get(object).map(|under| (*under).clone()) else { return Some(false) };
+        let Some(under) = self.etcd.current().get(object).map(|under| (*under).clone()) else {
+            return Some(false);
+        };
         let server = self.servers.get_mut(node).filter(|server| server.up)?;
         if !server.configuration().read.contains(&under) {
             server.unknown += 1;
+            return None;
+        }
+        if self.stuck.contains(object) {
             return None;
         }
         let write = server.configuration().write.clone();
@@ -173,8 +200,9 @@ impl World {
         Some(stale)
     }
 
-    /// One second.
-    pub fn second(&mut self) {
+    /// One second. Whether anything changed that could break something.
+    pub fn second(&mut self) -> bool {
+        let mut changed = false;
         self.now += 1;
         let now = self.now;
         let mut commits = Vec::new();
@@ -184,7 +212,8 @@ impl World {
             }
             if now >= server.next_poll {
                 server.next_poll = now + POLL;
-                if let Some(file) = self.disks.get(node) {
+                if let Some(file) = self.disks.get(node).filter(|file| **file != server.loaded) {
+                    changed = true;
                     server.loaded = file.clone();
                 }
             }
@@ -193,8 +222,10 @@ impl World {
             commits.extend::<Vec<_>>(done);
         }
         for (_, object, under) in commits {
+            changed = true;
             self.etcd.put(&object, Some(under));
         }
         self.etcd.compact(now);
+        changed
     }
 }

@@ -24,8 +24,14 @@ pub enum Blocked {
     FlagsMissing(String, Vec<String>),
     /// The API server has not loaded the file that is there, or does not say what it loaded: node, and what it runs with.
     NotLoaded(String, Option<String>),
+    /// The agent has not written the file that was ordered.
+    NotWritten(String),
+    /// The agent has not said that it read the order of this number.
+    OrderUnread(String, u64),
     /// A file that somebody else wrote.
     ForeignConfig(String),
+    /// A file of ours with a key that the ring does not hold: it cannot be given to anybody else.
+    KeyLost(String, Under),
     /// A KMS v2 plugin encrypts.
     KmsObserved(String),
     /// No offline recipient, and nobody waived it.
@@ -40,6 +46,8 @@ pub enum Blocked {
     SweepBlocked(Vec<String>),
     /// Values that cannot be read: resource, key, number.
     Unreadable(String, Under, u64),
+    /// Values that the proof found under something else: resource, key, number.
+    Left(String, Under, u64),
     /// The proof does not cover a resource.
     NotProven(String),
 }
@@ -56,7 +64,10 @@ impl Blocked {
             Self::Unaccounted(_) => "ReplicaUnseen",
             Self::FlagsMissing(..) => "FlagsMissing",
             Self::NotLoaded(..) => "NotLoaded",
+            Self::NotWritten(_) => "NotWritten",
+            Self::OrderUnread(..) => "OrderUnread",
             Self::ForeignConfig(_) => "ForeignConfig",
+            Self::KeyLost(..) => "KeyLost",
             Self::KmsObserved(_) => "KmsObserved",
             Self::EscrowMissing => "EscrowMissing",
             Self::NotMember(_) => "NotMember",
@@ -64,6 +75,8 @@ impl Blocked {
             Self::NotOnDisk(..) => "NotOnDisk",
             Self::SweepBlocked(_) => "SweepBlocked",
             Self::Unreadable(..) => "DecryptFailed",
+            Self::Left(_, Under::Identity, _) => "PlaintextFound",
+            Self::Left(..) => "ValuesLeft",
             Self::NotProven(_) => "NotProven",
         }
     }
@@ -87,7 +100,16 @@ impl Blocked {
             Self::UnknownReplica(_) | Self::Unaccounted(_) | Self::IdentityShared | Self::NotLoaded(..) => {
                 "cloison encryption status".to_owned()
             }
-            Self::NoNodes | Self::KmsObserved(_) | Self::NotSealed(..) | Self::NotOnDisk(..) | Self::NotProven(_) => {
+            Self::NotWritten(node) | Self::OrderUnread(node, _) => {
+                format!("kubectl describe controlplanereport {node}")
+            }
+            Self::KeyLost(node, _) => format!("cloison encryption status; then take the old file away from {node}"),
+            Self::Left(..)
+            | Self::NoNodes
+            | Self::KmsObserved(_)
+            | Self::NotSealed(..)
+            | Self::NotOnDisk(..)
+            | Self::NotProven(_) => {
                 return None;
             }
         })
@@ -116,6 +138,17 @@ impl fmt::Display for Blocked {
                 formatter,
                 "Node/{node}: its API server has loaded neither the file on its disk nor one that is known; it may do so within a minute (before Kubernetes 1.34 it never says)"
             ),
+            Self::NotWritten(node) => {
+                write!(formatter, "Node/{node}: its agent has not written the file that was ordered yet")
+            }
+            Self::OrderUnread(node, number) => write!(
+                formatter,
+                "Node/{node}: its agent has not said yet that it read order {number}, and may have done an older one"
+            ),
+            Self::KeyLost(node, under) => write!(
+                formatter,
+                "Node/{node}: its file has {under}, which the key ring does not hold (any more); it is left alone, since nobody else can read what is under it"
+            ),
             Self::ForeignConfig(node) => write!(
                 formatter,
                 "Node/{node}: the EncryptionConfiguration was written by somebody else and is left alone"
@@ -139,6 +172,12 @@ impl fmt::Display for Blocked {
             }
             Self::Unreadable(resource, under, count) => {
                 write!(formatter, "{count} values of {resource} are under {under}, which no key of the ring fits")
+            }
+            Self::Left(resource, Under::Identity, count) => {
+                write!(formatter, "{count} values of {resource} are stored in plaintext after a sweep; looking again")
+            }
+            Self::Left(resource, under, count) => {
+                write!(formatter, "{count} values of {resource} are still under {under} after a sweep; looking again")
             }
             Self::NotProven(resource) => write!(formatter, "the reading of etcd does not cover {resource}"),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::records::Records;
 use crate::api::encryption::Provider;
+use crate::api::encryption_status::Order;
 use crate::encryption::config::KeyName;
 use crate::encryption::leases::FreshLease;
 
@@ -23,6 +24,8 @@ pub struct Observation {
     /// What [`crate::encryption::judge::barrier`] says against the world being closed, from the controller's own
     /// connections.
     pub unaccounted: Option<String>,
+    /// The order that stands: see [`Standing::of`].
+    pub order: Standing,
     /// What the controller remembers of the barrier, of sweeps and of proofs. Lost when it restarts, and gathered anew.
     pub records: Records,
     /// The newest reading of raw etcd, whoever made it.
@@ -31,6 +34,17 @@ pub struct Observation {
     pub compacted: u64,
     /// The caller's monotonic clock.
     pub now: Duration,
+}
+
+/// The order that stands in `SecretEncryption.status`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// Its number; 0 before the first.
+    pub number: u64,
+    /// The files it asks for.
+    pub configuration: Option<Configuration>,
+    /// As it stands.
+    pub order: Option<Order>,
 }
 
 /// What people want: `SecretEncryption.spec` and its annotations.
@@ -49,7 +63,8 @@ pub struct Wish {
     pub max_writes: u64,
     /// `cloison.dev/rotation-requested-time`. Served once for each value.
     pub requested: Option<String>,
-    /// Numbers of keys that were given up: the rotation to them is rolled back.
+    /// Numbers of keys that were given up: the rotation to them is rolled back, as long as there is something to go back
+    /// to.
     pub abandoned: BTreeSet<u64>,
     /// Offline recipients that every key must be sealed for.
     pub escrow: BTreeSet<String>,
@@ -117,6 +132,8 @@ pub struct Report {
     pub flags_missing: Vec<String>,
     /// The newest key in the sealed copy on its disk.
     pub sealed_id: Option<u64>,
+    /// The number of the order it had done, or refused, when it looked at all this.
+    pub order: Option<u64>,
 }
 
 /// An API server, by its own metrics.
@@ -152,6 +169,16 @@ pub enum Under {
     Identity,
     /// A key.
     Key(KeyName),
+}
+
+impl Under {
+    /// By the name that reports and orders have for it.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "identity" => Some(Self::Identity),
+            name => KeyName::parse(name).map(Self::Key),
+        }
+    }
 }
 
 /// The name as reports have it.

@@ -80,7 +80,9 @@ impl Records {
             _ => false,
         };
         if !unbroken {
-            records.held = held;
+            // It begins only when no agent may have done an older order since its report. Once it holds, it is enough
+            // that no order asks for another key.
+            records.held = held.filter(|_| view.unacknowledged().is_empty());
             records.sweep = None;
             records.proof = None;
         }
@@ -139,6 +141,12 @@ impl Records {
 }
 
 impl Proof {
+    /// Whether any value is under it.
+    pub fn shows(&self, under: &Under) -> bool {
+        let mut all = self.values.values();
+        all.any(|values| values.get(under).is_some_and(|count| *count > 0))
+    }
+
     /// What is not under `write`: resource, key, number.
     pub fn left(&self, write: &Under) -> Vec<(&str, &Under, u64)> {
         let each = self.values.iter().flat_map(|(resource, values)| {

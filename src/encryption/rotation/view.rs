@@ -24,6 +24,7 @@ pub struct Seen<'a> {
     pub running: Option<Configuration>,
     pub flags_missing: &'a [String],
     pub sealed_id: u64,
+    pub order: Option<u64>,
     pub fresh: bool,
 }
 
@@ -102,17 +103,30 @@ impl<'a> View<'a> {
         absent
     }
 
-    /// The key that all write under, if the world is closed.
+    /// The key that all write under, on disk too, if the world is closed and no order asks for another.
     pub fn barrier(&self) -> Option<Under> {
         if !self.absent().is_empty() {
             return None;
         }
-        let mut writers = self
+        let running = self.nodes.iter().map(|node| node.running.as_ref());
+        let first = running.clone().next()??.write.clone();
+        let alike = |it: &Configuration| it.write == first;
+        let all = running.clone().all(|running| running.is_some_and(alike))
+            && self.nodes.iter().filter_map(Seen::on_disk).all(alike)
+            && self.seen.order.configuration.iter().all(alike);
+        all.then_some(first)
+    }
+
+    /// Nodes whose disk may have changed since their report: their agent has not said that it read the order that
+    /// stands, and may have done an older one and died.
+    pub fn unacknowledged(&self) -> Vec<Blocked> {
+        let number = self.seen.order.number;
+        let late = self
             .nodes
             .iter()
-            .map(|node| node.running.as_ref().map(|running| &running.write));
-        let first = writers.next()??;
-        writers.all(|writer| writer == Some(first)).then(|| first.clone())
+            .filter(|node| node.order.unwrap_or_default() != number);
+        late.map(|node| Blocked::OrderUnread(node.name.to_owned(), number))
+            .collect()
     }
 
     pub fn processes(&self) -> Vec<Process> {
@@ -200,6 +214,7 @@ impl<'a> Seen<'a> {
             running,
             flags_missing,
             sealed_id: report.and_then(|report| report.sealed_id).unwrap_or_default(),
+            order: report.and_then(|report| report.order),
             fresh,
         }
     }
