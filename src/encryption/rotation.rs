@@ -27,8 +27,6 @@ pub mod observation;
 mod order;
 mod reach;
 pub mod records;
-#[cfg(test)]
-mod tests;
 mod view;
 mod wrong;
 

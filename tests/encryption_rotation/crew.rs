@@ -51,7 +51,8 @@ pub struct Crew {
     pub order: Order,
     pub records: Records,
     sweeping: Option<Sweeping>,
-    latest_proof: Option<Proof>,
+    pub latest_proof: Option<Proof>,
+    proof_wanted: bool,
     pub last: Option<Decision>,
     /// Steps in which the controller took a decision.
     pub steps: BTreeSet<Step>,
@@ -80,6 +81,7 @@ impl Crew {
             records: Records::default(),
             sweeping: None,
             latest_proof: None,
+            proof_wanted: false,
             last: None,
             steps: BTreeSet::new(),
         };
@@ -160,7 +162,7 @@ impl Crew {
                 };
                 self.sweeping = self.records.held().cloned().map(|held| Sweeping { held, todo, pass });
             }
-            Action::StartProof => self.prove(),
+            Action::StartProof => self.proof_wanted = true,
             _ => {}
         }
         self.order = decision.order(&seen);
@@ -223,6 +225,9 @@ impl Crew {
             self.agents.get_mut(node).unwrap().sealed_id = last;
         } else {
             self.obey(node);
+        }
+        if std::mem::take(&mut self.proof_wanted) {
+            self.prove();
         }
         if !dies {
             self.report(node);

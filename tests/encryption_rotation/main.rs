@@ -6,4 +6,5 @@ mod cases;
 mod check;
 mod crew;
 mod schedules;
+mod wishes;
 mod world;

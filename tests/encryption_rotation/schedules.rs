@@ -16,6 +16,8 @@ use super::crew::Crew;
 /// Something that happens, then so many seconds pass.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// So many rounds in which everybody does its part.
+    Calm(u8),
     Control,
     Act(usize),
     ActAndDie(usize),
@@ -43,6 +45,7 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 fn event() -> impl Strategy<Value = (Event, u64)> {
     let node = || 0..3_usize;
     let what = prop_oneof![
+        8 => (1..20_u8).prop_map(Event::Calm),
         14 => Just(Event::Control),
         14 => node().prop_map(Event::Act),
         2 => node().prop_map(Event::ActAndDie),
@@ -69,6 +72,14 @@ fn event() -> impl Strategy<Value = (Event, u64)> {
 pub fn apply(crew: &mut Crew, event: &Event, requests: &mut u64) -> Option<String> {
     let name = |index: &usize| NODES[*index];
     match event {
+        Event::Calm(rounds) => {
+            for _ in 0..*rounds {
+                let wrong = round(crew);
+                if wrong.is_some() {
+                    return wrong;
+                }
+            }
+        }
         Event::Control => {
             let running = |crew: &Crew| {
                 let up = crew.world.servers.iter().filter(|(_, server)| server.up);
@@ -195,6 +206,18 @@ pub fn pass(crew: &mut Crew, seconds: u64) -> Vec<String> {
     Vec::new()
 }
 
+/// Everybody who is up does its part, and ten seconds pass.
+pub fn round(crew: &mut Crew) -> Option<String> {
+    if let Some(wrong) = apply(crew, &Event::Control, &mut 0) {
+        return Some(wrong);
+    }
+    for node in crew.nodes() {
+        crew.act(&node, false);
+    }
+    let wrong = pass(crew, 10);
+    (!wrong.is_empty()).then(|| wrong.join("; "))
+}
+
 /// Everybody is well, and does its part. Returns when the rotation is over, or says why it is not.
 pub fn recover(crew: &mut Crew) -> Result<u64, String> {
     for node in crew.nodes() {
@@ -204,16 +227,11 @@ pub fn recover(crew: &mut Crew) -> Result<u64, String> {
     let began = crew.world.now;
     // Ten rotations' worth: a queue of wishes takes more than one.
     while crew.world.now < began + 30_000 {
-        if let Some(wrong) = apply(crew, &Event::Control, &mut 0) {
-            return Err(wrong);
-        }
         for node in crew.nodes() {
-            crew.act(&node, false);
             crew.world.write(&node, "s0", 30);
         }
-        let wrong = pass(crew, 10);
-        if !wrong.is_empty() {
-            return Err(wrong.join("; "));
+        if let Some(wrong) = round(crew) {
+            return Err(wrong);
         }
         let said = crew.said();
         if said.step == Step::Idle && said.blocked_by.is_empty() && said.action == Action::Nothing {
@@ -242,7 +260,7 @@ fn no_schedule_of_faults_makes_a_value_unreadable_and_every_rotation_ends() {
     let mix: RefCell<BTreeMap<String, u64>> = RefCell::default();
     let count = |what: String| *mix.borrow_mut().entry(what).or_default() += 1;
     let config = Config {
-        cases: 150,
+        cases: 300,
         max_shrink_iters: 300,
         failure_persistence: None,
         ..Config::default()
