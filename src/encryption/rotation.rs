@@ -126,7 +126,7 @@ impl Decision {
     /// repeat the order that stands needs no new word of the agents: they were asked before it was given.
     fn behind_the_barrier(self, view: &View<'_>) -> Self {
         let mut missing = view.absent();
-        if !self.repeats(view.seen) {
+        if missing.is_empty() && !self.repeats(view.seen) {
             missing.extend(view.unacknowledged());
         }
         if missing.is_empty() {

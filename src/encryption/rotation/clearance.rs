@@ -14,8 +14,10 @@ pub fn clearance(view: &View<'_>, goal: &Under) -> Result<(), Decision> {
     let missing = |step, action| Err(Decision::new(step, action));
     let records = &view.seen.records;
     let Some(held) = records.held().filter(|held| held.write == *goal) else {
-        let mut waiting = view.absent();
-        waiting.extend(view.unacknowledged());
+        let waiting = match view.absent() {
+            nobody if nobody.is_empty() => view.unacknowledged(),
+            absent => absent,
+        };
         return Err(Decision::hold(Step::Promote, waiting));
     };
     // A request that began under the old key may still commit.

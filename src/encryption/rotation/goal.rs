@@ -93,10 +93,11 @@ impl Goal {
 }
 
 /// Whether the rotation to this key is past the point where another could take its place: it writes, and something else
-/// is still read. Someone who disables need not wait until plaintext was rewritten.
+/// is still read, or is not marked as retired yet. Someone who disables need not wait until plaintext was rewritten.
 fn in_flight(view: &View<'_>, under: &Under, disables: bool) -> bool {
     let other = |read: &Under| read != under && !(disables && *read == Under::Identity);
-    view.written_anywhere(under) && view.read_anywhere().iter().any(other)
+    let unmarked = view.active().any(|key| Under::Key(key.name.clone()) != *under);
+    view.written_anywhere(under) && (unmarked || view.read_anywhere().iter().any(other))
 }
 
 /// Where a rotation goes whose key was given up: to the newest other one, or, while first enable is on its way, to
