@@ -73,8 +73,10 @@ fn draw(dice: &mut Dice) -> String {
     let mut entries = Vec::new();
     for _ in 0..=dice.roll(3) {
         let mut resources = Vec::new();
-        for _ in 0..=dice.roll(2) {
-            let rare = if dice.once_in(9) { 9 } else { 7 };
+        // Two of a list overlap as often as not.
+        let more = if dice.once_in(4) { dice.roll(3) } else { 0 };
+        for _ in 0..=more {
+            let rare = if dice.once_in(12) { 9 } else { 6 };
             resources.push(format!("\"{}\"", RESOURCES[dice.roll(rare)]));
         }
         let mut providers = Vec::new();
@@ -82,7 +84,7 @@ fn draw(dice: &mut Dice) -> String {
             providers.push(match dice.roll(4) {
                 0 => r#"{"identity":{}}"#.to_owned(),
                 at => {
-                    let sizes = if dice.once_in(6) { 4 } else { 1 };
+                    let sizes = if dice.once_in(9) { 4 } else { 1 };
                     cipher(["aesgcm", "aescbc", "secretbox"][at - 1], KEYS[dice.roll(sizes)])
                 }
             });

@@ -20,8 +20,8 @@ pub struct Case {
 /// 32, 24, 16 and 5 bytes.
 pub const KEYS: [&str; 4] = [
     "Q0FOQVJZLXBsYW50ZWQtYnktdGhlLXRlc3QtMDAwMDA=",
-    "Q0FOQVJZLXBsYW50ZWQtYnktdGhl",
-    "Q0FOQVJZLXBsYW50ZQ==",
+    "Q0FOQVJZLXBsYW50ZWQtYnktdGhlLXRl",
+    "Q0FOQVJZLXBsYW50ZWQtYg==",
     "c2hvcnQ=",
 ];
 
@@ -203,6 +203,7 @@ fn lists(add: &mut impl FnMut(&str, Expected, String)) {
     }
 }
 
+#[allow(clippy::too_many_lines)] // a table
 fn keys(add: &mut impl FnMut(&str, Expected, String)) {
     for name in ["aesgcm", "aescbc", "secretbox"] {
         for (secret, bytes) in KEYS.iter().zip([32, 24, 16, 5]) {
@@ -365,6 +366,7 @@ fn plugins(add: &mut impl FnMut(&str, Expected, String)) {
     add("two plugins", Accepted, providers(&format!("{plugin},{other}")));
 }
 
+#[allow(clippy::too_many_lines)] // a table
 fn other_language(add: &mut impl FnMut(&str, Expected, String), good: &str) {
     let tail = "resources:\n- resources: [secrets]\n  providers:\n  - aesgcm:\n      keys:\n      - name: k1\n        secret: KEY\n";
     add("YAML", Accepted, yaml(tail));
@@ -426,13 +428,7 @@ fn other_language(add: &mut impl FnMut(&str, Expected, String), good: &str) {
     add(
         "YAML, an anchor",
         Accepted,
-        yaml(
-            &tail
-                .replace("aesgcm:", "aesgcm: &a")
-                .replace("- resources: [secrets]", "- resources: [secrets]"),
-        )
-        .replace("- name: k1", "- name: &n k1")
-            + "  - secretbox: *a\n",
+        yaml(&tail.replace("aesgcm:", "aesgcm: &a")).replace("- name: k1", "- name: &n k1") + "  - secretbox: *a\n",
     );
     add(
         "YAML, a merge",

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cloison::encryption::rotation::{Action, Configuration, Under};
 
 use super::crew::{Crew, ESCROW};
+use super::world::Server;
 
 /// What is broken, if anything; empty is good.
 pub fn broken(crew: &Crew) -> Vec<String> {
@@ -121,7 +122,7 @@ pub fn wrong_decision(crew: &Crew, before: &BTreeMap<String, Configuration>) -> 
                     .servers
                     .values()
                     .filter(|server| server.up)
-                    .map(|server| server.configuration())
+                    .map(Server::configuration)
             };
             let abandoned = crew.wish.abandoned.contains(&newest.id);
             let in_flight = running().any(|it| it.write == under) && running().any(|it| it.read.len() > 1);

@@ -69,6 +69,8 @@ fn event() -> impl Strategy<Value = (Event, u64)> {
     (what, 0..40_u64)
 }
 
+/// What is wrong with the decision, if the controller took one.
+#[allow(clippy::too_many_lines)] // an arm for each event
 pub fn apply(crew: &mut Crew, event: &Event, requests: &mut u64) -> Option<String> {
     let name = |index: &usize| NODES[*index];
     match event {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use cloison::api::encryption::Provider;
 use cloison::api::encryption_status::Step;
-use cloison::encryption::rotation::observation::Observation;
-use cloison::encryption::rotation::{Action, Blocked, Due, Records, Under, plan};
+use cloison::encryption::rotation::observation::{File, Observation};
+use cloison::encryption::rotation::{Action, Blocked, Decision, Due, Records, Under, plan};
 
 use super::cases::{enabled, key, rotating, until};
 use super::crew::Crew;
 use super::schedules::recover;
 
-fn decided(mut seen: Observation) -> cloison::encryption::rotation::Decision {
+fn decided(mut seen: Observation) -> Decision {
     seen.records = Records::after(&seen);
     plan(&seen)
 }
@@ -113,6 +113,11 @@ fn nothing_is_made_without_escrow_members_and_everybody() {
     assert_eq!(decided(seen).blocked_by, [Blocked::NotMember("b".to_owned())]);
 }
 
+/// The file of `b`.
+fn file(seen: &mut Observation) -> &mut File {
+    seen.nodes[1].report.as_mut().unwrap().file.as_mut().unwrap()
+}
+
 #[test]
 fn files_of_others_are_left_alone() {
     let crew = enabled();
@@ -124,9 +129,6 @@ fn files_of_others_are_left_alone() {
         assert_eq!(decision.action, Action::Hold);
         decision.blocked_by
     };
-    fn file(seen: &mut Observation) -> &mut cloison::encryption::rotation::observation::File {
-        seen.nodes[1].report.as_mut().unwrap().file.as_mut().unwrap()
-    }
     let b = || "b".to_owned();
     assert_eq!(changed(&|seen| file(seen).own = false), [Blocked::ForeignConfig(b())]);
     assert_eq!(changed(&|seen| file(seen).kms = true), [Blocked::KmsObserved(b())]);

@@ -6,19 +6,19 @@ use super::view::View;
 use super::{Action, Decision, SETTLE};
 use crate::api::encryption_status::Step;
 
-/// Nothing is under anything but `goal`, nor was in a revision that can still be read, nor can come. Otherwise what has
-/// to be done next for that.
+/// `None`: nothing is under anything but `goal`, nor was in a revision that can still be read, nor can come. Otherwise what
+/// has to be done next for that.
 ///
 /// The only place that decides it: while it is gathered, and again at every look while files are dropped.
-pub fn clearance(view: &View<'_>, goal: &Under) -> Result<(), Decision> {
-    let missing = |step, action| Err(Decision::new(step, action));
+pub fn lacking(view: &View<'_>, goal: &Under) -> Option<Decision> {
+    let missing = |step, action| Some(Decision::new(step, action));
     let records = &view.seen.records;
     let Some(held) = records.held().filter(|held| held.write == *goal) else {
         let waiting = match view.absent() {
             nobody if nobody.is_empty() => view.unacknowledged(),
             absent => absent,
         };
-        return Err(Decision::hold(Step::Promote, waiting));
+        return Some(Decision::hold(Step::Promote, waiting));
     };
     // A request that began under the old key may still commit.
     let until = held.since + SETTLE;
@@ -30,7 +30,7 @@ pub fn clearance(view: &View<'_>, goal: &Under) -> Result<(), Decision> {
     };
     if !sweep.blocked.is_empty() {
         let blocked = vec![Blocked::SweepBlocked(sweep.blocked.clone())];
-        return Err(Decision::new(Step::Sweep, Action::StartSweep).waiting_for(blocked));
+        return Some(Decision::new(Step::Sweep, Action::StartSweep).waiting_for(blocked));
     }
     // Only a pass that finds nothing to do shows that there is nothing to do.
     if sweep.rewritten > 0 {
@@ -42,7 +42,7 @@ pub fn clearance(view: &View<'_>, goal: &Under) -> Result<(), Decision> {
     let mut resources = view.seen.wish.resources.iter();
     if let Some(resource) = resources.find(|resource| !proof.values.contains_key(*resource)) {
         let blocked = vec![Blocked::NotProven(resource.clone())];
-        return Err(Decision::new(Step::Prove, Action::StartProof).waiting_for(blocked));
+        return Some(Decision::new(Step::Prove, Action::StartProof).waiting_for(blocked));
     }
     let left = proof.left(goal);
     if !left.is_empty() {
@@ -50,11 +50,11 @@ pub fn clearance(view: &View<'_>, goal: &Under) -> Result<(), Decision> {
         let blocked = left
             .iter()
             .map(|(resource, under, count)| Blocked::Left((*resource).to_owned(), (*under).clone(), *count));
-        return Err(Decision::new(Step::Sweep, Action::StartSweep).waiting_for(blocked.collect()));
+        return Some(Decision::new(Step::Sweep, Action::StartSweep).waiting_for(blocked.collect()));
     }
     // A list at an old revision, and a watch that tells what was there before, still read what is older.
     if view.seen.compacted < proof.revision {
         return missing(Step::Drain, Action::AwaitCompaction(proof.revision));
     }
-    Ok(())
+    None
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::blocked::Blocked;
-use super::clearance::clearance;
+use super::clearance;
 use super::mint::not_durable;
 use super::observation::{Configuration, Proof, Under};
 use super::view::{Seen, View};
@@ -26,7 +26,7 @@ pub fn reach(view: &View<'_>, goal: &Under) -> Decision {
         return idle(view, goal);
     }
     // S7. Over all nodes: one that is away would come back to values it cannot read (I1), or write such (I2).
-    if strays.is_empty() && clearance(view, goal).is_ok() {
+    if strays.is_empty() && clearance::lacking(view, goal).is_none() {
         let waiting = not_loaded(view, &alone);
         return Decision::new(Step::Retire, Action::Retire(alone))
             .waiting_for(waiting)
@@ -60,11 +60,11 @@ pub fn reach(view: &View<'_>, goal: &Under) -> Decision {
 fn promote(view: &View<'_>, goal: &Under, all: BTreeSet<Under>) -> Decision {
     let target = Configuration::new(goal.clone(), all);
     if view.nodes.iter().all(|node| node.has(&target)) {
-        return match clearance(view, goal) {
-            Err(next) if next.action != Action::Hold => next.behind_the_barrier(view),
-            Err(hold) => hold,
+        return match clearance::lacking(view, goal) {
+            Some(next) if next.action != Action::Hold => next.behind_the_barrier(view),
+            Some(hold) => hold,
             // Only strays are read beside it, and they are there to stay until the next sweep under a new barrier.
-            Ok(()) => Decision::new(Step::Prove, Action::StartProof).behind_the_barrier(view),
+            None => Decision::new(Step::Prove, Action::StartProof).behind_the_barrier(view),
         };
     }
     let mut waiting = not_loaded(view, &target);

@@ -42,7 +42,7 @@ pub fn degraded(view: &View<'_>) -> Vec<String> {
                 Under::Identity => {
                     format!("{count} values of {resource} are stored in plaintext, and no API server serves them")
                 }
-                under => Blocked::Unreadable(resource.clone(), under.clone(), *count).to_string(),
+                under @ Under::Key(_) => Blocked::Unreadable(resource.clone(), under.clone(), *count).to_string(),
             });
         }
     }
