@@ -21,6 +21,7 @@
 
 mod blocked;
 mod clearance;
+mod facts;
 mod goal;
 mod mint;
 pub mod observation;
