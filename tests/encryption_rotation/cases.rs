@@ -200,6 +200,15 @@ fn a_value_that_the_sweep_did_not_meet_is_found_in_etcd() {
 }
 
 #[test]
+fn a_proof_that_does_not_cover_a_resource_is_none() {
+    let mut crew = rotating();
+    until(&mut crew, "S6", at(Step::Drain));
+    crew.wish.resources.insert("configmaps".to_owned());
+    throughout(&mut crew, 60, at(Step::Prove));
+    assert_eq!(crew.said().blocked_by, [Blocked::NotProven("configmaps".to_owned())]);
+}
+
+#[test]
 fn a_key_stays_until_old_revisions_are_compacted() {
     let mut crew = rotating();
     until(&mut crew, "S6", at(Step::Drain));

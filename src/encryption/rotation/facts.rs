@@ -156,7 +156,7 @@ mod tests {
 
     const HASH: &str = "sha256:00";
 
-    fn report(more: serde_json::Value) -> Report {
+    fn report(more: &serde_json::Value) -> Report {
         let mut report = json!({ "observedTime": "2026-01-02T03:04:05Z" });
         report
             .as_object_mut()
@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn the_first_key_of_a_file_writes_and_a_cipher_of_others_is_not_judged() {
-        let file = |keys: serde_json::Value, kms| {
-            report(json!({ "file": { "hash": HASH, "own": true, "kms": kms, "keys": keys } }))
+        let file = |keys: serde_json::Value, kms: bool| {
+            report(&json!({ "file": { "hash": HASH, "own": true, "kms": kms, "keys": keys } }))
                 .file
                 .unwrap()
                 .configuration
