@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::etcd::{Etcd, EtcdError, Histogram};
 use crate::api::control_plane_report::RawProof;
+use crate::api::text::ResourceText;
 use crate::encryption::duties::report::values;
 use crate::encryption::stored::Stored;
 
@@ -93,9 +94,16 @@ impl Prover {
 
     /// As the report has it.
     pub fn report(&self) -> Option<RawProof> {
-        let Found { histogram, time, .. } = self.last.as_ref()?;
+        let Found {
+            histogram,
+            time,
+            occasion,
+            ..
+        } = self.last.as_ref()?;
+        let resources = occasion.resources.iter().cloned();
         Some(RawProof {
             time: time.clone(),
+            resources: resources.map(ResourceText).collect(),
             revision: histogram.revision,
             compacted_revision: self.compacted,
             values: values(&histogram.values),

@@ -161,7 +161,11 @@ pub struct RawProof {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub compacted_revision: Option<i64>,
-    /// Values for each resource and key; what is not listed has none.
+    /// The resources that were read. Nothing is known of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
+    pub resources: Vec<ResourceText>,
+    /// Values for each of these resources and key; what is not listed has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 256),

@@ -352,7 +352,7 @@ mod tests {
     fn stored_values_count_while_the_api_servers_are_those_that_were_read() {
         let now = time("2026-01-01T01:00:00Z");
         let asked = asked(json!({}), json!({"proof": "Reads", "proofMaxAgeHours": 2}));
-        let replica = |hash: &str| crate::api::encryption::ReplicaStatus {
+        let replica = |hash: &str| crate::api::encryption_status::ReplicaStatus {
             identity: "a".to_owned(),
             address: None,
             configuration_hash: Some(hash.to_owned()),

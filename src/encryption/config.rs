@@ -22,6 +22,16 @@ use zeroize::Zeroizing;
 
 use super::material::KeyMaterial;
 use crate::api::encryption::{Provider, ResourceName};
+use crate::api::names;
+
+/// What lets the agents take over a file that somebody else wrote. `hash` is that file's: another one is left alone.
+pub fn adopt_command(hash: &str) -> String {
+    format!(
+        "kubectl annotate --overwrite secretencryption {} {}={hash}",
+        names::SINGLETON,
+        names::ADOPT_ANNOTATION
+    )
+}
 
 pub use seen::{Entry, Objection, Objections, Seen, SeenKey, SeenProvider, read};
 pub use validate::Fault;

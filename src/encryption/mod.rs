@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod observation;
 pub mod proof;
 pub mod ring;
+pub mod rotation;
 pub mod stored;
 pub mod sweep;
 

@@ -6,7 +6,7 @@ use crate::api::encryption::ResourceName;
 use crate::api::encryption_status::ConfigurationOrder;
 use crate::api::key_ring::{EncryptionKeyRingSpec, RingKey};
 use crate::encryption::config::{
-    self, Desired, Fault, Key, KeyName, Objection, Seen, Transformer, Undesirable, render,
+    self, Desired, Fault, Key, KeyName, Objection, Seen, Transformer, Undesirable, adopt_command, render,
 };
 use crate::encryption::ring::{Opened, unsealed, writes};
 use crate::encryption::stored::Stored;
@@ -81,8 +81,8 @@ pub enum Hold {
     NotOnDisk(String),
     /// Not ours to overwrite.
     #[error(
-        "ForeignConfig: the file was not written by this agent and is left alone{why}; to take it over: kubectl annotate \
-         secretencryption default cloison.dev/adopt={hash}"
+        "ForeignConfig: the file was not written by this agent and is left alone{why}; to take it over: {}",
+        adopt_command(hash)
     )]
     Foreign {
         /// Its hash.
