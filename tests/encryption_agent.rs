@@ -3,41 +3,33 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines)] // a test fails by panicking
 #![allow(clippy::default_trait_access)]
 
+#[path = "common/agents.rs"]
+mod agents;
 #[path = "common/admission.rs"]
 mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agents::Node;
 use cloison::agent::node::{FILE, IDENTITY, LAST_GOOD, RING};
 use cloison::agent::sealing::new_identity;
 use cloison::api::names;
 use cloison::api::text::AgeRecipient;
 use cloison::encryption::config::hash;
 use cloison::encryption::ring::{Identity, identities, open};
-use cloison_testbed::{ApiServer, Program, eventually};
+use cloison_testbed::eventually;
 use common::*;
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{DynamicObject, PostParams};
-use kube::{Api, Client};
+use kube::Client;
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 const CLOISON: &str = "cloison.dev/v1alpha1";
 /// An API server reads its file each minute.
 const RELOADED: Duration = Duration::from_secs(150);
 const DONE: Duration = Duration::from_secs(30);
-
-/// One control-plane node.
-struct Node {
-    name: String,
-    folder: PathBuf,
-    manifest: PathBuf,
-    agent: Program,
-}
 
 struct World {
     cluster: Cluster,
@@ -55,7 +47,7 @@ impl World {
         apply(&admin, account).await;
         let mut nodes = Vec::new();
         for server in cluster.plane.api_servers() {
-            nodes.push(Node::new(&cluster, server).await);
+            nodes.push(Node::new(&cluster.plane, server).await);
         }
         let escrow = new_identity().unwrap();
         let wanted = json!({"apiVersion": CLOISON, "kind": "SecretEncryption", "metadata": {"name": "default"},
@@ -148,104 +140,6 @@ impl World {
         let key = format!("/registry/secrets/default/{name}");
         self.cluster.plane.etcd().get(&key).await.unwrap().unwrap()
     }
-}
-
-impl Node {
-    /// The agent is not started yet.
-    async fn new(cluster: &Cluster, server: &ApiServer) -> Self {
-        let name = format!("cp-{}", server.index());
-        let home = cluster.plane.folder().join(&name);
-        fs::create_dir_all(&home).unwrap();
-        let (folder, manifest) = (home.join("keys"), home.join("kube-apiserver.yaml"));
-        let kubeconfig = agent_kubeconfig(cluster, server, &name).await;
-        let etcd = cluster.plane.etcd();
-        let arguments = format!(
-            "agent --kubeconfig {} --node {name} --directory {} --api-server {} --manifest {} --etcd {} --etcd-ca {} \
-             --etcd-cert {} --etcd-key {} --health-address 127.0.0.1:0 --interval-seconds 1 --log info,cloison=trace",
-            kubeconfig.display(),
-            folder.display(),
-            server.url(),
-            manifest.display(),
-            etcd.url(),
-            etcd.authority_file().display(),
-            etcd.certificate_file().display(),
-            etcd.key_file().display(),
-        );
-        let log = cluster.plane.logs_dir().join(format!("agent-{name}.log"));
-        let program = env!("CARGO_BIN_EXE_cloison");
-        let node = Self {
-            agent: Program::new(&name, program, arguments.split_whitespace(), log),
-            name,
-            folder,
-            manifest,
-        };
-        node.write_manifest(server, &[]);
-        node
-    }
-
-    /// The static pod that this API server would be, from how it was started.
-    fn write_manifest(&self, server: &ApiServer, folders: &[&Path]) {
-        let line = fs::read(format!("/proc/{}/cmdline", server.process_id().unwrap())).unwrap();
-        let words: Vec<String> = String::from_utf8(line)
-            .unwrap()
-            .split('\0')
-            .map(str::to_owned)
-            .collect();
-        let folders: Vec<(String, &&Path)> = folders
-            .iter()
-            .enumerate()
-            .map(|(i, path)| (format!("v{i}"), path))
-            .collect();
-        let volumes: Vec<Value> = folders
-            .iter()
-            .map(|(name, path)| json!({"name": name, "hostPath": {"path": path, "type": "Directory"}}))
-            .collect();
-        let mounts: Vec<Value> = folders
-            .iter()
-            .map(|(name, path)| json!({"name": name, "mountPath": path}))
-            .collect();
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"volumes": volumes,
-            "containers": [{"name": "kube-apiserver", "command": words, "volumeMounts": mounts}]}});
-        fs::write(&self.manifest, pod.to_string()).unwrap();
-    }
-
-    fn read(&self, file: &str) -> Vec<u8> {
-        fs::read(self.folder.join(file)).unwrap()
-    }
-}
-
-/// By a token that is bound to a pod on the node.
-async fn agent_kubeconfig(cluster: &Cluster, server: &ApiServer, node: &str) -> PathBuf {
-    let admin = cluster.admin();
-    apply(
-        &admin,
-        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}),
-    )
-    .await;
-    let name = format!("agent-on-{node}");
-    let pod = with(
-        pod(names::DEFAULT_NAMESPACE, &name),
-        json!({"spec": {"nodeName": node, "serviceAccountName": names::AGENT_ACCOUNT}}),
-    );
-    let pod = apply(&admin, pod).await;
-    let request = TokenRequest {
-        spec: TokenRequestSpec {
-            bound_object_ref: Some(BoundObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                name: Some(name.clone()),
-                uid: pod.metadata.uid,
-            }),
-            ..Default::default()
-        },
-        ..Default::default()
-    };
-    let accounts: Api<ServiceAccount> = Api::namespaced(admin, names::DEFAULT_NAMESPACE);
-    let answer = accounts
-        .create_token_request(names::AGENT_ACCOUNT, &PostParams::default(), &request)
-        .await;
-    let token = answer.unwrap().status.unwrap().token;
-    server.identity_of_token(&name, &token).kubeconfig().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,8 @@ pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The field manager of every object the controller applies. Renaming it would be a migration.
 pub const FIELD_MANAGER: &str = "cloison";
+/// The field manager of the order to the agents: the status around it is another loop's.
+pub const ORDER_MANAGER: &str = "cloison-order";
 /// The field manager of statuses and of the namespace annotations.
 pub const STATUS_MANAGER: &str = "cloison-status";
 
@@ -74,6 +76,10 @@ pub const AGENT_ACCOUNT: &str = "cloison-agent";
 pub const TOKEN_NODE: &str = "authentication.kubernetes.io/node-name";
 /// On `SecretEncryption`: the hash of an EncryptionConfiguration that somebody else wrote and that the agents may take over.
 pub const ADOPT_ANNOTATION: &str = "cloison.dev/adopt";
+/// On `SecretEncryption`: asks for a rotation now, once for each value; a time, or any text of at most 63 characters.
+pub const ROTATION_ANNOTATION: &str = "cloison.dev/rotation-requested-time";
+/// Label of the Nodes that run API servers. kubeadm and its relatives write it.
+pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// The namespace the canaries live in; labelled as a stage namespace in mode enforce, and nothing ever runs there.
 pub const CANARY_NAMESPACE: &str = "cloison-canary";
 /// The Secret written to see how the API server stores new values.

@@ -145,6 +145,8 @@ pub fn loan(role: &str, operator: &str) -> Value {
 const SWEEPER: &str = "sweeper";
 /// The rights that the controller has only where the chart's `encryption.readStored` says so.
 pub const LENDER: &str = "lender";
+/// The component whose rights the controller has only where there are agents.
+pub const ROTATOR: &str = "rotator";
 
 /// A role that the admin gives to people. Nobody has one by default but the readers of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]

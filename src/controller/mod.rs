@@ -24,6 +24,7 @@ mod place;
 mod pods;
 mod proofs;
 mod report;
+mod rotation;
 mod stores;
 mod term;
 mod triggers;

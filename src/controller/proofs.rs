@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::evidence::{PacketProof, Snapshot};
+use super::evidence::{PacketProof, RotationSeen, Snapshot};
 use super::judge::Proof;
 use crate::api::conditions::{self, Truth, Verdict, types};
 use crate::api::encryption::{EncryptionMode, Proof as AskedProof, SecretEncryptionSpec};
 use crate::api::encryption_status::SecretEncryptionStatus;
 use crate::api::policy::{AiSecurityPolicySpec, EnforcementProof};
+use crate::api::text::Line;
+use crate::encryption::duties::report::line;
 use crate::encryption::proof::{age, reasons};
 use crate::encryption::sweep::{Shape, reads};
 
 /// Where nobody says how old a proof may be.
 const DEFAULT_HOURS: i32 = 24;
+/// The status names so many things that are in the way (CRD).
+const BLOCKED: usize = 16;
 /// The reason where something is asked for that this version does not do.
 const NOT_SUPPORTED: &str = "NotSupported";
 
@@ -47,11 +51,7 @@ impl Asked {
         let hours = ages.into_iter().flatten().min().unwrap_or(DEFAULT_HOURS);
         let reads = encryption.is_some_and(|encryption| encryption.proof == AskedProof::Reads);
         let mut unsupported = Vec::new();
-        if encryption.is_some_and(|encryption| encryption.mode == EncryptionMode::Manage) {
-            unsupported
-                .push("`mode: Manage` changes nothing: the encryption is only observed, as with `mode: Observe`");
-        }
-        if encryption.is_some_and(|encryption| encryption.suspend) {
+        if encryption.is_some_and(|encryption| encryption.suspend && encryption.mode == EncryptionMode::Observe) {
             unsupported.push("`suspend` stops nothing: nothing is managed, and looking goes on");
         }
         Self {
@@ -199,14 +199,22 @@ pub fn encryption_status(
             "no proof was gathered yet",
         ),
     }];
-    if let Some(degraded) = seen.encryption.as_ref().and_then(|proof| proof.degraded.clone()) {
+    let rotation = seen.rotation.as_ref();
+    let mut degraded: Vec<String> = seen
+        .encryption
+        .iter()
+        .filter_map(|proof| proof.degraded.clone())
+        .collect();
+    degraded.extend(rotation.iter().flat_map(|rotation| rotation.decision.degraded.clone()));
+    if !degraded.is_empty() {
         verdicts.push(Verdict::new(
             encryption_types::DEGRADED,
             Truth::True,
             "UnreadableValues",
-            degraded,
+            degraded.join("; "),
         ));
     }
+    verdicts.extend(rotation.iter().flat_map(|rotation| rotation.decision.verdicts()));
     if let Some(not_done) = asked.not_done() {
         verdicts.push(Verdict::new(
             encryption_types::CONVERGED,
@@ -220,8 +228,20 @@ pub fn encryption_status(
         observed_generation: generation,
         conditions: conditions::conditions(&present.conditions, &verdicts, generation, now),
         replicas: replicas.unwrap_or_default(),
-        ..SecretEncryptionStatus::default()
+        step: rotation.map(|rotation| rotation.decision.step),
+        keys: rotation.map(|rotation| rotation.keys.clone()).unwrap_or_default(),
+        values_per_key: rotation.map(|rotation| rotation.values.clone()).unwrap_or_default(),
+        blocked_by: rotation.map(blocked).unwrap_or_default(),
+        next_command: rotation.and_then(|rotation| rotation.decision.next_command.as_deref().map(line)),
+        // The rotation orders, and nobody else.
+        order: None,
     }
+}
+
+/// What is in the way, as many as the status holds.
+fn blocked(rotation: &RotationSeen) -> Vec<Line> {
+    let all = rotation.decision.blocked_by.iter().take(BLOCKED);
+    all.map(|blocked| line(&blocked.to_string())).collect()
 }
 
 /// The status of `SecretEncryption` while nothing is decided: nothing is claimed.
@@ -277,6 +297,7 @@ mod tests {
                 at: time(at),
             }),
             reads: None,
+            rotation: None,
         }
     }
 
@@ -406,12 +427,12 @@ mod tests {
         let waived = json!({"requirement": "Waived"});
         for (spec, truth, word) in [
             (json!({}), Truth::True, None),
-            (
-                json!({"mode": "Manage", "escrow": waived}),
-                Truth::True,
-                Some("`mode: Manage`"),
-            ),
             (json!({"suspend": true}), Truth::True, Some("`suspend`")),
+            (
+                json!({"mode": "Manage", "suspend": true, "escrow": waived}),
+                Truth::True,
+                None,
+            ),
         ] {
             let asked = asked(json!({}), spec);
             let said = encryption(&seen, &now, &asked).unwrap();

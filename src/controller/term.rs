@@ -19,13 +19,15 @@ use super::error::{Class, Error};
 use super::evidence::admission::Expected;
 use super::evidence::encryption::EncryptionSettings;
 use super::evidence::reads::ReadSettings;
-use super::evidence::{self, Evidence, Gathering};
+use super::evidence::{self, Evidence, Gathering, Servers};
 use super::proofs::Asked;
 use super::stores::{self, Watches};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::withdrawals::Withdrawals;
-use super::{Settings, analysis, cluster, facts, forget, namespace, packets, unmodelled, waivers, withdraw, workload};
+use super::{
+    Settings, analysis, cluster, facts, forget, namespace, packets, rotation, unmodelled, waivers, withdraw, workload,
+};
 use crate::api::names;
 use crate::cluster::client::whoami;
 use crate::cluster::health::Readiness;
@@ -140,7 +142,9 @@ pub async fn run(term: Term<'_>) {
         namespace: settings.namespace.clone(),
         evidence,
     };
-    tasks.spawn(gather(ctx.clone(), gathering, in_force_rx));
+    let servers = Arc::new(Servers::default());
+    tasks.spawn(rotation::run(ctx.clone(), gathering.clone(), servers.clone()));
+    tasks.spawn(gather(ctx.clone(), gathering, servers, in_force_rx));
     tasks.spawn(controller(
         ctx.clone(),
         ctx.caches.namespaces.clone(),
@@ -315,7 +319,12 @@ async fn on_evidence(ctx: Arc<Context>, index: Index) {
 
 /// Gathers the evidence: about Secrets as `SecretEncryption` says, or as its defaults say while there is none, and about
 /// the admission policies in force. While nothing is decided it looks on, and writes no canary.
-async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiver<Option<Arc<Expected>>>) {
+async fn gather(
+    ctx: Arc<Context>,
+    gathering: Gathering,
+    servers: Arc<Servers>,
+    in_force: watch::Receiver<Option<Arc<Expected>>>,
+) {
     let settings = |ctx: &Context| {
         let found = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
         let spec = found.as_ref().map(|found| &found.spec);
@@ -346,5 +355,5 @@ async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiv
             });
         }
     };
-    tokio::join!(follow, evidence::run(gathering, current, in_force));
+    tokio::join!(follow, evidence::run(gathering, servers, current, in_force));
 }

@@ -28,6 +28,7 @@ pub mod observation;
 mod order;
 mod reach;
 pub mod records;
+pub mod told;
 mod view;
 mod wrong;
 

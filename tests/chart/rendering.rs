@@ -110,12 +110,16 @@ fn roles_are_those_of_the_code_in_the_namespace_of_the_release() {
             .filter(|(identity, _)| identity != "ClusterRoleBinding//cloison-catalogue-reader")
             .collect()
     };
-    let rendered = roles(&["--set", "encryption.readStored=true"]);
-    // Without that value nothing lends the right to read Secrets.
-    let mut asked: Vec<String> = rendered.keys().cloned().collect();
-    asked.retain(|identity| !identity.ends_with("/cloison-lender"));
-    assert_eq!(roles(&[]).into_keys().collect::<Vec<_>>(), asked);
-    assert_eq!(asked.len() + 4, rendered.len());
+    let (reads, agents) = (["--set", "encryption.readStored=true"], ["--set", "agent.enabled=true"]);
+    let rendered = roles(&[reads, agents].concat());
+    // Without these values nothing lends the right to read or to rewrite Secrets.
+    for (arguments, left_out) in [(&reads, ["/cloison-rotator"]), (&agents, ["/cloison-lender"])] {
+        let mut asked: Vec<String> = rendered.keys().cloned().collect();
+        asked.retain(|identity| !left_out.iter().any(|role| identity.ends_with(role)));
+        assert_eq!(roles(arguments).into_keys().collect::<Vec<_>>(), asked);
+        assert_eq!(asked.len() + 4, rendered.len());
+    }
+    assert_eq!(roles(&[]).len() + 8, rendered.len());
     assert_eq!(rendered.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (identity, object) in rendered {
         assert_eq!(object, wanted[&identity], "{identity}");

@@ -79,7 +79,7 @@ impl World {
         let (policies, expected) = watch::channel(None);
         Self {
             evidence: gathering.evidence.clone(),
-            task: tokio::spawn(evidence::run(gathering, receiver, expected)),
+            task: tokio::spawn(evidence::run(gathering, Arc::default(), receiver, expected)),
             settings,
             policies,
             plane,

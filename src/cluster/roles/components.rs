@@ -1,6 +1,6 @@
 //! The rights of the components.
 
-use super::{Component, Grant, LENDER, Rule, Scope};
+use super::{Component, Grant, LENDER, ROTATOR, Rule, Scope};
 use crate::admission::CANARY_RIGHTS;
 use crate::api::names::{
     ADMISSION_POLICIES, AGENT_ACCOUNT, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET,
@@ -20,7 +20,7 @@ const FOLLOW: [&str; 2] = ["list", "watch"];
 
 /// Every component, in the order of the files made of them.
 pub fn components() -> Vec<Component> {
-    vec![agent(), canary(), controller(), lender(), sweeper()]
+    vec![agent(), canary(), controller(), lender(), rotator(), sweeper()]
 }
 
 /// Holds the keys on a control-plane node. Admission lets each agent write its own node's report alone.
@@ -387,6 +387,64 @@ fn lender() -> Component {
             },
             Grant {
                 name: "cloison-lender",
+                scope: Scope::Operator,
+                rules: vec![
+                    Rule::new(
+                        "",
+                        &["serviceaccounts/token"],
+                        &["create"],
+                        "short tokens of the sweeper, while it has a role",
+                    )
+                    .named([SWEEPER_ACCOUNT]),
+                ],
+            },
+        ],
+    }
+}
+
+/// What the controller holds besides where there are agents: it reads what they say, and lends the sweeper the role that
+/// rewrites Secrets. RBAC cannot limit that to metadata, so whoever holds its token could then read all of them.
+fn rotator() -> Component {
+    Component {
+        name: ROTATOR,
+        account: CONTROLLER_ACCOUNT,
+        lent: false,
+        grants: vec![
+            Grant {
+                name: "cloison-rotator",
+                scope: Scope::Cluster,
+                rules: vec![
+                    Rule::new(
+                        GROUP,
+                        &["controlplanereports"],
+                        &["list"],
+                        "what each control-plane node and its API server have, and what is in etcd",
+                    ),
+                    Rule::new(
+                        GROUP,
+                        &["encryptionkeyrings"],
+                        &["get"],
+                        "which keys there are, and for whom they are sealed; every key in it is sealed",
+                    )
+                    .named([SINGLETON]),
+                    Rule::new(
+                        RBAC,
+                        &["clusterrolebindings"],
+                        &["create", "patch"],
+                        "lends the sweeper the role to rewrite Secrets, while a rotation sweeps",
+                    )
+                    .named([SWEEPER_ROLE]),
+                    Rule::new(
+                        RBAC,
+                        &["clusterroles"],
+                        &["bind"],
+                        "lends that role without holding its rights itself",
+                    )
+                    .named([SWEEPER_ROLE]),
+                ],
+            },
+            Grant {
+                name: "cloison-rotator",
                 scope: Scope::Operator,
                 rules: vec![
                     Rule::new(

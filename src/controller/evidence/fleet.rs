@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout};
 
 use super::Gathering;
 use crate::api::encryption::{ApiServers, Attestation};
@@ -19,6 +19,8 @@ use crate::encryption::{FreshLease, Leases, Memory, Observation, Reading};
 const ENDPOINTS_INTERVAL: Duration = Duration::from_secs(30);
 /// Behind a load balancer an address is dialled so often more in one pass, to meet the replica that is missing.
 const EXTRA_DIALS: usize = 3;
+/// For one look at everybody, other loops' turns included.
+const LOOK: Duration = Duration::from_mins(2);
 
 /// A connection and what it last showed.
 pub(super) struct Held {
@@ -42,6 +44,33 @@ pub(super) struct Fleet {
     silent: BTreeMap<Address, String>,
     pub memory: Memory,
     members: watch::Sender<BTreeSet<String>>,
+}
+
+/// The one fleet of a process, which its loops share.
+pub struct Servers(Mutex<Fleet>);
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self(Mutex::new(Fleet::new()))
+    }
+}
+
+impl Servers {
+    pub(super) fn fleet(&self) -> &Mutex<Fleet> {
+        &self.0
+    }
+
+    /// Who there is at this moment.
+    pub async fn now(&self, gathering: &Gathering, spec: &ApiServers) -> Result<Observation, Error> {
+        let looked = async {
+            let mut fleet = self.0.lock().await;
+            fleet.look(gathering, spec).await?;
+            Ok(fleet.observation(None))
+        };
+        timeout(LOOK, looked)
+            .await
+            .unwrap_or(Err(Error::Timeout("a look at all API servers")))
+    }
 }
 
 impl Fleet {
