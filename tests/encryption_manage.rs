@@ -1,5 +1,5 @@
 //! Keys rotate by themselves: two API servers, two agents, the controller as the chart installs it. Raw etcd is the judge.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::too_many_lines)] // a test fails by panicking
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::too_many_lines)] // a test fails by panicking
 #![allow(clippy::default_trait_access)]
 
 #[path = "common/agents.rs"]

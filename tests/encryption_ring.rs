@@ -584,7 +584,7 @@ fn whatever_is_done_every_holder_opens_every_key() {
             *mix.entry(kind).or_default() += count;
         }
     }
-    println!("{mix:?}");
+    eprintln!("{mix:?}");
     for kind in [
         "admit", "destroy", "escrow", "found", "mint", "refused", "remove", "retire",
     ] {
@@ -599,7 +599,9 @@ fn no_key_is_seen_outside() {
     let planted: [u8; 32] = std::array::from_fn(|at| b"canary-of-key-material-32-bytes!"[at]);
     let material = KeyMaterial::new(planted);
     let base64 = material.to_base64();
-    let hex = planted.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = planted
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let list = format!("{planted:?}");
     let raw = String::from_utf8(planted.to_vec()).unwrap();
     let (ring, member, safe, escrow) = ring(&[]);

@@ -125,7 +125,7 @@ impl Rotation {
     async fn pass(&mut self) -> Result<(), Error> {
         let Some(wanted) = self.wanted() else { return Ok(()) };
         // It counts only if the barrier that it began under is still the same at the look that follows.
-        if let Some((under, pass)) = self.sweeping.ended().await {
+        if let Some((under, pass)) = self.sweeping.ended() {
             self.records.swept(&under, pass);
         }
         let mut look = self.look(&wanted).await?;
@@ -138,7 +138,7 @@ impl Rotation {
             self.order(&wanted, &order).await?;
         }
         match (&decision.action, self.records.held()) {
-            (Action::StartSweep, Some(held)) => self.sweeping.start(&self.gathering, held, &wanted.spec.sweep),
+            (Action::StartSweep, Some(held)) => self.sweeping.start(&self.gathering, held, wanted.spec.sweep),
             _ => self.sweeping.stop(),
         }
         self.last = Some((

@@ -142,9 +142,7 @@ pub async fn run(term: Term<'_>) {
         namespace: settings.namespace.clone(),
         evidence,
     };
-    let servers = Arc::new(Servers::default());
-    tasks.spawn(rotation::run(ctx.clone(), gathering.clone(), servers.clone()));
-    tasks.spawn(gather(ctx.clone(), gathering, servers, in_force_rx));
+    tasks.spawn(gather(ctx.clone(), gathering, in_force_rx));
     tasks.spawn(controller(
         ctx.clone(),
         ctx.caches.namespaces.clone(),
@@ -319,12 +317,8 @@ async fn on_evidence(ctx: Arc<Context>, index: Index) {
 
 /// Gathers the evidence: about Secrets as `SecretEncryption` says, or as its defaults say while there is none, and about
 /// the admission policies in force. While nothing is decided it looks on, and writes no canary.
-async fn gather(
-    ctx: Arc<Context>,
-    gathering: Gathering,
-    servers: Arc<Servers>,
-    in_force: watch::Receiver<Option<Arc<Expected>>>,
-) {
+/// The rotation of keys looks at the same API servers over the same connections.
+async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiver<Option<Arc<Expected>>>) {
     let settings = |ctx: &Context| {
         let found = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
         let spec = found.as_ref().map(|found| &found.spec);
@@ -355,5 +349,7 @@ async fn gather(
             });
         }
     };
-    tokio::join!(follow, evidence::run(gathering, servers, current, in_force));
+    let servers = Arc::new(Servers::default());
+    let rotation = rotation::run(ctx.clone(), gathering.clone(), servers.clone());
+    tokio::join!(follow, rotation, evidence::run(gathering, servers, current, in_force));
 }

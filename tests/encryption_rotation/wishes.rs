@@ -224,3 +224,18 @@ fn a_node_that_comes_back_with_an_old_file_is_given_the_new_and_what_it_wrote_is
     assert!(crew.world.etcd.current().into_values().all(|it| *it == key(2)));
     assert!(crew.world.servers["c"].configuration().write == key(2));
 }
+
+#[test]
+fn a_node_that_is_gone_is_ordered_out_of_the_ring() {
+    let mut seen = enabled().observation();
+    let removed = |seen: &Observation| {
+        let order = decided(seen.clone()).order(seen);
+        order.remove.into_iter().map(|node| node.0).collect::<Vec<_>>()
+    };
+    assert!(removed(&seen).is_empty());
+    seen.nodes.retain(|node| node.name != "b");
+    assert_eq!(removed(&seen), ["b"]);
+    // That nobody at all has the label is a mistake of somebody's.
+    seen.nodes.clear();
+    assert!(removed(&seen).is_empty());
+}

@@ -41,7 +41,7 @@ struct Last {
 
 impl Sweeping {
     /// Starts a pass, unless one runs or the last was too short ago.
-    pub fn start(&mut self, gathering: &Gathering, under: &Held, asked: &Sweep) {
+    pub fn start(&mut self, gathering: &Gathering, under: &Held, asked: Sweep) {
         if self.running.as_ref().is_some_and(|(known, _)| known != under) {
             self.stop();
         }
@@ -61,7 +61,7 @@ impl Sweeping {
     }
 
     /// The pass that has ended, and the barrier that it began under.
-    pub async fn ended(&mut self) -> Option<(Held, Pass)> {
+    pub fn ended(&mut self) -> Option<(Held, Pass)> {
         let pass = match self.task.try_join_next()? {
             Ok(pass) => pass,
             Err(error) => {

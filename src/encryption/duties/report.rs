@@ -167,6 +167,8 @@ pub fn is_news(before: &ControlPlaneReportSpec, now: &ControlPlaneReportSpec) ->
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
@@ -179,10 +181,8 @@ mod tests {
             ("", 5),
             ("k8s:enc:kms:v2:cloud:", 7),
         ] {
-            text += &format!(
-                "{family}{{resource=\"secrets\",status=\"OK\",transformation_type=\"to_storage\",transformer_prefix=\"{prefix}\"}} \
-                 {count}\n"
-            );
+            let labels = r#"resource="secrets",status="OK",transformation_type="to_storage",transformer_prefix="#;
+            let _ = writeln!(text, "{family}{{{labels}\"{prefix}\"}} {count}");
         }
         let scrape = Scrape::of(&text);
         let keys: Vec<(String, i64)> = written(&scrape)
