@@ -32,6 +32,8 @@ use crate::encryption::rotation::{Action, Decision, Observation, Records, plan, 
 
 /// Between two looks while something goes on.
 const WORK: Duration = Duration::from_secs(2);
+/// After so long without another decision a person or a clock is waited for.
+const CALM: Duration = Duration::from_mins(2);
 /// Between two looks otherwise: it is seen within this time that an API server came or went.
 const REST: Duration = Duration::from_secs(15);
 
@@ -63,8 +65,25 @@ struct Rotation {
     sweeping: Sweeping,
     /// As it was after our last write: the store may show it later.
     written: Option<SecretEncryption>,
-    /// The version that was looked at last, when, and whether nothing is due.
-    last: Option<(Option<String>, Instant, bool)>,
+    last: Option<Last>,
+}
+
+/// The look before.
+struct Last {
+    /// The version of `SecretEncryption` after it.
+    version: Option<String>,
+    at: Instant,
+    decision: Decision,
+    /// Since when this is the decision.
+    since: Instant,
+}
+
+impl Last {
+    /// Nothing is due, or nothing that happens within seconds.
+    fn rests(&self) -> bool {
+        let idle = self.decision.action == Action::Nothing && self.decision.blocked_by.is_empty();
+        idle || self.since.elapsed() >= CALM
+    }
 }
 
 /// What one look found, with what the status shows of it.
@@ -119,7 +138,7 @@ impl Rotation {
         }
         self.last
             .as_ref()
-            .is_none_or(|(version, at, rests)| !rests || *version != wanted.resource_version() || at.elapsed() >= REST)
+            .is_none_or(|last| !last.rests() || last.version != wanted.resource_version() || last.at.elapsed() >= REST)
     }
 
     async fn pass(&mut self) -> Result<(), Error> {
@@ -141,11 +160,14 @@ impl Rotation {
             (Action::StartSweep, Some(held)) => self.sweeping.start(&self.gathering, held, wanted.spec.sweep),
             _ => self.sweeping.stop(),
         }
-        self.last = Some((
-            self.wanted().and_then(|wanted| wanted.resource_version()),
-            Instant::now(),
-            decision.action == Action::Nothing && decision.blocked_by.is_empty(),
-        ));
+        let before = self.last.take().filter(|last| last.decision == decision);
+        let now = Instant::now();
+        self.last = Some(Last {
+            version: self.wanted().and_then(|wanted| wanted.resource_version()),
+            at: now,
+            decision: decision.clone(),
+            since: before.map_or(now, |last| last.since),
+        });
         self.publish(&look, decision);
         Ok(())
     }

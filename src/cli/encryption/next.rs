@@ -1,5 +1,7 @@
 //! The next command, by what is not True.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use crate::api::SecretEncryption;
 use crate::api::conditions;
 use crate::encryption::proof::reasons;
@@ -9,9 +11,17 @@ use crate::encryption::sweep::reads::reasons as stored;
 pub(super) const WITHOUT_SETTINGS: &str = "cloison encryption verify   # proves now what is stored and how";
 
 /// One line: a command where there is one.
-pub(super) fn next(settings: &SecretEncryption) -> &'static str {
-    let conditions = settings.status.clone().unwrap_or_default().conditions;
-    let reason = |kind| conditions::find(&conditions, kind).map(|found| found.reason.as_str());
+pub(super) fn next(settings: &SecretEncryption) -> String {
+    let status = settings.status.clone().unwrap_or_default();
+    // A rotation that waits for somebody comes first.
+    match status.next_command {
+        Some(next) => next.0,
+        None => by_condition(&status.conditions).to_owned(),
+    }
+}
+
+fn by_condition(conditions: &[Condition]) -> &'static str {
+    let reason = |kind| conditions::find(conditions, kind).map(|found| found.reason.as_str());
     if reason("Degraded").is_some() {
         return "cloison encryption verify   # names a value that no key decrypts";
     }
@@ -40,6 +50,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::text::Line;
 
     fn with(reason: &str) -> SecretEncryption {
         serde_json::from_value(json!({
@@ -58,5 +69,8 @@ mod tests {
         assert_eq!(next(&with(stored::VALUES_ENCRYPTED)), "nothing to do");
         assert!(next(&with("SomethingNew")).starts_with("cloison encryption verify"));
         assert!(next(&with(reasons::HASH_DIVERGENT)).contains("the same EncryptionConfiguration"));
+        let mut waits = with(stored::VALUES_ENCRYPTED);
+        waits.status.as_mut().unwrap().next_command = Some(Line("cloison ring approve cp-1".to_owned()));
+        assert_eq!(next(&waits), "cloison ring approve cp-1");
     }
 }

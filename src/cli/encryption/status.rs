@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::{found, next};
 use crate::api::conditions;
 use crate::api::encryption::SecretEncryption;
+use crate::api::encryption_status::{SecretEncryptionStatus, Step};
 use crate::api::names;
 use crate::cli::{CliError, Connection, FINDINGS, lease, out};
 use crate::cluster::sweep::{self, Lent};
@@ -39,7 +40,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     // Who may not read bindings is not kept from the rest.
     let lent = sweep::lent(&client).await.unwrap_or_default();
     lent.iter().for_each(|lent| text.push_str(&running(lent, now)));
-    let _ = writeln!(text, "next: {}", next::next(&settings));
+    let _ = writeln!(text, "next: {}", out::clean(&next::next(&settings)));
     out::print(&text)?;
     let conditions = settings.status.unwrap_or_default().conditions;
     let encrypted = conditions::find(&conditions, "Encrypted").is_some_and(|found| found.status == "True");
@@ -77,6 +78,30 @@ fn described(settings: &SecretEncryption, now: Timestamp) -> String {
     });
     let replicas = out::table(&["API SERVER", "ADDRESS", "CONFIGURATION", "WRITES"], rows.collect());
     let _ = writeln!(text, "\n{replicas}");
+    if let Some(step) = status.step {
+        text.push_str(&rotation(&status, step, now));
+    }
+    text
+}
+
+/// The keys, what is stored under each, and what a rotation waits for.
+fn rotation(status: &SecretEncryptionStatus, step: Step, now: Timestamp) -> String {
+    let rows = status.keys.iter().map(|key| {
+        let values = status.values_per_key.iter().filter(|values| values.key == key.name);
+        let days = now.duration_since(key.creation_time.0).as_hours() / 24;
+        vec![
+            key.name.0.clone(),
+            format!("{:?}", key.state),
+            format!("{days}d"),
+            key.writes.to_string(),
+            values.map(|values| values.count).sum::<i64>().to_string(),
+        ]
+    });
+    let mut text = out::table(&["KEY", "STATE", "AGE", "WRITES", "STORED"], rows.collect());
+    let _ = writeln!(text, "\nstep {step:?}");
+    for blocked in &status.blocked_by {
+        let _ = writeln!(text, "waits: {}", out::clean(&blocked.0));
+    }
     text
 }
 
