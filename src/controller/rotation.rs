@@ -47,7 +47,15 @@ pub async fn run(ctx: Arc<Context>, gathering: Gathering, servers: Arc<Servers>)
             match error.class() {
                 // Somebody else changed it between the look and the order.
                 Class::Conflict => tracing::debug!(%error, "rotation: looking again"),
-                Class::Transient | Class::Permanent => tracing::warn!(%error, "rotation: nothing is decided"),
+                Class::Transient => tracing::warn!(%error, "rotation: nothing is decided"),
+                Class::Permanent => {
+                    tracing::warn!(%error, "rotation: nothing is decided");
+                    rotation.gathering.evidence.publish_rotation(Some(RotationSeen {
+                        decision: Decision::unread(error.line()),
+                        keys: Vec::new(),
+                        values: Vec::new(),
+                    }));
+                }
             }
         }
         sleep(WORK).await;

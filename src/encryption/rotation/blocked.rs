@@ -50,6 +50,8 @@ pub enum Blocked {
     Left(String, Under, u64),
     /// The proof does not cover a resource.
     NotProven(String),
+    /// What a decision needs could not be read: the request, and the answer.
+    NotRead(String),
 }
 
 impl Blocked {
@@ -78,6 +80,7 @@ impl Blocked {
             Self::Left(_, Under::Identity, _) => "PlaintextFound",
             Self::Left(..) => "ValuesLeft",
             Self::NotProven(_) => "NotProven",
+            Self::NotRead(_) => "NotRead",
         }
     }
 
@@ -109,7 +112,8 @@ impl Blocked {
             | Self::KmsObserved(_)
             | Self::NotSealed(..)
             | Self::NotOnDisk(..)
-            | Self::NotProven(_) => {
+            | Self::NotProven(_)
+            | Self::NotRead(_) => {
                 return None;
             }
         })
@@ -180,6 +184,7 @@ impl fmt::Display for Blocked {
                 write!(formatter, "{count} values of {resource} are still under {under} after a sweep; looking again")
             }
             Self::NotProven(resource) => write!(formatter, "the reading of etcd does not cover {resource}"),
+            Self::NotRead(why) => write!(formatter, "{why}; the controller has the rights for it where agents are installed: the chart's agent.enabled"),
         }
     }
 }

@@ -18,9 +18,16 @@ pub mod types {
 }
 
 impl Decision {
+    /// None: what it needs could not be read.
+    pub fn unread(why: String) -> Self {
+        Self::hold(Step::Idle, vec![Blocked::NotRead(why)])
+    }
+
     /// The conditions [`types`].
     pub fn verdicts(&self) -> [Verdict; 2] {
-        let rotating = if self.step == Step::Idle {
+        let rotating = if matches!(self.blocked_by[..], [Blocked::NotRead(_)]) {
+            Truth::Unknown
+        } else if self.step == Step::Idle {
             Truth::False
         } else {
             Truth::True
@@ -145,6 +152,8 @@ mod tests {
             "{}",
             blocked.message
         );
+        let [rotating, blocked] = Decision::unread("list".to_owned()).verdicts();
+        assert_eq!((rotating.truth, blocked.reason), (Truth::Unknown, "NotRead"));
         let [_, blocked] = decision(Vec::new()).verdicts();
         assert_eq!(blocked.truth, Truth::False);
     }
