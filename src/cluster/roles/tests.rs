@@ -6,7 +6,8 @@ use kube::ResourceExt;
 use super::{Rule, Scope, components, loan, people};
 use crate::admission::{Operator, generate};
 use crate::api::names::{
-    CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ROLE, PACKETS_NAMESPACES, SWEEPER_READS_ROLE, SWEEPER_ROLES,
+    CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ROLE, PACKETS_NAMESPACES, SWEEPER_READS_ROLE, SWEEPER_ROLE,
+    SWEEPER_ROLES,
 };
 use crate::api::policy::AiSecurityPolicySpec;
 
@@ -52,8 +53,9 @@ fn no_rule_has_a_wildcard() {
 #[test]
 fn no_rule_lets_anybody_become_somebody_else() {
     for (role, _, rule) in all_rules() {
-        // Where it is let, the controller lends one role, and can neither bind nor write any other.
-        let lends = role == "cloison-lender" && rule.names == [SWEEPER_READS_ROLE];
+        // Where it is let, the controller lends one role for each reason, and can neither bind nor write any other.
+        let lends = (role == "cloison-lender" && rule.names == [SWEEPER_READS_ROLE])
+            || (role == "cloison-rotator" && rule.names == [SWEEPER_ROLE]);
         let takes_back = role == CONTROLLER_ROLE && rule.names == SWEEPER_ROLES && rule.verbs == ["get", "delete"];
         for verb in &rule.verbs {
             assert!(!["escalate", "impersonate"].contains(verb), "{role}: {verb}");
