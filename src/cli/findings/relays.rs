@@ -79,7 +79,7 @@ pub(super) fn all(case: &Case<'_>) -> Vec<Finding> {
             "chains may lead through pods in {}: the input has no such Namespace, and policies there are not known",
             names.join(", ")
         );
-        let finding = Finding::new(rule(), cluster(), message).with_fix("add it, or say with --with where the rest is");
+        let finding = Finding::new(rule(), cluster(), message).with_fix("add it, with its policies, to the input");
         findings.push(finding.with_assurance(Assurance::Unknown));
     }
     findings
