@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use super::{CliError, Connection, absent, out};
 use crate::api::encryption::SecretEncryptionSpec;
+use crate::api::encryption_status::ReplicaStatus;
 use crate::api::{SecretEncryption, names};
 use crate::cluster::client;
 use crate::controller::evidence::Gathering;
@@ -131,6 +132,20 @@ async fn tell(progress: watch::Receiver<Tally>) -> std::convert::Infallible {
             eprintln!("{} of {}: {}", tally.settled(), tally.listed, counts(&tally));
         }
     }
+}
+
+/// The API servers, each with its file and the prefix it writes under.
+fn replicas(all: &[ReplicaStatus]) -> String {
+    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let rows = all.iter().map(|replica| {
+        vec![
+            replica.identity.clone(),
+            dash(&replica.address),
+            dash(&replica.configuration_hash),
+            dash(&replica.writes),
+        ]
+    });
+    out::table(&["API SERVER", "ADDRESS", "CONFIGURATION", "WRITES"], rows.collect())
 }
 
 /// `3 rewritten, 39 current, 1 blocked`.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 
-use super::{found, next};
+use super::{found, next, replicas};
 use crate::api::conditions;
 use crate::api::encryption::SecretEncryption;
 use crate::api::encryption_status::{SecretEncryptionStatus, Step};
@@ -67,17 +67,7 @@ fn described(settings: &SecretEncryption, now: Timestamp) -> String {
         &["CONDITION", "STATUS", "FOR", "REASON", "MESSAGE"],
         rows.collect(),
     ));
-    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    let rows = status.replicas.iter().map(|replica| {
-        vec![
-            replica.identity.clone(),
-            dash(&replica.address),
-            dash(&replica.configuration_hash),
-            dash(&replica.writes),
-        ]
-    });
-    let replicas = out::table(&["API SERVER", "ADDRESS", "CONFIGURATION", "WRITES"], rows.collect());
-    let _ = writeln!(text, "\n{replicas}");
+    let _ = writeln!(text, "\n{}", replicas(&status.replicas));
     if let Some(step) = status.step {
         text.push_str(&rotation(&status, step, now));
     }

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Bench, Reach, interrupt, interrupted, obstacles, tell};
+use super::{Bench, Reach, interrupt, interrupted, obstacles, replicas, tell};
 use crate::api::conditions::Truth;
 use crate::cli::{CliError, FINDINGS, out};
 use crate::controller::evidence::reads;
@@ -39,7 +39,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
             EncryptionProof::unreadable(error.to_string(), &now()),
         ),
     };
-    let mut text = replicas(&new);
+    let mut text = replicas(&new.replicas);
     text.push_str(&line("new Secrets", new.truth, new.reason, &new.message));
     let mut proven = new.truth == Truth::True;
     if !arguments.writes_only {
@@ -89,19 +89,6 @@ async fn stored(bench: &mut Bench, seen: &Observation) -> Result<(Reads, Tally),
     };
     let proof = proof.ok_or_else(interrupted)?;
     Ok((proof.reads, progress.borrow().clone()))
-}
-
-fn replicas(proof: &EncryptionProof) -> String {
-    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    let rows = proof.replicas.iter().map(|replica| {
-        vec![
-            replica.identity.clone(),
-            dash(&replica.address),
-            dash(&replica.configuration_hash),
-            dash(&replica.writes),
-        ]
-    });
-    out::table(&["API SERVER", "ADDRESS", "CONFIGURATION", "WRITES"], rows.collect())
 }
 
 fn line(what: &str, truth: Truth, reason: &str, message: &str) -> String {

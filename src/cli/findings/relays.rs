@@ -2,6 +2,7 @@
 //! catalogue's mode it is against nothing, and no verdict changes by it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use k8s_openapi::jiff::Timestamp;
@@ -13,8 +14,8 @@ use crate::api::names;
 use crate::api::stage::ControlMode;
 use crate::compliance::id::{NET_03, RuleId};
 use crate::compliance::{Assurance, Catalogue, Finding, Subject};
-use crate::network::reach::Place;
 use crate::network::reach::relays::Chain;
+use crate::network::reach::{Place, Provenance};
 use crate::network::verdict;
 use crate::network::world::World;
 
@@ -42,12 +43,14 @@ fn mode(world: &World, namespace: &str) -> ControlMode {
 pub(super) fn all(case: &Case<'_>) -> Vec<Finding> {
     let mut chains = verdict::relays(case.world, case.stored, case.unmodelled);
     let cut = chains.cut;
-    chains.found.retain(|chain| {
-        places(chain).any(|place| concerns(case, place)) && is_seen(case, chain) && of_interest(case, chain)
-    });
+    chains
+        .found
+        .retain(|chain| places(chain).any(|place| concerns(case, place)) && of_interest(case, chain));
+    let (seen, assumed): (Vec<_>, Vec<_>) = chains.found.into_iter().partition(|chain| is_seen(case, chain));
+    chains.found = seen;
     let mut relays = chains.each_relay_once();
     // Those that count are told.
-    relays.sort_by_key(|(chain, _)| Reverse(mode(case.world, reached(chain))));
+    relays.sort_by_cached_key(|(chain, _)| Reverse(mode(case.world, reached(chain))));
     let left: usize = relays.iter().skip(MOST).map(|(_, others)| 1 + others).sum();
     let mut findings: Vec<Finding> = relays
         .iter()
@@ -65,13 +68,31 @@ pub(super) fn all(case: &Case<'_>) -> Vec<Finding> {
         let finding = Finding::new(rule(), cluster(), message).with_fix(fix);
         findings.push(finding.with_assurance(Assurance::Unknown));
     }
+    let absent: BTreeSet<&str> = assumed
+        .iter()
+        .flat_map(places)
+        .filter(|place| !is_in_input(case, place))
+        .collect();
+    if !absent.is_empty() {
+        let names: Vec<&str> = absent.into_iter().collect();
+        let message = format!(
+            "chains may lead through pods in {}: the input has no such Namespace, and policies there are not known",
+            names.join(", ")
+        );
+        let finding = Finding::new(rule(), cluster(), message).with_fix("add it, with its policies, to the input");
+        findings.push(finding.with_assurance(Assurance::Unknown));
+    }
     findings
 }
 
 /// Whether all of its namespaces are in the input. One that was only assumed, as a note says, may have policies of its own.
 fn is_seen(case: &Case<'_>, chain: &Chain) -> bool {
-    let Some(objects) = case.objects else { return true };
-    places(chain).all(|place| objects.source(NAMESPACE, "", place).is_some())
+    places(chain).all(|place| is_in_input(case, place))
+}
+
+fn is_in_input(case: &Case<'_>, namespace: &str) -> bool {
+    let objects = case.objects.as_ref();
+    objects.is_none_or(|objects| objects.source(NAMESPACE, "", namespace).is_some())
 }
 
 /// Whether the policy wants to know of it.
@@ -99,7 +120,18 @@ fn one(case: &Case<'_>, chain: &Chain, others: usize) -> Finding {
     if others > 0 {
         let _ = write!(message, " (+{others} more through the same)");
     }
-    let finding = Finding::new(rule(), Subject::cluster(NAMESPACE, reached(chain)), message);
+    let mut finding = Finding::new(rule(), Subject::cluster(NAMESPACE, reached(chain)), message);
+    let mut rules = chain.hops.iter().flat_map(|hop| [&hop.egress, &hop.ingress]);
+    let place = rules.find_map(|rule| match rule {
+        Provenance::Rule { policy, field } => {
+            let at = case.locate_policy(policy, &format!("spec.{field}"));
+            at.file.is_some().then_some(at)
+        }
+        Provenance::NotIsolated { .. } => None,
+    });
+    if let Some(at) = place {
+        finding = finding.at(at);
+    }
     match chain.doubt {
         Some(_) => finding.with_assurance(Assurance::Unknown),
         None => finding,

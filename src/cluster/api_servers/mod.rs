@@ -51,11 +51,19 @@ pub enum Error {
     #[error("http: {0}")]
     Http(#[from] hyper::Error),
     /// The API server answered with an error, or with something else than was asked for.
-    #[error(transparent)]
+    #[error("{}", words(.0))]
     Api(#[from] kube::Error),
     /// An address or a token that cannot be used.
     #[error("{0}")]
     Unusable(String),
+}
+
+/// The API server's own words where it answered: one line for people.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
+    }
 }
 
 impl Error {

@@ -157,64 +157,55 @@ pub async fn prove(
 ) -> Option<ReadsProof> {
     let at = Time(Timestamp::now());
     let shape = before.shape();
-    let reads = match read_all(gathering, seen, before, rate, progress, stop, after).await {
+    let read = async {
+        let addresses = seen.replicas.iter().map(|replica| replica.address.as_str());
+        let address = addresses
+            .min()
+            .ok_or_else(|| Error::Unusable("no API server is known".to_owned()))?;
+        let address = Address::parse(address)?;
+        let loan = Loan::take(&gathering.client, &gathering.namespace, names::SWEEPER_READS_ROLE);
+        let loan = loan.await.map_err(|error| {
+            Error::Unusable(format!(
+                "the role {} could not be lent: {error}; for the controller set `encryption.readStored` in the chart's values, or \
+                 prove it by hand with `cloison encryption verify`, as somebody who may bind that role",
+                names::SWEEPER_READS_ROLE
+            ))
+        })?;
+        let token = loan.token();
+        let work = async {
+            let server = PinnedApiServer::connect(&gathering.config, address, token).await?;
+            sweep::admitted(&server.client()).await?;
+            let first = server.metrics().await?;
+            let settings = sweep::Settings {
+                work: Work::Read,
+                rate,
+                // One connection, so that who answers is who counts.
+                client: server.client(),
+                parallel: 1,
+            };
+            let (tally, stop) = sweep::pass(&settings, progress).await;
+            let last = server.metrics().await?;
+            Ok::<_, Error>((first, last, tally, stop))
+        };
+        let (done, ended) = loan.during(work, stop).await;
+        if let Err(error) = ended {
+            tracing::warn!(%error, "the sweeper's role was not taken back; it is when nobody prolongs it");
+        }
+        let Some(done) = done else { return Ok(None) };
+        let (first, last, tally, stop) = done?;
+        let pass = Pass {
+            tally,
+            stop,
+            before: Ok(before),
+            after: after().await,
+        };
+        Ok(Some(reads(&pass, &first, &last)))
+    };
+    let reads = match read.await {
         Ok(reads) => reads?,
-        Err(error) => unread(&format!("stored Secrets could not be read: {error}")),
+        Err::<_, Error>(error) => unread(&format!("stored Secrets could not be read: {error}")),
     };
     Some(ReadsProof { reads, shape, at })
-}
-
-async fn read_all(
-    gathering: &Gathering,
-    seen: &Observation,
-    before: Barrier,
-    rate: u32,
-    progress: &watch::Sender<Tally>,
-    stop: impl Future<Output = ()>,
-    after: impl AsyncFnOnce() -> Result<Barrier, NoBarrier>,
-) -> Result<Option<Reads>, Error> {
-    let addresses = seen.replicas.iter().map(|replica| replica.address.as_str());
-    let address = addresses
-        .min()
-        .ok_or_else(|| Error::Unusable("no API server is known".to_owned()))?;
-    let address = Address::parse(address)?;
-    let loan = Loan::take(&gathering.client, &gathering.namespace, names::SWEEPER_READS_ROLE);
-    let loan = loan.await.map_err(|error| {
-        Error::Unusable(format!(
-            "the role {} could not be lent: {error}; for the controller set `encryption.readStored` in the chart's values, or \
-             prove it by hand with `cloison encryption verify`, as somebody who may bind that role",
-            names::SWEEPER_READS_ROLE
-        ))
-    })?;
-    let token = loan.token();
-    let work = async {
-        let server = PinnedApiServer::connect(&gathering.config, address, token).await?;
-        sweep::admitted(&server.client()).await?;
-        let first = server.metrics().await?;
-        let settings = sweep::Settings {
-            work: Work::Read,
-            rate,
-            // One connection, so that who answers is who counts.
-            client: server.client(),
-            parallel: 1,
-        };
-        let (tally, stop) = sweep::pass(&settings, progress).await;
-        let last = server.metrics().await?;
-        Ok::<_, Error>((first, last, tally, stop))
-    };
-    let (done, ended) = loan.during(work, stop).await;
-    if let Err(error) = ended {
-        tracing::warn!(%error, "the sweeper's role was not taken back; it is when nobody prolongs it");
-    }
-    let Some(done) = done else { return Ok(None) };
-    let (first, last, tally, stop) = done?;
-    let pass = Pass {
-        tally,
-        stop,
-        before: Ok(before),
-        after: after().await,
-    };
-    Ok(Some(reads(&pass, &first, &last)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! A change of the set, and both sets as far as it can touch them: a path that it opens begins or ends in its namespace, so
-//! of ten thousand policies a few dozen are read, unless it leads to very many others.
+//! that only the policies of the namespaces it leads to are read.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -9,6 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
+use crate::network::cluster_policy::ClusterNetworkPolicy;
 use crate::network::policies;
 use crate::network::world::{Namespace, World};
 
@@ -118,8 +119,8 @@ fn far_of(map: &Map<'_>, namespace: &str) -> BTreeSet<String> {
 
 /// A change as it is made.
 pub(super) struct Made<'s> {
-    /// Where.
-    pub namespace: &'s str,
+    /// Where; `None` for everywhere.
+    pub namespace: Option<&'s str>,
     /// After it.
     pub world: Cow<'s, World>,
     /// The name of the policy that goes, or is replaced.
@@ -133,14 +134,14 @@ impl<'s> Made<'s> {
             Change::Apply(policy) => {
                 let (namespace, name) = policy::identity(policy);
                 Self {
-                    namespace,
+                    namespace: Some(namespace),
                     world: Cow::Borrowed(now.world),
                     gone: Some(name),
                     new: Some(Cow::Borrowed(policy)),
                 }
             }
             Change::Delete { namespace, name } => Self {
-                namespace,
+                namespace: Some(namespace),
                 world: Cow::Borrowed(now.world),
                 gone: Some(name),
                 new: None,
@@ -168,18 +169,32 @@ impl<'s> Made<'s> {
                 }
                 let given = stage.filter(|_| was != stage);
                 Self {
-                    namespace,
+                    namespace: Some(namespace),
                     world: Cow::Owned(world),
                     gone: given.map(|_| names::DENY_POLICY),
                     new: given.map(|stage| Cow::Owned(policies::deny(namespace, stage))),
                 }
             }
+            Change::ApplyCluster(policy) => Self::of_cluster(now, &policy.name, Some(policy)),
+            Change::DeleteCluster { name } => Self::of_cluster(now, name, None),
+        }
+    }
+
+    fn of_cluster(now: Set<'s>, name: &str, new: Option<&ClusterNetworkPolicy>) -> Self {
+        let mut world = now.world.clone();
+        world.cluster_policies.retain(|known| known.name != name);
+        world.cluster_policies.extend(new.cloned());
+        Self {
+            namespace: None,
+            world: Cow::Owned(world),
+            gone: None,
+            new: None,
         }
     }
 
     /// The policies after it.
     pub(super) fn policies<'p>(&'p self, now: Set<'p>) -> Vec<&'p NetworkPolicy> {
-        let gone = self.gone.map(|name| (self.namespace, name));
+        let gone = self.namespace.zip(self.gone);
         let others = now
             .policies
             .iter()

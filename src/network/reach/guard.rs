@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
+use crate::network::cluster_policy::ClusterNetworkPolicy;
 use crate::network::world::World;
 
 use super::analysis::{Meeting, Side};
@@ -48,6 +49,13 @@ pub enum Change<'c> {
         namespace: &'c str,
         /// All its labels.
         labels: &'c BTreeMap<String, String>,
+    },
+    /// A ClusterNetworkPolicy is created, or becomes this one.
+    ApplyCluster(&'c ClusterNetworkPolicy),
+    /// A ClusterNetworkPolicy is deleted.
+    DeleteCluster {
+        /// Its name.
+        name: &'c str,
     },
 }
 
@@ -153,15 +161,19 @@ fn leads_to(map: &Map<'_>, near: &Site<'_>, half: &Half<'_>) -> Option<String> {
 /// only becomes forbidden counts too: a stage that a Namespace is given. Such a Namespace is judged with its deny, which
 /// the controller writes at once.
 ///
-/// Only what the change can touch is read: paths begin or end in its namespace.
+/// Only what the change can touch is read: paths begin or end in its namespace. A ClusterNetworkPolicy can touch all.
 pub fn would_open(now: Set<'_>, change: Change<'_>) -> Option<Opened> {
     let made = Made::of(now, change);
+    let Some(namespace) = made.namespace else {
+        let world = &made.world;
+        return opened(now, Set { world, ..now }).into_iter().next();
+    };
     let before: Vec<&NetworkPolicy> = now.policies.iter().collect();
     let after = made.policies(now);
-    let concerned = concerned(&made.world, &after, now.unmodelled, made.namespace);
+    let concerned = concerned(&made.world, &after, now.unmodelled, namespace);
     let before = Part::of(now.world, before, now.unmodelled, &concerned);
     let after = Part::of(&made.world, after, now.unmodelled, &concerned);
-    opened_around(&before, &after, made.namespace, Some(&concerned))
+    opened_around(&before, &after, namespace, Some(&concerned))
 }
 
 /// The first path from or to a namespace that is open now and was not before; `only` names the namespaces that are looked

@@ -12,8 +12,8 @@
 //! a possible one too.
 //!
 //! Relays are in shared namespaces, in those without a stage and in third stages; one in the first stage or the last adds
-//! nothing, because the rest of the chain is there without it. Not searched: namespaces that do not exist yet. A service
-//! that both stages connect to, and that itself connects to neither, is a store and no relay: what is put there by the
+//! nothing, because the rest of the chain is there without it. Not searched: namespaces that do not exist yet, hosts outside
+//! the cluster, nodes and pods on a node's network. A service that both stages connect to, and that itself connects to neither, is a store and no relay: what is put there by the
 //! one and fetched by the other is not for an analysis of connections.
 
 mod graph;
@@ -123,9 +123,12 @@ pub(super) fn within(
                     let found = search.run(wanted.iter().copied(), &mut looks);
                     wanted.retain(|site| !found.chains.contains_key(site));
                     all.cut |= found.cut;
-                    let hops = found.chains.values();
-                    all.found
-                        .extend(hops.filter_map(|hops| chain(&search, hops, world, &dns, &mut looks)));
+                    for hops in found.chains.values() {
+                        match chain(&search, hops, world, &dns, &mut looks) {
+                            Some(chain) => all.found.push(chain),
+                            None => all.cut = true,
+                        }
+                    }
                     if !found.left_out {
                         break;
                     }
@@ -146,7 +149,8 @@ impl Chains {
         self.found.dedup();
     }
 
-    /// One chain for the same two stages and the same relays, the first, and how many others there are of its kind.
+    /// One chain for the same two stages and the same relays, the first, and how many others there are of its kind. Relays
+    /// without a name are the same where they are in the same namespaces.
     pub fn each_relay_once(self) -> Vec<(Chain, usize)> {
         let mut places: BTreeMap<_, usize> = BTreeMap::new();
         let mut told: Vec<(Chain, usize)> = Vec::new();

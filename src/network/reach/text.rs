@@ -53,7 +53,8 @@ impl Chain {
             1 => "a relay".to_owned(),
             more => format!("{more} relays"),
         };
-        let mut line = format!("a pod in {from} can reach a pod in {to} through {relays}");
+        let can = if self.doubt.is_some() { "may be able to" } else { "can" };
+        let mut line = format!("a pod in {from} {can} reach a pod in {to} through {relays}");
         for (index, hop) in self.hops.iter().enumerate() {
             let (start, end) = match (index, self.relays.get(index)) {
                 (0, _) => (": to ", self.stop(index)),
