@@ -3,13 +3,12 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 /// Names the configuration file.
-const CONFIG: &str = "--encryption-provider-config";
+pub(super) const CONFIG: &str = "--encryption-provider-config";
 /// Makes the API server read it again.
-const RELOAD: &str = "--encryption-provider-config-automatic-reload";
+pub(super) const RELOAD: &str = "--encryption-provider-config-automatic-reload";
 
 /// What is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,34 +96,44 @@ impl Flags {
     /// What has to be added so that this API server reads `file` of the host and reads it again, ready to copy; nothing
     /// when it does.
     pub fn missing(&self, file: &Path) -> Vec<String> {
-        let folder = file.parent().unwrap_or(file).display().to_string();
+        let folder = folder(file);
         let mut missing = Vec::new();
         match &self.config {
+            _ if self.reads(file) => {}
             None => missing.push(format!("{CONFIG}={}", file.display())),
-            Some(config) if self.on_host(config) != file.display().to_string() => {
-                missing.push(format!("{CONFIG}={} in the place of {config}", file.display()))
-            }
-            Some(_) => {}
+            Some(config) => missing.push(format!("{CONFIG}={} in the place of {config}", file.display())),
         }
         if !self.reload {
             missing.push(format!("{RELOAD}=true"));
         }
-        if let Some(mounts) = &self.mounts {
-            let covering = mounts.iter().find(|mount| Path::new(&folder).starts_with(&mount.host));
-            let mounted = covering.is_some_and(|mount| !mount.file);
-            if !mounted {
-                let single = mounts.iter().any(|mount| mount.file && file.starts_with(&mount.host));
-                let why = if single {
-                    ", the folder and not the file: a mounted file keeps its inode and never changes"
-                } else {
-                    ""
-                };
-                missing.push(format!(
-                    "a hostPath volume of {folder} (type Directory), mounted at {folder}{why}"
-                ));
-            }
+        if !self.sees(file) {
+            let mut mounts = self.mounts.iter().flatten();
+            let single = mounts.any(|mount| mount.file && file.starts_with(&mount.host));
+            let why = if single {
+                ", the folder and not the file: a mounted file keeps its inode and never changes"
+            } else {
+                ""
+            };
+            missing.push(format!(
+                "a hostPath volume of {folder} (type Directory), mounted at {folder}{why}"
+            ));
         }
         missing
+    }
+
+    /// Whether the flag names this file of the host.
+    pub(super) fn reads(&self, file: &Path) -> bool {
+        let named = self.config.as_ref().map(|config| self.on_host(config));
+        named.is_some_and(|named| named == file.display().to_string())
+    }
+
+    /// Whether the folder of this file is there for it, and not the file alone.
+    pub(super) fn sees(&self, file: &Path) -> bool {
+        let folder = folder(file);
+        self.mounts.as_ref().is_none_or(|mounts| {
+            let covering = mounts.iter().find(|mount| Path::new(&folder).starts_with(&mount.host));
+            covering.is_some_and(|mount| !mount.file)
+        })
     }
 
     /// Where a path of the container is on the host.
@@ -142,51 +151,14 @@ impl Flags {
     }
 }
 
+/// The folder of a file, as it is named in a volume.
+pub(super) fn folder(file: &Path) -> String {
+    file.parent().unwrap_or(file).display().to_string()
+}
+
 /// As Go reads it.
-fn is_true(value: &str) -> bool {
+pub(super) fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
-}
-
-/// Whether an upgrade by kubeadm keeps the flags: it writes the static pod anew from its ClusterConfiguration, which is
-/// `data.ClusterConfiguration` of the ConfigMap `kubeadm-config`. `None` when the text is not one that we know.
-pub fn survives_kubeadm(cluster_configuration: &str) -> Option<bool> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct ClusterConfiguration {
-        api_version: String,
-        #[serde(default)]
-        api_server: Component,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Component {
-        #[serde(default)]
-        extra_args: Value,
-    }
-    let read: ClusterConfiguration = serde_saphyr::from_str(cluster_configuration).ok()?;
-    if !read.api_version.starts_with("kubeadm.k8s.io/") {
-        return None;
-    }
-    // A map until v1beta3, a list of name and value since v1beta4.
-    let named = |name: &str| match &read.api_server.extra_args {
-        Value::Object(map) => map.get(name).and_then(text),
-        Value::Array(list) => list
-            .iter()
-            .rev()
-            .find(|entry| entry["name"] == name)
-            .and_then(|entry| text(&entry["value"])),
-        _ => None,
-    };
-    let flag = |flag: &str| named(flag.trim_start_matches('-'));
-    Some(flag(CONFIG).is_some_and(|value| !value.is_empty()) && flag(RELOAD).is_some_and(|value| is_true(&value)))
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -244,26 +216,5 @@ mod tests {
         let missing = manifest(&file, "/keys").missing(Path::new(FILE));
         assert_eq!(missing.len(), 1, "{missing:?}");
         assert!(missing[0].contains("the folder and not the file"), "{missing:?}");
-    }
-
-    #[test]
-    fn kubeadm_keeps_what_its_configuration_says() {
-        let list = format!(
-            "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\napiServer:\n  extraArgs:\n  - name: \
-             encryption-provider-config\n    value: {FILE}\n  - name: encryption-provider-config-automatic-reload\n    \
-             value: 'true'\n"
-        );
-        assert_eq!(survives_kubeadm(&list), Some(true));
-        let map = format!(
-            "apiVersion: kubeadm.k8s.io/v1beta3\napiServer:\n  extraArgs:\n    encryption-provider-config: {FILE}\n"
-        );
-        assert_eq!(
-            survives_kubeadm(&map),
-            Some(false),
-            "without the reload a rotation stands still"
-        );
-        assert_eq!(survives_kubeadm("apiVersion: kubeadm.k8s.io/v1beta4\n"), Some(false));
-        assert_eq!(survives_kubeadm("apiVersion: k0s.k0sproject.io/v1beta1\n"), None);
-        assert_eq!(survives_kubeadm("- no: map"), None);
     }
 }

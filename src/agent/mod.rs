@@ -7,6 +7,7 @@ mod counts;
 pub mod directory;
 pub mod etcd;
 pub mod flags;
+mod kubeadm;
 mod metrics;
 pub mod node;
 mod pass;

@@ -8,7 +8,8 @@ use kube::{Api, Client};
 use zeroize::Zeroizing;
 
 use super::directory::{Directory, DirectoryError};
-use super::flags::{Flags, survives_kubeadm};
+use super::flags::Flags;
+use super::kubeadm;
 use super::sealing::new_identity;
 use crate::api::control_plane_report::FlagsSeen;
 use crate::api::key_ring::EncryptionKeyRingSpec;
@@ -90,19 +91,21 @@ pub fn flags(manifest: &Path, port: u16) -> Option<Flags> {
     })
 }
 
-/// As the report has them.
-pub fn flags_seen(flags: &Flags, file: &Path, persistent: Option<bool>) -> FlagsSeen {
+/// As the report has them, with what [`to_persist`] found.
+pub fn flags_seen(flags: &Flags, file: &Path, to_persist: Option<Vec<String>>) -> FlagsSeen {
     FlagsSeen {
         encryption_provider_config: flags.config.as_deref().map(line),
         automatic_reload: flags.reload,
         missing: flags.missing(file).iter().map(|missing| line(missing)).collect(),
-        persistent,
+        persistent: to_persist.as_ref().map(Vec::is_empty),
+        to_persist: to_persist.iter().flatten().map(|lacking| line(lacking)).collect(),
     }
 }
 
-/// Whether the next upgrade by kubeadm keeps the flags; `None` where kubeadm is not used, or nobody can tell.
-pub async fn persistent(client: &Client) -> Option<bool> {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
-    let map = maps.get_opt("kubeadm-config").await.ok()??;
-    survives_kubeadm(map.data?.get("ClusterConfiguration")?)
+/// What kubeadm's configuration lacks so that its next upgrade keeps the flags; `None` where kubeadm is not used, or
+/// nobody can tell.
+pub async fn to_persist(client: &Client, file: &Path) -> Option<Vec<String>> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), kubeadm::NAMESPACE);
+    let map = maps.get_opt(kubeadm::CONFIG_MAP).await.ok()??;
+    kubeadm::to_persist(map.data?.get(kubeadm::ENTRY)?, file)
 }

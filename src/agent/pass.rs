@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use super::counts::Counts;
 use super::directory::{Directory, DirectoryError};
@@ -20,7 +20,7 @@ use crate::api::control_plane_report::{ControlPlaneReport, ControlPlaneReportSpe
 use crate::api::encryption::{EncryptionMode, SecretEncryption};
 use crate::api::encryption_status::Order;
 use crate::api::key_ring::{EncryptionKeyRing, EncryptionKeyRingSpec};
-use crate::api::names::{ADOPT_ANNOTATION, SINGLETON};
+use crate::api::names::{ABANDONED_ANNOTATION, ADOPT_ANNOTATION, SINGLETON};
 use crate::api::text::ObjectName;
 use crate::encryption::Scrape;
 use crate::encryption::config::{hash, render};
@@ -139,13 +139,9 @@ impl Agent {
 
     async fn work(&mut self, orders: &Orders, scrape: Option<&Scrape>) -> Result<(), PassError> {
         let before = self.directory.read(FILE)?;
-        let adopt = orders
-            .wanted
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(ADOPT_ANNOTATION));
-        let adopt = adopt.map(String::as_str);
+        let annotations = orders.wanted.annotations();
+        let annotation = |name: &str| annotations.get(name).map(String::as_str);
+        let adopt = annotation(ADOPT_ANNOTATION);
         let current = Current::of(before.as_ref().map(|bytes| bytes.as_slice()), adopt);
         let current_hash = before.as_ref().map(|bytes| hash(bytes));
         let loaded = scrape.and_then(|scrape| scrape.configuration_hash.as_deref());
@@ -187,6 +183,7 @@ impl Agent {
             loaded,
             opened: &opened,
             copy: copy.as_ref(),
+            plaintext_let: duties::plaintext_let(&orders.wanted.spec, annotation(ABANDONED_ANNOTATION), &current),
             stored: self.prover.stored(),
         };
         if let Some(order) = &orders.order.configuration {
@@ -332,8 +329,9 @@ impl Agent {
         let flags = match node::flags(&self.manifest, self.port) {
             None => None,
             Some(flags) => {
-                let persistent = node::persistent(&self.client).await;
-                Some(node::flags_seen(&flags, &self.directory.path(FILE), persistent))
+                let file = self.directory.path(FILE);
+                let to_persist = node::to_persist(&self.client, &file).await;
+                Some(node::flags_seen(&flags, &file, to_persist))
             }
         };
         let spec = ControlPlaneReportSpec {

@@ -76,6 +76,10 @@ pub struct FlagsSeen {
     /// Whether the next upgrade of the control plane keeps them; absent when nobody can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent: Option<bool>,
+    /// What has to be added to kubeadm's ClusterConfiguration for that, line by line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub to_persist: Vec<Line>,
 }
 
 /// The API server of one node, as its metrics show it.

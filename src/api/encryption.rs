@@ -31,6 +31,10 @@ use super::text::{AgeRecipient, Contact, ObjectName, Url};
     "rule": "!has(self.mode) || self.mode != 'Manage' || self.escrow.requirement == 'Waived' || \
              (has(self.escrow.recipients) && self.escrow.recipients.size() > 0)",
     "message": "ENC-01/escrow `mode: Manage` needs an entry in `escrow.recipients`, or `escrow.requirement: Waived`",
+}, {
+    "rule": "!has(self.provider) || self.provider != 'Identity' || has(self.plaintext) && self.plaintext == 'Accepted'",
+    "message": "ENC-01/plaintext `provider: Identity` stores every Secret in plaintext; if that is meant, set \
+                `plaintext: Accepted` beside it",
 }]))]
 pub struct SecretEncryptionSpec {
     /// Whether the program only looks, or manages the encryption.
@@ -42,9 +46,13 @@ pub struct SecretEncryptionSpec {
     /// Stops every step of `Manage`; never decrypts.
     #[serde(default)]
     pub suspend: bool,
-    /// The cipher of new keys.
+    /// The cipher of new keys. `Identity` takes encryption away: by the same steps as any rotation every Secret is
+    /// rewritten in plaintext, and the keys are kept. It needs `plaintext: Accepted`.
     #[serde(default)]
-    pub provider: Provider,
+    pub provider: WantedProvider,
+    /// A person's word that Secrets may be stored in plaintext.
+    #[serde(default)]
+    pub plaintext: Plaintext,
     /// Resources to encrypt, one by one.
     #[serde(default = "secrets")]
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "set"))]
@@ -79,7 +87,8 @@ impl Default for SecretEncryptionSpec {
             mode: EncryptionMode::default(),
             proof: Proof::default(),
             suspend: false,
-            provider: Provider::default(),
+            provider: WantedProvider::default(),
+            plaintext: Plaintext::default(),
             resources: secrets(),
             rotation: Rotation::default(),
             escrow: Escrow::default(),
@@ -127,6 +136,39 @@ pub enum Provider {
     AESGCM,
     /// Does not: a copied ciphertext is served in another namespace.
     Secretbox,
+}
+
+/// What new values are to be under: a cipher, or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WantedProvider {
+    /// Binds a value to its place in etcd.
+    #[default]
+    AESGCM,
+    /// Does not: a copied ciphertext is served in another namespace.
+    Secretbox,
+    /// Plaintext.
+    Identity,
+}
+
+impl WantedProvider {
+    /// The cipher; `None` for plaintext.
+    pub const fn cipher(self) -> Option<Provider> {
+        match self {
+            Self::AESGCM => Some(Provider::AESGCM),
+            Self::Secretbox => Some(Provider::Secretbox),
+            Self::Identity => None,
+        }
+    }
+}
+
+/// Whether Secrets may be stored in plaintext.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Plaintext {
+    /// No.
+    #[default]
+    Refused,
+    /// Yes: everybody who reads etcd, a snapshot or a disk of it reads them.
+    Accepted,
 }
 
 /// A group-resource such as `secrets` or `configmaps`; no wildcard, and nothing of our own group.

@@ -78,6 +78,9 @@ pub const TOKEN_NODE: &str = "authentication.kubernetes.io/node-name";
 pub const ADOPT_ANNOTATION: &str = "cloison.dev/adopt";
 /// On `SecretEncryption`: asks for a rotation now, once for each value; a time, or any text of at most 63 characters.
 pub const ROTATION_ANNOTATION: &str = "cloison.dev/rotation-requested-time";
+/// On `SecretEncryption`: names of keys that are given up, with commas between them. A rotation to one of them is rolled
+/// back.
+pub const ABANDONED_ANNOTATION: &str = "cloison.dev/abandoned-keys";
 /// Label of the Nodes that run API servers. kubeadm and its relatives write it.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// The namespace the canaries live in; labelled as a stage namespace in mode enforce, and nothing ever runs there.

@@ -215,6 +215,7 @@ pub fn encryption_status(
         ));
     }
     verdicts.extend(rotation.iter().flat_map(|rotation| rotation.decision.verdicts()));
+    verdicts.extend(rotation.iter().flat_map(|rotation| rotation.verdicts.clone()));
     if let Some(not_done) = asked.not_done() {
         verdicts.push(Verdict::new(
             encryption_types::CONVERGED,

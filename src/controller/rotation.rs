@@ -4,7 +4,7 @@
 
 mod sweeping;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,9 @@ use crate::api::key_ring::{EncryptionKeyRing, EncryptionKeyRingSpec};
 use crate::api::{SecretEncryption, names};
 use crate::encryption::judge::barrier;
 use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish};
-use crate::encryption::rotation::{Action, Decision, Observation, Records, plan, told};
+use crate::encryption::rotation::{
+    Action, Decision, Observation, Records, abandoned, persistence, plaintext, plan, told,
+};
 
 /// Between two looks while something goes on.
 const WORK: Duration = Duration::from_secs(2);
@@ -54,6 +56,7 @@ pub async fn run(ctx: Arc<Context>, gathering: Gathering, servers: Arc<Servers>)
                         decision: Decision::unread(error.line()),
                         keys: Vec::new(),
                         values: Vec::new(),
+                        verdicts: Vec::new(),
                     }));
                 }
             }
@@ -99,6 +102,8 @@ struct Look {
     seen: Observation,
     ring: EncryptionKeyRingSpec,
     newest: Option<ControlPlaneReport>,
+    /// The annotation that names keys to give up.
+    abandoned: Option<String>,
 }
 
 impl Rotation {
@@ -235,14 +240,19 @@ impl Rotation {
             .filter_map(|report| report.spec.proof.as_ref()?.compacted_revision)
             .max();
         let ring = ring.map_or_else(none, |ring| ring.spec);
+        let known = Ring::of(&ring, &Time(Timestamp::now()));
         let request = wanted.annotations().get(names::ROTATION_ANNOTATION);
+        let abandoned = wanted.annotations().get(names::ABANDONED_ANNOTATION).cloned();
         let seen = Observation {
             wish: Wish::of(
                 &wanted.spec,
                 request.filter(|request| request.len() <= REQUEST).cloned(),
-                BTreeSet::new(),
+                abandoned
+                    .as_deref()
+                    .map(|names| abandoned::numbers(names, &known))
+                    .unwrap_or_default(),
             ),
-            ring: Ring::of(&ring, &Time(Timestamp::now())),
+            ring: known,
             leases,
             unaccounted,
             order: Standing::of(wanted.status.as_ref().and_then(|status| status.order.as_ref())),
@@ -255,7 +265,12 @@ impl Rotation {
             now: self.origin.elapsed(),
             nodes,
         };
-        Ok(Look { seen, ring, newest })
+        Ok(Look {
+            seen,
+            ring,
+            newest,
+            abandoned,
+        })
     }
 
     /// Over the version that was looked at and no other: between the look and the order nobody else ordered.
@@ -282,6 +297,14 @@ impl Rotation {
         self.gathering.evidence.publish_rotation(Some(RotationSeen {
             keys: told::keys(&look.ring, &look.seen),
             values: proof.map(|proof| proof.values.clone()).unwrap_or_default(),
+            verdicts: [
+                Some(persistence::verdict(&look.seen)),
+                plaintext::verdict(&look.seen, &decision),
+                abandoned::verdict(&look.seen, look.abandoned.as_deref()),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             decision,
         }));
     }

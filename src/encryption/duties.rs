@@ -7,7 +7,7 @@
 mod file;
 pub mod report;
 
-pub use file::{Current, Hold, Local, adopted, file};
+pub use file::{Current, Hold, Local, adopted, file, plaintext_let};
 
 use std::collections::BTreeSet;
 

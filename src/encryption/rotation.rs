@@ -19,6 +19,7 @@
 //! known, and until every agent has said that it follows the order that stands: one that died between its disk and its
 //! report may have done what was asked meanwhile.
 
+pub mod abandoned;
 mod blocked;
 mod clearance;
 mod facts;
@@ -26,6 +27,8 @@ mod goal;
 mod mint;
 pub mod observation;
 mod order;
+pub mod persistence;
+pub mod plaintext;
 mod reach;
 pub mod records;
 pub mod told;
@@ -37,6 +40,7 @@ use std::time::Duration;
 
 use crate::api::encryption::Provider;
 use crate::api::encryption_status::Step;
+use crate::encryption::sweep;
 
 pub use blocked::Blocked;
 pub use goal::Due;
@@ -147,6 +151,10 @@ fn decide(view: &View<'_>) -> Decision {
     if view.seen.wish.suspended {
         return Decision::hold(standing(view, &goal), vec![Blocked::Suspended]);
     }
+    let unswept: Vec<_> = unswept(view).collect();
+    if !unswept.is_empty() {
+        return Decision::hold(standing(view, &goal), unswept);
+    }
     let unclear: Vec<_> = unclear(view).collect();
     if !unclear.is_empty() {
         return Decision::hold(Step::Read, unclear);
@@ -155,6 +163,14 @@ fn decide(view: &View<'_>) -> Decision {
         Goal::Mint(due, provider) => mint::mint(view, due, provider),
         Goal::Reach(goal) => reach::reach(view, &goal),
     }
+}
+
+/// Resources whose old values no sweep would bring under the key: a rotation would wait for them for ever, and an API
+/// server whose file names one without `identity` could not read it. Whenever one is named, files stay as they are.
+fn unswept(view: &View<'_>) -> impl Iterator<Item = Blocked> {
+    let resources = view.seen.wish.resources.iter();
+    let others = resources.filter(|resource| *resource != sweep::RESOURCE);
+    others.map(|resource| Blocked::NotSwept(resource.clone()))
 }
 
 /// API servers of which nobody knows what they read and write. They load what is on their disk within a minute; until

@@ -202,10 +202,10 @@ fn a_value_that_the_sweep_did_not_meet_is_found_in_etcd() {
 #[test]
 fn a_proof_that_does_not_cover_a_resource_is_none() {
     let mut crew = rotating();
-    until(&mut crew, "S6", at(Step::Drain));
-    crew.wish.resources.insert("configmaps".to_owned());
+    until_decided(&mut crew, "S5", at(Step::Prove));
+    crew.proves = "configmaps";
     throughout(&mut crew, 60, at(Step::Prove));
-    assert_eq!(crew.said().blocked_by, [Blocked::NotProven("configmaps".to_owned())]);
+    assert_eq!(crew.said().blocked_by, [Blocked::NotProven("secrets".to_owned())]);
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub struct Crew {
     pub world: World,
     pub wish: Wish,
     pub ring: Ring,
+    /// What kubeadm's configuration lacks, as every agent reports it.
+    pub to_persist: Option<Vec<String>>,
     /// Control-plane Nodes, as the cluster has them.
     pub agents: BTreeMap<String, Agent>,
     /// What stands in the status of `SecretEncryption`.
@@ -53,6 +55,8 @@ pub struct Crew {
     sweeping: Option<Sweeping>,
     pub latest_proof: Option<Proof>,
     proof_wanted: bool,
+    /// The resource whose values the agents read in etcd.
+    pub proves: &'static str,
     pub last: Option<Decision>,
     /// Steps in which the controller took a decision.
     pub steps: BTreeSet<Step>,
@@ -76,12 +80,14 @@ impl Crew {
                 ..Wish::default()
             },
             ring: Ring::default(),
+            to_persist: None,
             agents: BTreeMap::new(),
             order: Order::default(),
             records: Records::default(),
             sweeping: None,
             latest_proof: None,
             proof_wanted: false,
+            proves: SECRETS,
             last: None,
             steps: BTreeSet::new(),
         };
@@ -204,7 +210,7 @@ impl Crew {
         }
         self.latest_proof = Some(Proof {
             revision: self.world.etcd.revision,
-            values: BTreeMap::from([(SECRETS.to_owned(), values)]),
+            values: BTreeMap::from([(self.proves.to_owned(), values)]),
         });
     }
 
@@ -309,6 +315,7 @@ impl Crew {
             api_server,
             file,
             flags_missing: Vec::new(),
+            to_persist: self.to_persist.clone(),
             sealed_id: Some(agent.sealed_id),
             order: agent.order,
         };

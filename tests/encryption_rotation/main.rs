@@ -5,6 +5,7 @@
 mod cases;
 mod check;
 mod crew;
+mod edges;
 mod schedules;
 mod wishes;
 mod world;

@@ -23,7 +23,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use crate::api::conditions::Truth;
+use crate::api::conditions::{Truth, Verdict};
 use crate::api::control_plane_report::KeyValues;
 use crate::api::encryption_status::KeyStatus;
 use crate::cluster::telemetry::Kind;
@@ -110,6 +110,8 @@ pub struct RotationSeen {
     pub keys: Vec<KeyStatus>,
     /// Values per resource and key, at the last reading of etcd.
     pub values: Vec<KeyValues>,
+    /// Conditions beside those of the decision.
+    pub verdicts: Vec<Verdict>,
 }
 
 /// All evidence at one moment. `None` until a first look.
@@ -209,7 +211,8 @@ impl Evidence {
         self.snapshot.send_if_modified(|snapshot| {
             let said = |seen: &Option<RotationSeen>| {
                 let states = |seen: &RotationSeen| seen.keys.iter().map(|key| (key.id, key.state)).collect::<Vec<_>>();
-                seen.as_ref().map(|seen| (seen.decision.clone(), states(seen)))
+                seen.as_ref()
+                    .map(|seen| (seen.decision.clone(), states(seen), seen.verdicts.clone()))
             };
             let same = said(&snapshot.rotation) == said(&seen);
             snapshot.rotation = seen;

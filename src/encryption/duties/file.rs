@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::encryption::ResourceName;
+use crate::api::encryption::{Plaintext, ResourceName, SecretEncryptionSpec, WantedProvider};
 use crate::api::encryption_status::ConfigurationOrder;
 use crate::api::key_ring::{EncryptionKeyRingSpec, RingKey};
+use crate::api::names::ABANDONED_ANNOTATION;
 use crate::encryption::config::{
     self, Desired, Fault, Key, KeyName, Objection, Seen, Transformer, Undesirable, adopt_command, render,
 };
 use crate::encryption::ring::{Opened, unsealed, writes};
 use crate::encryption::stored::Stored;
+use crate::encryption::sweep;
 
 /// The name that orders and reports have for no encryption.
 const IDENTITY: &str = "identity";
@@ -55,6 +57,8 @@ pub struct Local<'a> {
     pub opened: &'a Opened,
     /// The sealed copy of the ring that is on its disk.
     pub copy: Option<&'a EncryptionKeyRingSpec>,
+    /// A person lets values that are encrypted be stored in plaintext again: see [`plaintext_let`].
+    pub plaintext_let: bool,
     /// What is stored in etcd, if it was read.
     pub stored: Option<&'a BTreeMap<(String, Stored), u64>>,
 }
@@ -121,8 +125,23 @@ pub enum Hold {
         count: u64,
     },
     /// Values that are encrypted now would be served as they are.
-    #[error("{0} is encrypted by the present file and is not in spec.resources; add it there")]
+    #[error(
+        "the present file encrypts {0}, and of Cloison's files Secrets alone are; bring {0} back to plaintext first, or \
+         go on rotating this file by hand"
+    )]
     DropsResource(String),
+    /// Its old values would be read as if they were encrypted.
+    #[error(
+        "spec.resources names {0}, and Secrets alone are rewritten: API servers could not read what is stored of it; take \
+         it out"
+    )]
+    NotSwept(String),
+    /// The controller alone decrypts nothing.
+    #[error(
+        "plaintext is ordered, and nobody allows it: it needs spec.provider: Identity with spec.plaintext: Accepted, or \
+         the key that writes named in the annotation {ABANDONED_ANNOTATION}"
+    )]
+    Plaintext,
     /// A configuration that must not be.
     #[error(transparent)]
     Undesirable(#[from] Undesirable),
@@ -163,6 +182,9 @@ pub fn file(
         Current::Foreign(seen) => return Err(foreign(seen)),
         Current::Broken(fault) => return Err(Hold::Broken(fault.clone())),
         Current::Ours(current) => replaces(current, &desired, local)?,
+    }
+    if let Some(other) = desired.resources().iter().find(|one| one.0 != sweep::RESOURCE) {
+        return Err(Hold::NotSwept(other.0.clone()));
     }
     let bytes = render(&desired);
     match config::read(bytes.as_bytes()) {
@@ -214,6 +236,17 @@ fn first(write: &str, ring: &EncryptionKeyRingSpec) -> Result<(), Hold> {
     }
 }
 
+/// Whether a person lets this node write plaintext where it encrypts now: by the policy, or by giving up the key that
+/// writes while its first enable is on its way. `abandoned` is the annotation.
+pub fn plaintext_let(spec: &SecretEncryptionSpec, abandoned: Option<&str>, current: &Current) -> bool {
+    let wanted = spec.provider == WantedProvider::Identity && spec.plaintext == Plaintext::Accepted;
+    let given_up = |file: &Desired| {
+        let mut names = abandoned.unwrap_or_default().split(',');
+        file.read().contains(&Transformer::Identity) && names.any(|given_up| given_up.trim() == name(file.write()))
+    };
+    wanted || matches!(current, Current::Ours(file) if given_up(file))
+}
+
 fn replaces(current: &Desired, next: &Desired, local: &Local<'_>) -> Result<(), Hold> {
     if current == next {
         return Ok(());
@@ -230,6 +263,16 @@ fn replaces(current: &Desired, next: &Desired, local: &Local<'_>) -> Result<(), 
             loaded: loaded.to_owned(),
             file: file.to_owned(),
         });
+    }
+    // While the first enable has not rewritten everything, plaintext is what an API server that joins can read.
+    let enabling = local.stored.is_some_and(|stored| {
+        stored
+            .iter()
+            .any(|((_, under), count)| *under == Stored::Plain && *count > 0)
+    });
+    let decrypts = *next.write() == Transformer::Identity && next.write() != current.write();
+    if decrypts && !local.plaintext_let && !enabling {
+        return Err(Hold::Plaintext);
     }
     if !reads(next, current.write()) {
         return Err(Hold::DropsWriter(name(current.write())));

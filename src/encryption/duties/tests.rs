@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::agent::sealing::{new_identity, seal};
-use crate::api::encryption::{Escrow, EscrowRequirement, Provider, ResourceName};
+use crate::api::encryption::{Escrow, EscrowRequirement, Plaintext, Provider, ResourceName, WantedProvider};
 use crate::api::encryption_status::{ConfigurationOrder, MintOrder};
 use crate::api::text::{Contact, KeyName};
 use crate::encryption::config::{adopt_command, hash, render};
@@ -100,6 +100,7 @@ impl World {
             loaded: None,
             order: order("identity", &[]),
             adopt: None,
+            abandoned: None,
             stored: None,
         };
         change(&mut trial);
@@ -111,6 +112,7 @@ impl World {
             loaded: trial.loaded.as_deref().or(current_hash.as_deref()),
             opened: &trial.opened,
             copy: trial.copy.as_ref(),
+            plaintext_let: plaintext_let(&self.spec, trial.abandoned.as_deref(), &current),
             stored: trial.stored.as_ref(),
         };
         file(&trial.order, &self.spec.resources, &self.ring, &local)
@@ -144,6 +146,7 @@ struct Trial {
     loaded: Option<String>,
     order: ConfigurationOrder,
     adopt: Option<String>,
+    abandoned: Option<String>,
     stored: Option<BTreeMap<(String, Stored), u64>>,
 }
 
@@ -295,6 +298,7 @@ fn nothing_is_written_that_is_not_read_and_nothing_lost_that_was_written() {
     world.spec.resources = vec![ResourceName("configmaps".to_owned())];
     let lost = hold(&world, Some(file), order("k2", &["k1"]));
     assert_eq!(lost, Err(Hold::DropsResource("secrets".to_owned())));
+    world.spec.resources = vec![ResourceName("secrets".to_owned())];
     // A node that comes late has no file, and the key is in use elsewhere.
     world.ring.keys[1].writes.push(crate::api::key_ring::KeyWrites {
         node: ObjectName("cp-9".to_owned()),
@@ -332,4 +336,52 @@ fn a_file_of_somebody_else_or_a_damaged_one_stays_and_the_line_shows_no_key() {
     let line = world.decide(|trial| (trial.current, trial.order) = (Some(cut), wanted));
     let line = line.unwrap_err().to_string();
     assert!(line.contains("damaged") && line.contains("last-good"), "{line}");
+}
+
+#[test]
+fn an_order_alone_decrypts_nothing() {
+    let mut world = World::with_keys(1);
+    let enabling = world.text("k1", &["identity"]);
+    let enabled = world.text("k1", &[]);
+    let back = |world: &World, file: &str, abandoned: Option<&str>| {
+        world.decide(|trial| {
+            trial.current = Some(file.to_owned());
+            trial.abandoned = abandoned.map(str::to_owned);
+            trial.order = order("identity", &["k1"]);
+        })
+    };
+    assert_eq!(back(&world, &enabling, None), Err(Hold::Plaintext));
+    assert_eq!(back(&world, &enabling, Some("k2")), Err(Hold::Plaintext));
+    let stored = |count| BTreeMap::from([(("secrets".to_owned(), Stored::Plain), count)]);
+    for (count, held) in [(0, true), (1, false)] {
+        let made = world.decide(|trial| {
+            trial.current = Some(enabling.clone());
+            trial.stored = Some(stored(count));
+            trial.order = order("identity", &["k1"]);
+        });
+        assert_eq!(made.is_err(), held, "{count} values are plaintext");
+    }
+    // The first enable is given up on the way.
+    back(&world, &enabling, Some("k2, k1")).unwrap();
+    // Or encryption is taken away: both words are needed.
+    world.spec.provider = WantedProvider::Identity;
+    assert_eq!(back(&world, &enabling, None), Err(Hold::Plaintext));
+    world.spec.plaintext = Plaintext::Accepted;
+    back(&world, &enabling, None).unwrap();
+    assert_eq!(
+        back(&world, &enabled, None),
+        Err(Hold::NotReadYet("identity".to_owned())),
+        "by the same steps"
+    );
+}
+
+#[test]
+fn a_resource_that_nobody_rewrites_comes_into_no_file() {
+    let mut world = World::with_keys(1);
+    let file = world.text("k1", &[]);
+    world.spec.resources.push(ResourceName("configmaps".to_owned()));
+    for (current, wanted) in [(Some(file), order("k1", &[])), (None, order("identity", &["k1"]))] {
+        let held = world.decide(|trial| (trial.current, trial.order) = (current, wanted));
+        assert_eq!(held, Err(Hold::NotSwept("configmaps".to_owned())));
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::observation::Under;
+use super::persistence;
 use crate::encryption::config::{KeyName, adopt_command};
 
 /// See the module.
@@ -34,6 +35,10 @@ pub enum Blocked {
     KeyLost(String, Under),
     /// A KMS v2 plugin encrypts.
     KmsObserved(String),
+    /// The next upgrade by kubeadm would drop the flags: what its configuration lacks, line by line.
+    FlagsNotPersistent(Vec<String>),
+    /// A resource whose old values nobody would rewrite.
+    NotSwept(String),
     /// No offline recipient, and nobody waived it.
     EscrowMissing,
     /// A node that may not hold keys.
@@ -71,6 +76,8 @@ impl Blocked {
             Self::ForeignConfig(..) => "ForeignConfig",
             Self::KeyLost(..) => "KeyLost",
             Self::KmsObserved(_) => "KmsObserved",
+            Self::FlagsNotPersistent(_) => "FlagsNotPersistent",
+            Self::NotSwept(_) => "ResourceNotSwept",
             Self::EscrowMissing => "EscrowMissing",
             Self::NotMember(_) => "NotMember",
             Self::NotSealed(..) => "NotSealed",
@@ -96,6 +103,11 @@ impl Blocked {
             Self::ForeignConfig(_, hash) => adopt_command(hash),
             Self::EscrowMissing => {
                 "kubectl edit secretencryption default: put an age recipient into spec.escrow.recipients".to_owned()
+            }
+            Self::FlagsNotPersistent(lines) => persistence::command(lines),
+            Self::NotSwept(_) => {
+                "kubectl patch secretencryption default --type=merge -p '{\"spec\":{\"resources\":[\"secrets\"]}}'"
+                    .to_owned()
             }
             Self::NotMember(node) => format!("cloison ring approve {node}"),
             Self::FlagsMissing(node, flags) => format!("on {node}, add {}", flags.join(" ")),
@@ -163,6 +175,13 @@ impl fmt::Display for Blocked {
             ),
             Self::EscrowMissing => formatter.write_str(
                 "SecretEncryption/default: no key is made without an offline recipient; name one, or set spec.escrow.requirement: Waived",
+            ),
+            Self::FlagsNotPersistent(_) => formatter.write_str(
+                "ConfigMap kube-system/kubeadm-config: the next upgrade by kubeadm would drop the encryption flags, and API servers without them serve nothing that is encrypted; no first key is made until it keeps them",
+            ),
+            Self::NotSwept(resource) => write!(
+                formatter,
+                "SecretEncryption/default: spec.resources names {resource}, and Secrets alone are rewritten: its values from before would never come under a key; nothing is changed until it is taken out"
             ),
             Self::NotMember(node) => write!(formatter, "Node/{node}: it is not approved to hold keys"),
             Self::NotSealed(key, who) => write!(formatter, "EncryptionKeyRing/default: {key} is not sealed for {who} yet"),

@@ -36,7 +36,7 @@ impl Wish {
         let retired = &spec.retired_keys;
         let escrow = spec.escrow.recipients.iter().flatten();
         Self {
-            provider: Some(spec.provider),
+            provider: spec.provider.cipher(),
             resources: spec.resources.iter().map(|resource| resource.0.clone()).collect(),
             suspended: spec.suspend,
             period: days(spec.rotation.period_days),
@@ -96,6 +96,10 @@ impl Report {
             }),
             file: spec.file.as_ref().map(File::of),
             flags_missing: flags.map(|flag| flag.0.clone()).collect(),
+            to_persist: spec.flags.as_ref().and_then(|flags| {
+                flags.persistent?;
+                Some(flags.to_persist.iter().map(|line| line.0.clone()).collect())
+            }),
             sealed_id: spec.sealed_id.map(unsigned),
             order: spec.order_number.map(unsigned),
         }

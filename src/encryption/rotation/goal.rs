@@ -102,7 +102,7 @@ fn in_flight(view: &View<'_>, under: &Under, disables: bool) -> bool {
 
 /// Where a rotation goes whose key was given up: to the newest other one, or, while first enable is on its way, to
 /// plaintext. Nowhere, when there is nothing to go back to: giving up a key never decrypts what is encrypted.
-fn back_to(view: &View<'_>) -> Option<Under> {
+pub(super) fn back_to(view: &View<'_>) -> Option<Under> {
     let given_up = |key: &&RingKey| view.seen.wish.abandoned.contains(&key.id);
     view.active().find(given_up)?;
     let kept = view.active().filter(|key| !given_up(key)).max_by_key(|key| key.id);

@@ -3,6 +3,7 @@
 use super::blocked::Blocked;
 use super::goal::Due;
 use super::observation::Under;
+use super::persistence;
 use super::view::View;
 use super::{Action, Decision};
 use crate::api::encryption::Provider;
@@ -14,6 +15,12 @@ pub fn mint(view: &View<'_>, due: Due, provider: Provider) -> Decision {
     let mut blocked = Vec::new();
     if wish.escrow.is_empty() && !wish.escrow_waived {
         blocked.push(Blocked::EscrowMissing);
+    }
+    // Once a key is in use the flags are needed anyhow, and a rotation is never held for them.
+    if view.active().next().is_none()
+        && let Some(lines) = persistence::lacking(view.seen).filter(|lines| !lines.is_empty())
+    {
+        blocked.push(Blocked::FlagsNotPersistent(lines.to_vec()));
     }
     let strangers = view
         .nodes

@@ -50,8 +50,7 @@ pub struct Standing {
 /// What people want: `SecretEncryption.spec` and its annotations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
-    /// The cipher of new keys; `None` to disable encryption. Nothing in the API disables it: `mode: Observe` stops
-    /// managing and never decrypts.
+    /// The cipher of new keys; `None` to disable encryption. `mode: Observe` stops managing and never decrypts.
     pub provider: Option<Provider>,
     /// The resources to encrypt.
     pub resources: BTreeSet<String>,
@@ -130,6 +129,9 @@ pub struct Report {
     pub file: Option<File>,
     /// Flags that have to be added, ready to copy.
     pub flags_missing: Vec<String>,
+    /// What kubeadm's configuration lacks so that its next upgrade keeps the flags, line by line; `None` where kubeadm is
+    /// not used, or nobody can tell.
+    pub to_persist: Option<Vec<String>>,
     /// The newest key in the sealed copy on its disk.
     pub sealed_id: Option<u64>,
     /// The number of the order it had done, or refused, when it looked at all this.

@@ -22,7 +22,9 @@ pub fn reach(view: &View<'_>, goal: &Under) -> Decision {
     }
     let alone = Configuration::new(goal.clone(), []);
     let everyone_has = |target: &Configuration| view.nodes.iter().all(|node| node.has(target));
-    if strays.is_empty() && everyone_has(&alone) {
+    // Where there is no file, and none is wanted, nobody is asked to write one.
+    let untouched = *goal == Under::Identity && view.nodes.iter().all(|node| node.file.is_none());
+    if strays.is_empty() && (everyone_has(&alone) || untouched) {
         return idle(view, goal);
     }
     // S7. Over all nodes: one that is away would come back to values it cannot read (I1), or write such (I2).

@@ -16,6 +16,9 @@ mod pace;
 pub mod reads;
 mod tally;
 
+/// What is swept, and all that is.
+pub const RESOURCE: &str = "secrets";
+
 pub use answer::{Answer, Entry, NotMetadata, Page};
 pub use barrier::{Barrier, NoBarrier, Shape};
 pub use listing::{Listing, Stop};

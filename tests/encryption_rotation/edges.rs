@@ -1,0 +1,228 @@
+//! What is held before anything is made, what takes encryption away on purpose, and keys that a person gives up by name.
+
+use std::collections::BTreeSet;
+
+use cloison::api::conditions::{Truth, Verdict};
+use cloison::api::encryption::{Plaintext, Provider, SecretEncryptionSpec, WantedProvider};
+use cloison::api::encryption_status::Step;
+use cloison::encryption::rotation::observation::Wish;
+use cloison::encryption::rotation::{Action, Blocked, Due, Under, abandoned, persistence, plaintext};
+
+use super::cases::{enabled, key, rotating, until};
+use super::crew::Crew;
+use super::schedules::{recover, round};
+
+const LINE: &str = "extraArgs: - {name: encryption-provider-config, value: \"/etc/x\"}";
+
+fn lacking() -> Option<Vec<String>> {
+    Some(vec![LINE.to_owned()])
+}
+
+/// Everybody reports, and the controller decides.
+fn told(crew: &mut Crew) {
+    for node in crew.nodes() {
+        crew.report(&node);
+    }
+    crew.control();
+}
+
+#[test]
+fn no_first_key_is_made_while_an_upgrade_would_drop_the_flags() {
+    let mut crew = Crew::new(&["a", "b"]);
+    crew.to_persist = lacking();
+    for _ in 0..5 {
+        told(&mut crew);
+        let said = crew.said();
+        assert_eq!((said.step, said.action), (Step::Mint, Action::Hold));
+        assert_eq!(said.blocked_by, [Blocked::FlagsNotPersistent(vec![LINE.to_owned()])]);
+        assert_eq!(said.blocked_by[0].reason(), "FlagsNotPersistent");
+        assert!(said.next_command.unwrap().ends_with(LINE));
+    }
+    assert_eq!((crew.ring.last_id, &crew.order.mint), (0, &None));
+    let verdict = persistence::verdict(&crew.observation());
+    assert_eq!((verdict.truth, verdict.reason), (Truth::False, "UpgradeDropsFlags"));
+    assert!(verdict.message.ends_with(LINE), "{}", verdict.message);
+    // One agent that knows is enough: there is one configuration for all.
+    crew.to_persist = None;
+    crew.report("b");
+    crew.control();
+    assert_eq!(crew.said().action, Action::Hold);
+    crew.to_persist = Some(Vec::new());
+    told(&mut crew);
+    assert_eq!(persistence::verdict(&crew.observation()).truth, Truth::True);
+    recover(&mut crew).unwrap();
+    assert!(crew.world.etcd.current().into_values().all(|it| *it == key(1)));
+}
+
+#[test]
+fn where_kubeadm_is_not_used_nobody_can_tell_and_nothing_is_held() {
+    let mut crew = enabled();
+    let verdict = persistence::verdict(&crew.observation());
+    assert_eq!((verdict.truth, verdict.reason), (Truth::Unknown, "NotKubeadm"));
+    told(&mut crew);
+    assert_eq!(crew.said().action, Action::Nothing);
+}
+
+#[test]
+fn once_a_key_is_in_use_the_flags_are_a_warning_and_hold_no_rotation() {
+    for step in [Step::Mint, Step::Read, Step::Promote, Step::Sweep] {
+        let mut crew = Crew::new(&["a", "b", "c"]);
+        until(&mut crew, "the step", |crew| {
+            crew.ring.last_id > 0 && crew.said().step == step || step == Step::Mint && crew.ring.last_id == 1
+        });
+        crew.to_persist = lacking();
+        recover(&mut crew).unwrap();
+        crew.wish.requested = Some("again".to_owned());
+        recover(&mut crew).unwrap();
+        assert!(
+            crew.world.etcd.current().into_values().all(|it| *it == key(2)),
+            "{step:?}"
+        );
+        assert_eq!(persistence::verdict(&crew.observation()).truth, Truth::False);
+    }
+}
+
+#[test]
+fn a_resource_that_nobody_rewrites_is_told_before_anything_is_made() {
+    let mut crew = Crew::new(&["a", "b"]);
+    crew.wish.resources.insert("configmaps".to_owned());
+    for _ in 0..5 {
+        told(&mut crew);
+        let said = crew.said();
+        assert_eq!((said.step, said.action), (Step::Mint, Action::Hold));
+        assert_eq!(said.blocked_by, [Blocked::NotSwept("configmaps".to_owned())]);
+        assert!(said.blocked_by[0].to_string().contains("names configmaps"));
+        assert!(said.next_command.unwrap().contains("resources"));
+    }
+    assert_eq!(crew.ring.last_id, 0);
+    crew.wish.resources.remove("configmaps");
+    recover(&mut crew).unwrap();
+}
+
+#[test]
+fn a_resource_that_is_named_on_the_way_changes_nothing_until_it_is_taken_out() {
+    let mut crew = rotating();
+    until(&mut crew, "S4", |crew| crew.said().step == Step::Sweep);
+    crew.wish.resources.insert("configmaps".to_owned());
+    for _ in 0..100 {
+        assert_eq!(round(&mut crew), None);
+        assert_eq!(crew.said().action, Action::Hold);
+        assert_eq!(crew.order.configuration, None, "files stay as they are");
+    }
+    crew.wish.resources.remove("configmaps");
+    recover(&mut crew).unwrap();
+    assert!(crew.world.etcd.current().into_values().all(|it| *it == key(2)));
+}
+
+fn disabled(crew: &Crew) -> Option<Verdict> {
+    plaintext::verdict(&crew.observation(), &crew.said())
+}
+
+#[test]
+fn to_take_encryption_away_is_wanted_in_the_policy_and_told_as_what_it_is() {
+    let spec = SecretEncryptionSpec {
+        provider: WantedProvider::Identity,
+        plaintext: Plaintext::Accepted,
+        ..SecretEncryptionSpec::default()
+    };
+    let wish = |spec: &SecretEncryptionSpec| Wish::of(spec, None, BTreeSet::new()).provider;
+    assert_eq!(wish(&SecretEncryptionSpec::default()), Some(Provider::AESGCM));
+    assert_eq!(wish(&spec), None);
+    let mut crew = enabled();
+    assert_eq!(disabled(&crew), None);
+    crew.wish.provider = wish(&spec);
+    assert_eq!(round(&mut crew), None);
+    let said = disabled(&crew).unwrap();
+    assert_eq!((said.truth, said.reason), (Truth::True, "Disabling"));
+    assert!(
+        said.message.starts_with("Secrets will be stored in plaintext"),
+        "{}",
+        said.message
+    );
+    recover(&mut crew).unwrap();
+    assert!(crew.world.etcd.current().into_values().all(|it| *it == Under::Identity));
+    let said = disabled(&crew).unwrap();
+    assert!(
+        said.message.starts_with("Secrets are stored in plaintext"),
+        "{}",
+        said.message
+    );
+    assert!(!crew.ring.keys[0].destroyed, "the key is kept");
+}
+
+#[test]
+fn where_nothing_was_ever_encrypted_nothing_is_done_to_disable_it() {
+    let crew = Crew::new(&["a", "b"]);
+    let mut seen = crew.observation();
+    seen.wish.provider = None;
+    for node in &mut seen.nodes {
+        node.report = Some(<_>::default());
+    }
+    let said = cloison::encryption::rotation::plan(&seen);
+    assert_eq!((said.step, said.action), (Step::Idle, Action::Nothing));
+}
+
+/// What the annotation does, and what is said of it.
+fn give_up(crew: &mut Crew, annotation: &str) -> Verdict {
+    crew.wish.abandoned = abandoned::numbers(annotation, &crew.ring);
+    abandoned::verdict(&crew.observation(), Some(annotation)).unwrap()
+}
+
+#[test]
+fn a_key_that_is_given_up_by_name_before_it_is_alone_is_left_for_the_one_before() {
+    let mut crew = rotating();
+    assert_eq!(abandoned::verdict(&crew.observation(), None), None);
+    until(&mut crew, "S4", |crew| crew.said().step == Step::Sweep);
+    let said = give_up(&mut crew, "k2");
+    assert_eq!((said.truth, said.reason), (Truth::True, "GoingBack"));
+    assert!(said.message.contains("under k1 again"), "{}", said.message);
+    recover(&mut crew).unwrap();
+    assert!(crew.world.etcd.current().into_values().all(|it| *it == key(1)));
+    let said = give_up(&mut crew, " k2 ,");
+    assert_eq!((said.truth, said.reason), (Truth::True, "GivenUp"));
+}
+
+#[test]
+fn to_give_up_the_first_key_while_it_is_enabled_says_plaintext() {
+    let mut crew = Crew::new(&["a", "b", "c"]);
+    until(&mut crew, "S4", |crew| {
+        crew.last.is_some() && crew.said().step == Step::Sweep
+    });
+    let said = give_up(&mut crew, "k1");
+    assert!(
+        said.message.contains("Secrets will be stored in plaintext"),
+        "{}",
+        said.message
+    );
+    until(&mut crew, "plaintext", |crew| {
+        crew.world.etcd.current().into_values().all(|it| *it == Under::Identity)
+    });
+}
+
+#[test]
+fn a_key_that_cannot_be_given_up_any_more_stays_and_it_is_said_first() {
+    let mut crew = rotating();
+    recover(&mut crew).unwrap();
+    let said = give_up(&mut crew, "k1, k2, k9");
+    assert_eq!((said.truth, said.reason), (Truth::False, "NothingToGoBackTo"));
+    for line in [
+        "k2 cannot be given up any more",
+        "no key of the ring is called k9",
+        "k1 is given up",
+    ] {
+        assert!(said.message.contains(line), "{line}: {}", said.message);
+    }
+    for _ in 0..20 {
+        assert_eq!(round(&mut crew), None);
+    }
+    assert!(crew.world.etcd.current().into_values().all(|it| *it == key(2)));
+    let said = give_up(&mut crew, "k9");
+    assert_eq!((said.truth, said.reason), (Truth::False, "NoSuchKey"));
+    assert_eq!(crew.wish.abandoned, BTreeSet::new());
+    // The first enable is over: nothing reads plaintext any more, and nothing is decrypted.
+    let mut crew = enabled();
+    assert_eq!(give_up(&mut crew, "k1").reason, "NothingToGoBackTo");
+    crew.wish.requested = Some("away".to_owned());
+    told(&mut crew);
+    assert_eq!(crew.said().action, Action::Mint(Provider::AESGCM, Due::Requested));
+}
