@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster_policies;
 pub mod health;
 pub mod leadership;
+pub mod orders;
 pub mod roles;
 pub mod sweep;
 pub mod telemetry;

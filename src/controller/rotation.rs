@@ -11,10 +11,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node as ClusterNode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use self::sweeping::Sweeping;
@@ -26,6 +25,7 @@ use crate::api::encryption::EncryptionMode;
 use crate::api::encryption_status::Order;
 use crate::api::key_ring::{EncryptionKeyRing, EncryptionKeyRingSpec};
 use crate::api::{SecretEncryption, names};
+use crate::cluster::orders;
 use crate::encryption::judge::barrier;
 use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish};
 use crate::encryption::rotation::{
@@ -273,21 +273,9 @@ impl Rotation {
         })
     }
 
-    /// Over the version that was looked at and no other: between the look and the order nobody else ordered.
+    /// Over the version that was looked at and no other.
     async fn order(&mut self, wanted: &SecretEncryption, order: &Order) -> Result<(), Error> {
-        let before = wanted.status.as_ref().and_then(|status| status.order.as_ref());
-        let patch = json!({
-            "metadata": { "resourceVersion": wanted.resource_version(), "uid": wanted.uid() },
-            "status": { "order": replaced(&json!(before), json!(order)) },
-        });
-        let parameters = PatchParams {
-            field_manager: Some(names::ORDER_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let all: Api<SecretEncryption> = Api::all(self.gathering.client.clone());
-        let written = all
-            .patch_status(names::SINGLETON, &parameters, &Patch::Merge(patch))
-            .await;
+        let written = orders::write(&self.gathering.client, wanted, order).await;
         self.written = Some(written.map_err(Error::api("order by the status of SecretEncryption default"))?);
         Ok(())
     }
@@ -320,32 +308,5 @@ fn none() -> EncryptionKeyRingSpec {
         keys: Vec::new(),
         members: Vec::new(),
         escrow: Vec::new(),
-    }
-}
-
-/// A merge patch that leaves `next` and nothing else where `before` was.
-fn replaced(before: &Value, mut next: Value) -> Value {
-    if let (Some(before), Some(next)) = (before.as_object(), next.as_object_mut()) {
-        for (field, old) in before {
-            let new = next.entry(field).or_insert(Value::Null);
-            *new = replaced(old, new.take());
-        }
-    }
-    next
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::replaced;
-
-    #[test]
-    fn nothing_of_the_order_before_is_left() {
-        let before = json!({"number": 3, "mint": {"afterID": 0, "request": "now"}, "retire": [1]});
-        let next = json!({"number": 4, "mint": {"afterID": 1}, "configuration": {"write": "k1"}});
-        let wanted = json!({"number": 4, "mint": {"afterID": 1, "request": null}, "retire": null, "configuration": {"write": "k1"}});
-        assert_eq!(replaced(&before, next.clone()), wanted);
-        assert_eq!(replaced(&serde_json::Value::Null, next.clone()), next);
     }
 }

@@ -385,6 +385,17 @@ fn encryptions() -> Vec<Case> {
             "ENC-01/escrow `mode: Manage` needs an entry",
         ),
         encryption(
+            vec![("/spec/provider", json!("Identity"))],
+            "ENC-01/plaintext `provider: Identity` stores every Secret in plaintext",
+        ),
+        encryption(
+            vec![
+                ("/spec/provider", json!("Identity")),
+                ("/spec/plaintext", json!("Refused")),
+            ],
+            "ENC-01/plaintext `provider: Identity` stores every Secret in plaintext",
+        ),
+        encryption(
             vec![("/spec/retiredKeys", json!({ "retention": "DeleteAfterDays" }))],
             "ENC-01/retention `days` must be set exactly when",
         ),

@@ -11,14 +11,13 @@ use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::audit;
 use crate::operator::{self, PATIENCE};
 
 /// Two API servers that log who asked for what.
 pub async fn planes() -> ControlPlane {
-    let rules = json!([{"level": "Metadata", "omitStages": ["RequestReceived"]}]);
-    let policy = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}).to_string();
     let server = ApiServerOptions {
-        audit_policy: Some(policy),
+        audit_policy: Some(audit::policy()),
         ..ApiServerOptions::default()
     };
     let options = Options {
@@ -207,7 +206,7 @@ async fn packets(admin: &Client) {
 /// Stored Secrets are read, as `SecretEncryption` asks for it, and rewritten by hand.
 async fn swept(plane: &ControlPlane) {
     eventually(PATIENCE, "a read of a Secret", || async {
-        let read = crate::asked(plane, names::SWEEPER_ACCOUNT)
+        let read = audit::asked(plane, names::SWEEPER_ACCOUNT)
             .iter()
             .any(|event| event["verb"] == "get" && event["objectRef"]["resource"] == "secrets");
         if read { Ok(()) } else { Err("none yet") }

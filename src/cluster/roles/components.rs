@@ -63,7 +63,7 @@ fn agent() -> Component {
                 Rule::new(
                     GROUP,
                     &["controlplanereports"],
-                    &["get", "create", "patch"],
+                    &["create", "patch"],
                     "its node's report, whose name is not known beforehand; admission holds each agent to its own",
                 ),
                 Rule::path(

@@ -2,12 +2,16 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::too_many_lines)] // a test fails by panicking
 #![allow(clippy::default_trait_access)]
 
-#[path = "common/agents.rs"]
+#[path = "../common/agents.rs"]
 mod agents;
-#[path = "common/admission.rs"]
+#[path = "../common/audit.rs"]
+mod audit;
+#[path = "../common/admission.rs"]
 mod common;
-#[path = "common/operator.rs"]
+mod edges;
+#[path = "../common/operator.rs"]
 mod operator;
+mod rights;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,6 +70,7 @@ fn condition<'s>(status: &'s Value, kind: &str) -> &'s Value {
 async fn the_first_enable_runs_unattended_until_nothing_in_etcd_is_plaintext() {
     let options = ApiServerOptions {
         extra_args: vec!["--etcd-compaction-interval=20s".to_owned()],
+        audit_policy: Some(audit::policy()),
         ..ApiServerOptions::default()
     };
     let plane = ControlPlane::start(Options {
@@ -93,9 +98,7 @@ async fn the_first_enable_runs_unattended_until_nothing_in_etcd_is_plaintext() {
     let wanted = json!({"apiVersion": CLOISON, "kind": "SecretEncryption", "metadata": {"name": "default"},
         "spec": {"mode": "Manage", "escrow": {"recipients": [escrow.recipient().0]}}});
     apply(&admin, wanted).await;
-    for node in &nodes {
-        node.agent.start().unwrap();
-    }
+    edges::before_the_first_key(&plane, &nodes).await;
     // The one thing that a person has to do is asked for, once the file is there.
     let asked = |status: &Value| condition(status, "Blocked")["reason"] == "FlagsMissing";
     let said = status(&plane, "the flags are asked for", SOON, asked).await;
@@ -154,5 +157,8 @@ async fn the_first_enable_runs_unattended_until_nothing_in_etcd_is_plaintext() {
     assert_eq!(condition(&said, "Blocked")["status"], "False", "{said}");
     let bindings = objects(&admin, "rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None);
     assert!(bindings.get_opt("cloison-sweeper").await.unwrap().is_none());
+    edges::a_member_that_is_gone(&plane).await;
+    edges::disabled(&plane).await;
     controller.stop().await;
+    rights::are_those_that_were_used(&plane);
 }

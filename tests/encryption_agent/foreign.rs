@@ -1,0 +1,126 @@
+//! Files of others, damaged ones, and a disk without room.
+
+use super::world::World;
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_the_agents_is_left_alone_and_named_in_one_line() {
+    let world = World::start(1).await;
+    let node = &world.nodes[0];
+    let secret = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let foreign = json!({"kind": "EncryptionConfiguration", "apiVersion": "apiserver.config.k8s.io/v1", "resources": [
+        {"resources": ["secrets"], "providers": [{"secretbox": {"keys": [{"name": "old", "secret": secret}]}}, {"identity": {}}]}]});
+    let foreign = foreign.to_string();
+    // Made by the agent, so that directory and modes are its own.
+    node.agent.start().unwrap();
+    world
+        .order(1, json!({"mint": {"afterID": 0, "provider": "AESGCM"}}))
+        .await;
+    world
+        .reported(node, "the first key", DONE, |report| report["sealedID"] == 1)
+        .await;
+    let put = |text: &str| {
+        fs::write(node.folder.join(FILE), text).unwrap();
+        fs::set_permissions(node.folder.join(FILE), fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    put(&foreign);
+    world
+        .order(2, json!({"configuration": {"write": "identity", "read": ["k1"]}}))
+        .await;
+    let says =
+        |what: &'static str| move |report: &Value| report["error"].as_str().is_some_and(|error| error.contains(what));
+    let report = world.reported(node, "the refusal", DONE, says("ForeignConfig")).await;
+    assert!(!report.to_string().contains(secret), "{report}");
+    assert_eq!(
+        (report["file"]["own"].clone(), node.read(FILE)),
+        (json!(false), foreign.clone().into_bytes())
+    );
+    // A person lets it be taken over: its keys are sealed like ours, and the next order builds on them.
+    let adopt = json!({"metadata": {"annotations": {names::ADOPT_ANNOTATION: hash(foreign.as_bytes())}}});
+    patch(
+        &world.cluster.admin(),
+        CLOISON,
+        "SecretEncryption",
+        None,
+        "default",
+        adopt,
+    )
+    .await
+    .unwrap();
+    eventually(DONE, "the key is taken in", async || {
+        let ring = world.ring().await.unwrap().data["spec"]["keys"].to_string();
+        if ring.contains("\"Imported\"") {
+            Ok(())
+        } else {
+            Err(ring.len())
+        }
+    })
+    .await
+    .unwrap();
+    world
+        .order(
+            3,
+            json!({"configuration": {"write": "old", "read": ["k1", "identity"]}}),
+        )
+        .await;
+    world.files(&["old", "k1", "identity"]).await;
+    // Truncated.
+    let good = node.read(FILE);
+    put(std::str::from_utf8(&good[..good.len() - 20]).unwrap());
+    world
+        .reported(node, "the damage", DONE, says("the file is damaged and is left alone"))
+        .await;
+    assert_eq!(node.read(FILE).len(), good.len() - 20);
+    put(std::str::from_utf8(&good).unwrap());
+    world
+        .reported(node, "all is well", DONE, |report| report["error"].is_null())
+        .await;
+    // A disk without room.
+    full_disk(&world, node).await;
+}
+
+/// A file system of 64 KiB over the folder, filled to the brim; needs root, and Linux.
+async fn full_disk(world: &World, node: &Node) {
+    let before: Vec<(&str, Vec<u8>)> = [FILE, IDENTITY, RING]
+        .iter()
+        .map(|file| (*file, node.read(file)))
+        .collect();
+    let recipient: AgeRecipient = identities(std::str::from_utf8(&before[1].1).unwrap()).unwrap()[0]
+        .recipient()
+        .clone();
+    node.agent.kill();
+    let run = |program: &str, arguments: &[&str]| {
+        std::process::Command::new(program)
+            .args(arguments)
+            .status()
+            .unwrap()
+            .success()
+    };
+    let folder = node.folder.to_str().unwrap();
+    if !run("mount", &["-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", folder]) {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    }
+    for (file, bytes) in &before {
+        fs::write(node.folder.join(file), bytes).unwrap();
+        fs::set_permissions(node.folder.join(file), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    // As much as goes in.
+    let _ = fs::write(node.folder.join("filler"), vec![0; 65_536]);
+    node.agent.start().unwrap();
+    world
+        .order(4, json!({"configuration": {"write": "old", "read": ["identity"]}}))
+        .await;
+    let wanted = |report: &Value| {
+        report["error"].as_str().is_some_and(|error| {
+            error.contains("No space left on device") && error.contains("nothing in use was changed")
+        })
+    };
+    let report = world.reported(node, "the full disk", DONE, wanted).await;
+    assert_eq!(report["recipient"], json!(recipient));
+    assert_eq!(node.read(FILE), before[0].1);
+    fs::remove_file(node.folder.join("filler")).unwrap();
+    world.files(&["old", "identity"]).await;
+    node.agent.kill();
+    assert!(run("umount", &[folder]));
+}
