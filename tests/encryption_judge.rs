@@ -396,3 +396,44 @@ fn missing_evidence_displaces_an_answer_only_after_the_grace() {
     let other = EncryptionProof::unreadable("no answer yet", &time("2026-11-23T12:01:00Z"));
     assert_eq!(EncryptionProof::settle(Some(late), other.clone(), grace), other);
 }
+
+/// Two API servers that encrypt with the plugin `cloud`, which named these keys.
+fn with_kms(first: Option<&'static str>, second: Option<&'static str>) -> Observation {
+    let server = |lease: &str, key_id| Server {
+        key_id,
+        ..Server::new(lease)
+    };
+    let moved = &[("k8s:enc:kms:v2:cloud:", 1)];
+    let (a, b) = (server("apiserver-a", first), server("apiserver-b", second));
+    let mut seen = pair(ENCRYPTING, ENCRYPTING);
+    seen.replicas = vec![
+        replica("10.0.0.1:6443", &a, &a.wrote(moved)),
+        replica("10.0.0.2:6443", &b, &b.wrote(moved)),
+    ];
+    seen
+}
+
+#[test]
+fn the_key_of_a_kms_plugin_is_followed_by_its_hash() {
+    let same = with_kms(Some("sha256:aaaa"), Some("sha256:aaaa"));
+    let proof = assert_verdict(&same, Truth::True, reasons::NEW_WRITES_ENCRYPTED);
+    let said = "KMS provider cloud encrypts with key_id sha256:aaaa";
+    assert!(proof.message.ends_with(said), "{}", proof.message);
+    assert!(
+        proof
+            .replicas
+            .iter()
+            .all(|replica| replica.key_id_hash.as_deref() == Some("sha256:aaaa"))
+    );
+    let hidden = assert_verdict(&with_kms(None, None), Truth::True, reasons::NEW_WRITES_ENCRYPTED);
+    assert!(hidden.message.ends_with("is not shown"), "{}", hidden.message);
+}
+
+#[test]
+fn plugins_that_encrypt_with_different_keys_are_not_converged() {
+    let differ = with_kms(Some("sha256:aaaa"), Some("sha256:bbbb"));
+    let proof = assert_verdict(&differ, Truth::Unknown, reasons::KEY_IDS_DIFFER);
+    for said in ["apiserver-a", "sha256:aaaa", "apiserver-b", "sha256:bbbb", "cloud"] {
+        assert!(proof.message.contains(said), "{}", proof.message);
+    }
+}

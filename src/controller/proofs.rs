@@ -13,7 +13,7 @@ use crate::api::policy::{AiSecurityPolicySpec, EnforcementProof};
 use crate::api::text::Line;
 use crate::encryption::duties::report::line;
 use crate::encryption::proof::{age, reasons};
-use crate::encryption::sweep::{Shape, reads};
+use crate::encryption::sweep::{RunsWith, Shape, reads};
 
 /// Where nobody says how old a proof may be.
 const DEFAULT_HOURS: i32 = 24;
@@ -88,7 +88,13 @@ impl Asked {
         };
         let replicas = seen.encryption.iter().flat_map(|proof| &proof.replicas);
         let shape: Shape = replicas
-            .map(|replica| (replica.identity.clone(), replica.configuration_hash.clone()))
+            .map(|replica| {
+                let runs_with = RunsWith {
+                    file: replica.configuration_hash.clone(),
+                    key_id: replica.key_id_hash.clone(),
+                };
+                (replica.identity.clone(), runs_with)
+            })
             .collect();
         if proof.shape != shape {
             return unknown(
@@ -379,6 +385,7 @@ mod tests {
             address: None,
             configuration_hash: Some(hash.to_owned()),
             writes: None,
+            key_id_hash: None,
         };
         let proof = |truth, reason, hash: &str, at: &str| {
             Some(ReadsProof {
@@ -387,7 +394,13 @@ mod tests {
                     reason,
                     ..crate::encryption::sweep::unread("read")
                 },
-                shape: Shape::from([("a".to_owned(), Some(hash.to_owned()))]),
+                shape: Shape::from([(
+                    "a".to_owned(),
+                    RunsWith {
+                        file: Some(hash.to_owned()),
+                        key_id: None,
+                    },
+                )]),
                 at: time(at),
             })
         };

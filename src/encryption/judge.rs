@@ -4,6 +4,8 @@
 //! replica that writes it disproves the claim whatever else is unknown. Everything that could hide such a replica comes
 //! next and gives `Unknown`. `True` is what is left.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::canary::Shows;
@@ -40,7 +42,7 @@ pub fn judge(seen: &Observation, now: &Time) -> EncryptionProof {
     let first = |checks: &[Check]| checks.iter().find_map(|check| check(&view));
     let finding = first(&[plaintext, hidden])
         .or_else(|| first(&BARRIER))
-        .or_else(|| first(&[divergent, unproven, unreadable_counters]))
+        .or_else(|| first(&[divergent, unproven, unreadable_counters, key_ids_differ]))
         .unwrap_or_else(|| proven(&view));
     let Finding { truth, reason, message } = attested(finding, seen.attestation.as_ref(), now);
     EncryptionProof {
@@ -199,6 +201,44 @@ fn unreadable_counters(view: &View<'_>) -> Option<Finding> {
     })
 }
 
+/// One KMS plugin was given a new key and another not yet, or never: what one encrypts the other may not decrypt.
+fn key_ids_differ(view: &View<'_>) -> Option<Finding> {
+    let mut by: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
+    for seen in view.known.values() {
+        if let Some((provider, Some(key_id))) = seen.kms() {
+            by.entry((provider, key_id)).or_default().push(seen.name());
+        }
+    }
+    let providers: BTreeSet<&String> = by.keys().map(|(provider, _)| provider).collect();
+    if by.len() == providers.len() {
+        return None;
+    }
+    let each = by.iter().map(|((provider, key_id), names)| {
+        format!("{} has {} of {provider}", list(names.iter().cloned()), short(key_id))
+    });
+    let message = format!(
+        "the API servers encrypt with different keys of one KMS provider: {}; each asks its plugin once a minute",
+        list(each)
+    );
+    Finding::some(Truth::Unknown, reasons::KEY_IDS_DIFFER, message)
+}
+
+/// With which keys KMS plugins encrypt, for people.
+fn key_ids(view: &View<'_>) -> String {
+    let mut all: Vec<String> = view
+        .known
+        .values()
+        .filter_map(Seen::kms)
+        .map(|(provider, key_id)| match key_id {
+            Some(key_id) => format!("; KMS provider {provider} encrypts with key_id {}", short(key_id)),
+            None => format!("; which key KMS provider {provider} encrypts with is not shown"),
+        })
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all.concat()
+}
+
 fn proven(view: &View<'_>) -> Finding {
     let mut prefixes: Vec<&str> = view.known.values().filter_map(writes).collect();
     prefixes.sort_unstable();
@@ -211,8 +251,9 @@ fn proven(view: &View<'_>) -> Finding {
         truth: Truth::True,
         reason: reasons::NEW_WRITES_ENCRYPTED,
         message: format!(
-            "new Secrets are written under {} by {who}; values written earlier were not read",
-            prefixes.join(" and ")
+            "new Secrets are written under {} by {who}; values written earlier were not read{}",
+            prefixes.join(" and "),
+            key_ids(view)
         ),
     }
 }
@@ -277,6 +318,7 @@ fn statuses(view: &View<'_>) -> Vec<ReplicaStatus> {
                 address: seen.map(|seen| seen.address.to_owned()),
                 configuration_hash: seen.and_then(|seen| seen.scrape.configuration_hash.clone()),
                 writes: seen.and_then(writes).map(str::to_owned),
+                key_id_hash: seen.and_then(|seen| seen.kms()?.1).map(str::to_owned),
             }
         })
         .collect();

@@ -9,8 +9,12 @@
 //!   provider (`k8s:enc:aesgcm:v1:`) and once for the key inside it (`k1:`); a write by `identity` counts under the
 //!   empty prefix; a resource that no entry of the configuration names is not counted at all.
 
+mod kms;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use kms::KmsKeys;
 
 /// The family that shows which file an API server runs with.
 const LAST_CONFIG_INFO: &str = "apiserver_encryption_config_controller_last_config_info";
@@ -44,6 +48,8 @@ pub struct Scrape {
     pub undecryptable: u64,
     /// Successful reads and writes, by resource and prefix, provider and key alike.
     pub operations: BTreeMap<(String, String), Operations>,
+    /// What KMS v2 plugins encrypt with.
+    pub kms: KmsKeys,
     companions: bool,
     disabled: bool,
 }
@@ -92,6 +98,8 @@ impl Scrape {
         }
         if line.starts_with(OPERATIONS) {
             self.read_operation(line);
+        } else if line.starts_with(kms::FAMILY) {
+            self.kms.read(line);
         } else if line.starts_with(LAST_CONFIG_INFO) {
             self.configuration_hash = named(line, LAST_CONFIG_INFO)
                 .and_then(|sample| sample.label("hash").map(Cow::into_owned))

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::canary::{Canary, Shows, shows};
 use super::leases::FreshLease;
 use super::metrics::Scrape;
+use super::stored::Stored;
 use crate::api::encryption::Attestation;
 
 /// What was gathered in one pass.
@@ -110,6 +111,21 @@ impl Seen<'_> {
             Some(lease) => format!("{lease} ({})", self.address),
             None => self.address.to_owned(),
         }
+    }
+}
+
+impl<'a> Seen<'a> {
+    /// The KMS provider it writes Secrets with, and the hash of the `key_id` that its plugin encrypts with, where it shows
+    /// one. `None` where its keys are in its file.
+    pub fn kms(&self) -> Option<(String, Option<&'a str>)> {
+        let Shows::Encrypted(prefix) = &self.shows else {
+            return None;
+        };
+        let Stored::Kms(provider) = Stored::of(prefix.as_bytes()) else {
+            return None;
+        };
+        let key_id = self.scrape.kms.current(&provider);
+        Some((provider, key_id))
     }
 }
 

@@ -29,6 +29,8 @@ pub mod reasons {
     pub const UNVERIFIABLE: &str = "Unverifiable";
     /// Unknown: the same, and a person attests the encryption.
     pub const ATTESTED: &str = "Attested";
+    /// Unknown: the plugins of one KMS provider encrypt with different keys.
+    pub const KEY_IDS_DIFFER: &str = "KeyIdsDiffer";
     /// Unknown: the configuration or a process changed during the proof; it is repeated.
     pub const CONFIGURATION_CHANGING: &str = "ConfigurationChanging";
     /// Unknown: the canary Secret could not be written.

@@ -20,6 +20,8 @@ pub struct Server {
     pub writes: Vec<(String, u64)>,
     pub companions: bool,
     pub disabled: u64,
+    /// What the plugin `cloud` named last.
+    pub key_id: Option<&'static str>,
 }
 
 impl Server {
@@ -33,6 +35,7 @@ impl Server {
             writes: Vec::new(),
             companions: true,
             disabled: 0,
+            key_id: None,
         }
     }
 
@@ -65,6 +68,11 @@ impl Server {
                 "resource=\"secrets\",status=\"OK\",transformation_type=\"to_storage\",transformer_prefix=\"{prefix}\""
             );
             let _ = writeln!(text, "{name}{{{labels}}} {count}");
+        }
+        if let Some(key_id) = self.key_id {
+            let name = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds";
+            let labels = format!("apiserver_id_hash=\"{id}\",key_id_hash=\"{key_id}\",provider_name=\"cloud\"");
+            let _ = writeln!(text, "{name}{{{labels}}} 1.79545829408e+09");
         }
         if self.companions {
             text.push_str("apiserver_storage_data_key_generation_failures_total 0\n");

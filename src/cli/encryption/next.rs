@@ -36,7 +36,8 @@ fn by_condition(conditions: &[Condition]) -> &'static str {
         reasons::UNVERIFIABLE | reasons::NO_IDENTITIES => {
             "let ServiceAccount cloison-canary read /metrics; where the provider hides it, set spec.attestation"
         }
-        stored::PLAINTEXT_VALUES => "cloison encryption rewrite",
+        reasons::KEY_IDS_DIFFER => "give every KMS plugin the same key; the table shows who differs",
+        stored::PLAINTEXT_VALUES | stored::OLD_KEY_ID => "cloison encryption rewrite",
         reasons::NEW_WRITES_ENCRYPTED => {
             "cloison encryption verify   # old values too; `proof: Reads` keeps proving them"
         }
@@ -66,6 +67,7 @@ mod tests {
     #[test]
     fn what_is_wrong_leads_to_what_helps() {
         assert_eq!(next(&with(stored::PLAINTEXT_VALUES)), "cloison encryption rewrite");
+        assert_eq!(next(&with(stored::OLD_KEY_ID)), "cloison encryption rewrite");
         assert_eq!(next(&with(stored::VALUES_ENCRYPTED)), "nothing to do");
         assert!(next(&with("SomethingNew")).starts_with("cloison encryption verify"));
         assert!(next(&with(reasons::HASH_DIVERGENT)).contains("the same EncryptionConfiguration"));

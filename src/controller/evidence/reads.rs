@@ -213,9 +213,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::encryption::sweep::RunsWith;
 
     fn shape(hash: &str) -> Shape {
-        BTreeMap::from([("a".to_owned(), Some(hash.to_owned()))])
+        let runs_with = RunsWith {
+            file: Some(hash.to_owned()),
+            key_id: None,
+        };
+        BTreeMap::from([("a".to_owned(), runs_with)])
     }
 
     #[test]

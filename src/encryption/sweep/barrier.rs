@@ -9,9 +9,26 @@ use crate::encryption::judge::barrier;
 use crate::encryption::metrics::RunState;
 use crate::encryption::observation::{Observation, View};
 
-/// Who there is, by identity Lease, and the hash of the file each runs with where it shows it (Kubernetes before 1.34 does
-/// not).
-pub type Shape = BTreeMap<String, Option<String>>;
+/// Who there is, by identity Lease, and what each runs with.
+pub type Shape = BTreeMap<String, RunsWith>;
+
+/// With what one API server encrypts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunsWith {
+    /// The hash of its file, where it shows it (Kubernetes before 1.34 does not).
+    pub file: Option<String>,
+    /// The hash of the `key_id` that its KMS v2 plugin encrypts with. A plugin is given a new key without another file.
+    pub key_id: Option<String>,
+}
+
+/// The `key_id` that the plugins of one KMS provider encrypt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KmsKey {
+    /// The provider's name.
+    pub provider: String,
+    /// The hash of the `key_id`.
+    pub key_id: String,
+}
 
 /// Why there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +51,9 @@ impl fmt::Display for NoBarrier {
 /// All API servers under one configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Barrier {
-    replicas: BTreeMap<String, RunState>,
+    replicas: BTreeMap<String, (RunState, Option<String>)>,
     writes: String,
+    kms: Option<KmsKey>,
 }
 
 impl Barrier {
@@ -54,6 +72,7 @@ impl Barrier {
         }
         let mut replicas = BTreeMap::new();
         let mut writes = None;
+        let mut kms: Option<KmsKey> = None;
         for (lease, seen) in &view.known {
             let unsaid = || NoBarrier::Unseen(format!("{} does not show under which key it writes", seen.name()));
             let state = seen.scrape.state().ok_or_else(unsaid)?;
@@ -67,16 +86,33 @@ impl Barrier {
                 return Err(NoBarrier::Differs(message.to_owned()));
             }
             writes = Some(prefix);
-            replicas.insert((*lease).to_owned(), state);
+            let of_kms = seen.kms();
+            let key_id = of_kms.as_ref().and_then(|(_, key_id)| key_id.map(str::to_owned));
+            if let Some((provider, Some(key_id))) = of_kms {
+                if kms.as_ref().is_some_and(|known| known.key_id != key_id) {
+                    let message = format!("the API servers encrypt with different key_ids of KMS provider {provider}");
+                    return Err(NoBarrier::Differs(message));
+                }
+                kms = Some(KmsKey {
+                    provider,
+                    key_id: key_id.to_owned(),
+                });
+            }
+            replicas.insert((*lease).to_owned(), (state, key_id));
         }
         let unknown = || NoBarrier::Unseen("no API server is known".to_owned());
         let writes = writes.ok_or_else(unknown)?.to_owned();
-        Ok(Self { replicas, writes })
+        Ok(Self { replicas, writes, kms })
     }
 
     /// The prefix all of them write under, as stored values begin: `k8s:enc:aesgcm:v1:k2:`; `identity` for plaintext.
     pub fn writes(&self) -> &str {
         &self.writes
+    }
+
+    /// The key of the KMS plugins, where they encrypt and it is shown.
+    pub fn kms(&self) -> Option<&KmsKey> {
+        self.kms.as_ref()
     }
 
     /// How many API servers there are.
@@ -89,7 +125,13 @@ impl Barrier {
     pub fn shape(&self) -> Shape {
         self.replicas
             .iter()
-            .map(|(lease, state)| (lease.clone(), state.configuration_hash().map(str::to_owned)))
+            .map(|(lease, (state, key_id))| {
+                let runs_with = RunsWith {
+                    file: state.configuration_hash().map(str::to_owned),
+                    key_id: key_id.clone(),
+                };
+                (lease.clone(), runs_with)
+            })
             .collect()
     }
 }
@@ -171,6 +213,46 @@ pub(super) mod tests {
         let keys = seen(vec![replica("a", "x", "k1"), replica("b", "x", "k2")], &["a", "b"]);
         let message = "the API servers write under different keys";
         assert_eq!(why(&keys), NoBarrier::Differs(message.to_owned()));
+    }
+
+    /// An API server whose plugin `cloud` named this key last.
+    fn with_kms(lease: &str, key_id: &str) -> Replica {
+        let scrape = |writes: u32| {
+            let id = id_hash(lease);
+            let operations = "apiserver_storage_transformation_operations_total{resource=\"secrets\",status=\"OK\",\
+                              transformation_type=\"to_storage\",transformer_prefix=";
+            Scrape::of(&format!(
+                "process_start_time_seconds 1\n\
+                 apiserver_encryption_config_controller_last_config_info{{apiserver_id_hash=\"{id}\",hash=\"x\"}} 1\n\
+                 {operations}\"k8s:enc:kms:v2:cloud:\"}} {writes}\n\
+                 apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds{{apiserver_id_hash=\"{id}\",\
+                 key_id_hash=\"{key_id}\",provider_name=\"cloud\"}} 1.7e+09\n"
+            ))
+        };
+        Replica {
+            address: lease.to_owned(),
+            reading: Reading::Seen(scrape(1)),
+            canary: Some(Canary {
+                before: scrape(0),
+                write: Write::Done,
+                after: scrape(1),
+            }),
+            undecryptable: 0,
+        }
+    }
+
+    pub fn barrier_with_kms(key_id: &str) -> Barrier {
+        Barrier::of(&seen(vec![with_kms("a", key_id)], &["a"])).unwrap()
+    }
+
+    #[test]
+    fn a_new_key_of_a_plugin_is_another_barrier_and_another_shape_with_the_same_file() {
+        let (one, other) = (barrier_with_kms("sha256:1"), barrier_with_kms("sha256:2"));
+        assert_ne!(one, other);
+        assert_ne!(one.shape(), other.shape());
+        let both = seen(vec![with_kms("a", "sha256:1"), with_kms("b", "sha256:2")], &["a", "b"]);
+        let message = "the API servers encrypt with different key_ids of KMS provider cloud";
+        assert_eq!(Barrier::of(&both), Err(NoBarrier::Differs(message.to_owned())));
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod tally;
 pub const RESOURCE: &str = "secrets";
 
 pub use answer::{Answer, Entry, NotMetadata, Page};
-pub use barrier::{Barrier, NoBarrier, Shape};
+pub use barrier::{Barrier, KmsKey, NoBarrier, RunsWith, Shape};
 pub use listing::{Listing, Stop};
 pub use outcome::{Obstacle, Outcome, read, rewritten, settle};
 pub use pace::Pace;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::barrier::KmsKey;
 use super::tally::Pass;
 use crate::api::conditions::Truth;
 use crate::encryption::canary::growth;
@@ -22,6 +23,8 @@ pub mod reasons {
     pub const VALUES_ENCRYPTED: &str = "ValuesEncrypted";
     /// False: reading met plaintext.
     pub const PLAINTEXT_VALUES: &str = "PlaintextValues";
+    /// Unknown: values are under an older key of a KMS plugin, which may be taken away there.
+    pub const OLD_KEY_ID: &str = "OldKeyId";
     /// Unknown: stored Secrets were not all read.
     pub const NOT_READ: &str = "NotRead";
     /// Unknown: the counters did not follow the reads.
@@ -113,6 +116,22 @@ fn verdict(
         );
         return (Truth::Unknown, reasons::READS_UNSEEN, message);
     }
+    // Who else reads is counted too, and other resources: what did not move is not there.
+    if let Some(KmsKey { provider, key_id }) = barrier.kms() {
+        let Some(met) = growth(&before.kms.reads(provider), &after.kms.reads(provider)) else {
+            return unknown(format!(
+                "the counters of KMS provider {provider} began anew while Secrets were read"
+            ));
+        };
+        let old: u64 = met.iter().filter(|(met, _)| *met != key_id).map(|(_, by)| by).sum();
+        if old > 0 {
+            let message = format!(
+                "values are encrypted with an older key of KMS provider {provider}: {old} were read under another key_id \
+                 than the present one; rewrite them with `cloison encryption rewrite` before that key is taken away"
+            );
+            return (Truth::Unknown, reasons::OLD_KEY_ID, message);
+        }
+    }
     let keys: Vec<String> = moved
         .iter()
         .map(|(prefix, by)| format!("{by} under {prefix}"))
@@ -136,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::encryption::sweep::barrier::NoBarrier;
-    use crate::encryption::sweep::barrier::tests::barrier;
+    use crate::encryption::sweep::barrier::tests::{barrier, barrier_with_kms};
     use crate::encryption::sweep::tally::Tally;
 
     fn scrape(started: u32, reads: &[(&str, u64)]) -> Scrape {
@@ -187,6 +206,31 @@ mod tests {
         let mut stopped = pass(5);
         stopped.after = Err(NoBarrier::Unseen("a stranger".to_owned()));
         assert_eq!(found(&stopped, &good), (Truth::Unknown, reasons::NOT_READ));
+    }
+
+    #[test]
+    fn a_value_under_an_older_key_of_a_plugin_is_to_be_rewritten() {
+        let scrape = |reads: u32, old: u32, new: u32| {
+            let total = "apiserver_envelope_encryption_key_id_hash_total{provider_name=\"cloud\",\
+                         transformation_type=\"from_storage\",key_id_hash=";
+            Scrape::of(&format!(
+                "process_start_time_seconds 1\n\
+                 apiserver_storage_transformation_operations_total{{resource=\"secrets\",status=\"OK\",\
+                 transformation_type=\"from_storage\",transformer_prefix=\"k8s:enc:kms:v2:cloud:\"}} {reads}\n\
+                 {total}\"sha256:old\"}} {old}\n{total}\"sha256:new\"}} {new}\n"
+            ))
+        };
+        let mut under = pass(5);
+        under.before = Ok(barrier_with_kms("sha256:new"));
+        under.after = under.before.clone();
+        let found = |after: &Scrape| {
+            let reads = reads(&under, &scrape(10, 10, 0), after);
+            (reads.truth, reads.reason)
+        };
+        assert_eq!(found(&scrape(15, 10, 5)), (Truth::True, reasons::VALUES_ENCRYPTED));
+        assert_eq!(found(&scrape(15, 11, 4)), (Truth::Unknown, reasons::OLD_KEY_ID));
+        let begun_anew = scrape(15, 3, 5);
+        assert_eq!(found(&begun_anew), (Truth::Unknown, reasons::NOT_READ));
     }
 
     #[test]
