@@ -182,7 +182,7 @@ pub struct ReplicaStatus {
     #[schemars(length(max = 253))]
     pub writes: Option<String>,
     /// Where a KMS v2 plugin encrypts: the hash of the `key_id` it encrypts with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "keyIDHash", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80))]
     pub key_id_hash: Option<String>,
 }

@@ -190,6 +190,16 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_can_tell_whether_the_flags_persist_nothing_is_said_to_be_lacking() {
+        let lacking = |flags: serde_json::Value| report(&json!({ "flags": flags })).to_persist;
+        assert_eq!(lacking(json!({})), None);
+        assert_eq!(lacking(json!({ "persistent": true })), Some(Vec::new()));
+        let line = "extraVolumes: - {}";
+        let lacks = json!({ "persistent": false, "toPersist": [line] });
+        assert_eq!(lacking(lacks), Some(vec![line.to_owned()]));
+    }
+
+    #[test]
     fn a_proof_covers_what_was_read_and_what_has_no_name_is_not_passed_over() {
         let raw = json!({
             "time": "2026-01-02T03:04:05Z", "revision": 7, "resources": ["secrets", "configmaps"],
