@@ -78,6 +78,9 @@ pub const TOKEN_NODE: &str = "authentication.kubernetes.io/node-name";
 pub const ADOPT_ANNOTATION: &str = "cloison.dev/adopt";
 /// On `SecretEncryption`: asks for a rotation now, once for each value; a time, or any text of at most 63 characters.
 pub const ROTATION_ANNOTATION: &str = "cloison.dev/rotation-requested-time";
+/// On `SecretEncryption`: the time at which a person had made sure that no plaintext from before is left beside etcd's
+/// present content: every member was defragmented, and older snapshots are gone.
+pub const PURGED_ANNOTATION: &str = "cloison.dev/plaintext-purged-time";
 /// Label of the Nodes that run API servers. kubeadm and its relatives write it.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// The namespace the canaries live in; labelled as a stage namespace in mode enforce, and nothing ever runs there.

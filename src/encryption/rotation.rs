@@ -19,15 +19,20 @@
 //! known, and until every agent has said that it follows the order that stands: one that died between its disk and its
 //! report may have done what was asked meanwhile.
 
+pub mod at_rest;
 mod blocked;
+pub mod claims;
 mod clearance;
 mod facts;
+#[cfg(test)]
+mod fixture;
 mod goal;
 mod mint;
 pub mod observation;
 mod order;
 mod reach;
 pub mod records;
+pub mod residual;
 pub mod told;
 mod view;
 mod wrong;
