@@ -2,6 +2,7 @@
 //! [`plan`], writes down what the agents are to do, and runs the sweep. What is decided is decided there; what was
 //! remembered is lost with the term, and gathered anew.
 
+mod shown;
 mod sweeping;
 
 use std::collections::{BTreeSet, HashMap};
@@ -27,8 +28,10 @@ use crate::api::encryption_status::Order;
 use crate::api::key_ring::{EncryptionKeyRing, EncryptionKeyRingSpec};
 use crate::api::{SecretEncryption, names};
 use crate::encryption::judge::barrier;
+use crate::encryption::rotation::at_rest::AtRest;
 use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish};
-use crate::encryption::rotation::{Action, Decision, Observation, Records, plan, told};
+use crate::encryption::rotation::residual::residual;
+use crate::encryption::rotation::{Action, Decision, Observation, Records, claims, plan, told};
 
 /// Between two looks while something goes on.
 const WORK: Duration = Duration::from_secs(2);
@@ -36,6 +39,8 @@ const WORK: Duration = Duration::from_secs(2);
 const CALM: Duration = Duration::from_mins(2);
 /// Between two looks otherwise: it is seen within this time that an API server came or went.
 const REST: Duration = Duration::from_secs(15);
+/// What was proven outlives evidence that is missing for so long: an API server that restarts.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Looks for ever, while `mode: Manage` asks for it.
 pub async fn run(ctx: Arc<Context>, gathering: Gathering, servers: Arc<Servers>) {
@@ -50,11 +55,7 @@ pub async fn run(ctx: Arc<Context>, gathering: Gathering, servers: Arc<Servers>)
                 Class::Transient => tracing::warn!(%error, "rotation: nothing is decided"),
                 Class::Permanent => {
                     tracing::warn!(%error, "rotation: nothing is decided");
-                    rotation.gathering.evidence.publish_rotation(Some(RotationSeen {
-                        decision: Decision::unread(error.line()),
-                        keys: Vec::new(),
-                        values: Vec::new(),
-                    }));
+                    rotation.unread(error.line());
                 }
             }
         }
@@ -74,6 +75,10 @@ struct Rotation {
     /// As it was after our last write: the store may show it later.
     written: Option<SecretEncryption>,
     last: Option<Last>,
+    /// Since when API servers have run with different files.
+    diverging: Option<Instant>,
+    /// What was last said of all stored values.
+    at_rest: Option<AtRest>,
 }
 
 /// The look before.
@@ -99,6 +104,8 @@ struct Look {
     seen: Observation,
     ring: EncryptionKeyRingSpec,
     newest: Option<ControlPlaneReport>,
+    /// What agents say is wrong, by node.
+    errors: Vec<(String, String)>,
 }
 
 impl Rotation {
@@ -113,6 +120,8 @@ impl Rotation {
             sweeping: Sweeping::default(),
             written: None,
             last: None,
+            diverging: None,
+            at_rest: None,
         }
     }
 
@@ -135,6 +144,8 @@ impl Rotation {
                 self.records = Records::default();
                 self.reports.clear();
                 self.sweeping.stop();
+                self.at_rest = None;
+                self.ctx.metrics.encryption.clear();
                 self.gathering.evidence.publish_rotation(None);
             }
             return false;
@@ -152,7 +163,7 @@ impl Rotation {
     async fn pass(&mut self) -> Result<(), Error> {
         let Some(wanted) = self.wanted() else { return Ok(()) };
         // It counts only if the barrier that it began under is still the same at the look that follows.
-        if let Some((under, pass)) = self.sweeping.ended() {
+        if let Some((under, pass)) = self.sweeping.ended(&self.ctx.metrics.encryption) {
             self.records.swept(&under, pass);
         }
         let mut look = self.look(&wanted).await?;
@@ -170,13 +181,19 @@ impl Rotation {
         }
         let before = self.last.take().filter(|last| last.decision == decision);
         let now = Instant::now();
+        let since = before.map_or(now, |last| last.since);
         self.last = Some(Last {
             version: self.wanted().and_then(|wanted| wanted.resource_version()),
             at: now,
             decision: decision.clone(),
-            since: before.map_or(now, |last| last.since),
+            since,
         });
-        self.publish(&look, decision);
+        let differ = claims::divergent(&look.seen);
+        self.diverging = differ.as_ref().map(|_| self.diverging.unwrap_or(now));
+        let diverging = self.diverging.map(|since| since.elapsed()).zip(differ);
+        let decision = decision.told(since.elapsed(), &look.errors, diverging);
+        let purged = wanted.annotations().get(names::PURGED_ANNOTATION);
+        self.publish(&look, decision, purged.map(String::as_str));
         Ok(())
     }
 
@@ -229,7 +246,13 @@ impl Rotation {
                 .filter_map(|node| of(&node.name))
                 .filter(|report| report.spec.proof.is_some())
         };
-        let revision = |report: &&ControlPlaneReport| report.spec.proof.as_ref().map(|proof| proof.revision);
+        // Between two writes several agents read one revision: the youngest of these readings counts.
+        let revision = |report: &&ControlPlaneReport| {
+            let proof = report.spec.proof.as_ref();
+            proof.map(|proof| (proof.revision, proof.time.0))
+        };
+        let error = |node: &Node| Some((node.name.clone(), of(&node.name)?.spec.error.as_ref()?.0.clone()));
+        let errors = nodes.iter().filter_map(error).collect();
         let newest = proofs().max_by_key(revision).cloned();
         let compacted = proofs()
             .filter_map(|report| report.spec.proof.as_ref()?.compacted_revision)
@@ -255,7 +278,12 @@ impl Rotation {
             now: self.origin.elapsed(),
             nodes,
         };
-        Ok(Look { seen, ring, newest })
+        Ok(Look {
+            seen,
+            ring,
+            newest,
+            errors,
+        })
     }
 
     /// Over the version that was looked at and no other: between the look and the order nobody else ordered.
@@ -277,12 +305,37 @@ impl Rotation {
         Ok(())
     }
 
-    fn publish(&self, look: &Look, decision: Decision) {
+    fn publish(&mut self, look: &Look, decision: Decision, purged: Option<&str>) {
         let proof = look.newest.as_ref().and_then(|report| report.spec.proof.as_ref());
-        self.gathering.evidence.publish_rotation(Some(RotationSeen {
+        let now = Time(Context::moment());
+        let at_rest = AtRest::of(&look.seen, proof, &now);
+        let at_rest = AtRest::settle(self.at_rest.take(), at_rest, GRACE);
+        self.at_rest = Some(at_rest.clone());
+        let mut claims = claims::claims(&look.seen).to_vec();
+        claims.push(residual(&look.seen, &look.ring, purged, &now));
+        let seen = RotationSeen {
             keys: told::keys(&look.ring, &look.seen),
             values: proof.map(|proof| proof.values.clone()).unwrap_or_default(),
             decision,
+            claims,
+            at_rest,
+        };
+        let replicas = claims::replicas_converged(&look.seen);
+        shown::show(&self.ctx.metrics.encryption, &seen, replicas);
+        self.gathering.evidence.publish_rotation(Some(seen));
+    }
+
+    /// Nothing can be said while what a decision needs cannot be read.
+    fn unread(&mut self, why: String) {
+        let at_rest = AtRest::unread(why.clone(), &Time(Context::moment()));
+        self.at_rest = Some(at_rest.clone());
+        self.ctx.metrics.encryption.clear();
+        self.gathering.evidence.publish_rotation(Some(RotationSeen {
+            decision: Decision::unread(why),
+            keys: Vec::new(),
+            values: Vec::new(),
+            claims: Vec::new(),
+            at_rest,
         }));
     }
 }

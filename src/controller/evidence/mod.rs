@@ -23,12 +23,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use crate::api::conditions::Truth;
+use crate::api::conditions::{Truth, Verdict};
 use crate::api::control_plane_report::KeyValues;
 use crate::api::encryption_status::KeyStatus;
 use crate::cluster::telemetry::Kind;
 use crate::encryption::EncryptionProof;
 use crate::encryption::rotation::Decision;
+use crate::encryption::rotation::at_rest::AtRest;
 use crate::network::enforcement;
 use admission::Expected;
 use encryption::EncryptionSettings;
@@ -110,6 +111,10 @@ pub struct RotationSeen {
     pub keys: Vec<KeyStatus>,
     /// Values per resource and key, at the last reading of etcd.
     pub values: Vec<KeyValues>,
+    /// What is claimed of the API servers and the keys.
+    pub claims: Vec<Verdict>,
+    /// What is known of all stored values.
+    pub at_rest: AtRest,
 }
 
 /// All evidence at one moment. `None` until a first look.
@@ -206,10 +211,15 @@ impl Evidence {
 
     /// Stores where the rotation stands; `None` when nobody asks for it any more. Counts alone wake nobody.
     pub fn publish_rotation(&self, seen: Option<RotationSeen>) {
+        if let Some(AtRest { read: Some(read), .. }) = seen.as_ref().map(|seen| &seen.at_rest) {
+            self.show("etcd", Truth::True, read);
+        }
         self.snapshot.send_if_modified(|snapshot| {
             let said = |seen: &Option<RotationSeen>| {
                 let states = |seen: &RotationSeen| seen.keys.iter().map(|key| (key.id, key.state)).collect::<Vec<_>>();
-                seen.as_ref().map(|seen| (seen.decision.clone(), states(seen)))
+                let at_rest = |seen: &RotationSeen| (seen.at_rest.truth, seen.at_rest.message.clone());
+                let seen = seen.as_ref();
+                seen.map(|seen| (seen.decision.clone(), states(seen), seen.claims.clone(), at_rest(seen)))
             };
             let same = said(&snapshot.rotation) == said(&seen);
             snapshot.rotation = seen;

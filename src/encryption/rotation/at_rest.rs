@@ -63,6 +63,17 @@ impl AtRest {
         }
     }
 
+    /// None: what it needs could not be read.
+    pub fn unread(why: String, now: &Time) -> Self {
+        Self {
+            truth: Truth::Unknown,
+            reason: "NotRead",
+            message: why,
+            read: None,
+            at: now.clone(),
+        }
+    }
+
     /// As of `now`, for a condition of type `kind`: `Unknown` when etcd was read longer than `max_age` ago.
     pub fn verdict(&self, kind: &'static str, now: &Time, max_age: Duration) -> Verdict {
         let stale = self.read.as_ref().and_then(|read| stale(read, now, max_age));

@@ -125,7 +125,7 @@ impl fmt::Display for Action {
 }
 
 /// As the API spells it.
-fn step(step: Step) -> &'static str {
+pub fn step(step: Step) -> &'static str {
     match step {
         Step::Idle => "Idle",
         Step::Mint => "Mint",
@@ -136,6 +136,17 @@ fn step(step: Step) -> &'static str {
         Step::Drain => "Drain",
         Step::Retire => "Retire",
         Step::Archive => "Archive",
+    }
+}
+
+/// As the API spells it.
+pub fn key_state(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Minted => "Minted",
+        KeyState::Read => "Read",
+        KeyState::Write => "Write",
+        KeyState::Retired => "Retired",
+        KeyState::Destroyed => "Destroyed",
     }
 }
 
