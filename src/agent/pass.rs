@@ -97,6 +97,7 @@ impl Agent {
                 .as_ref()
                 .ok()
                 .and_then(|scrape| scrape.configuration_hash.clone()),
+            started: scrape.as_ref().ok().and_then(report::started),
         };
         let file = self.directory.read(FILE).ok().flatten();
         let rotates = file.is_some_and(|bytes| report::file_seen(&bytes).keys.len() > 1);

@@ -73,6 +73,21 @@ pub enum Step {
     Archive,
 }
 
+impl Step {
+    /// In their order.
+    pub const ALL: [Self; 9] = [
+        Self::Idle,
+        Self::Mint,
+        Self::Read,
+        Self::Promote,
+        Self::Sweep,
+        Self::Prove,
+        Self::Drain,
+        Self::Retire,
+        Self::Archive,
+    ];
+}
+
 /// What a key is good for, as observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeyState {

@@ -81,6 +81,9 @@ pub const ROTATION_ANNOTATION: &str = "cloison.dev/rotation-requested-time";
 /// On `SecretEncryption`: names of keys that are given up, with commas between them. A rotation to one of them is rolled
 /// back.
 pub const ABANDONED_ANNOTATION: &str = "cloison.dev/abandoned-keys";
+/// On `SecretEncryption`: the time at which a person had made sure that no plaintext from before is left beside etcd's
+/// present content: every member was defragmented, and older snapshots are gone.
+pub const PURGED_ANNOTATION: &str = "cloison.dev/plaintext-purged-time";
 /// Label of the Nodes that run API servers. kubeadm and its relatives write it.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// The namespace the canaries live in; labelled as a stage namespace in mode enforce, and nothing ever runs there.

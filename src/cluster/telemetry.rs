@@ -1,5 +1,7 @@
 //! Logs and metrics. Labels are bounded: kinds, reasons, stages, never names.
 
+pub mod encryption;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -10,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use self::encryption::EncryptionMetrics;
 
 /// Starts logging to standard error: text for people, JSON with `CLOISON_LOG_FORMAT=json`. `CLOISON_LOG` filters.
 pub fn start_logging(json: bool, filter: &str) {
@@ -78,8 +82,10 @@ pub struct Metrics {
     pub conditions: Family<ConditionLabels, Gauge>,
     /// Stage namespaces by the verdict on the policies; False where a forbidden path exists.
     pub policies_isolate: Family<Status, Gauge>,
-    /// Seconds since 1970 of the newest proof, by leg: `admission`, `encryption`, `network`.
+    /// Seconds since 1970 of the newest proof, by leg: `admission`, `encryption`, `etcd`, `packets`, `reads`.
     pub proof_time: Family<Kind, Gauge<f64, AtomicU64>>,
+    /// The rotation of keys.
+    pub encryption: EncryptionMetrics,
     /// Workloads deleted whose flows are still open, because withdrawals are rationed.
     pub withdrawals_waiting: Gauge,
     /// Workloads that vanished without a DELETE of their own; their flows stay open.
@@ -107,6 +113,7 @@ impl Default for Metrics {
             conditions: Family::default(),
             policies_isolate: Family::default(),
             proof_time: Family::default(),
+            encryption: EncryptionMetrics::default(),
             withdrawals_waiting: Gauge::default(),
             vanished_workloads: Gauge::default(),
             leader: Gauge::default(),
@@ -142,6 +149,7 @@ impl Default for Metrics {
             "Time of the newest proof",
             metrics.proof_time.clone(),
         );
+        metrics.encryption.register(&mut registry);
         registry.register(
             "withdrawals_waiting",
             "Deleted workloads whose flows are still open",

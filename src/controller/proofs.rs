@@ -36,6 +36,8 @@ pub struct Asked {
     pub max_age: Duration,
     /// Whether values that were written earlier are to be proven too.
     reads: bool,
+    /// Whether the encryption is managed: then agents read etcd itself.
+    managed: bool,
     /// Settings that this version does not carry out, and what it does instead.
     unsupported: Vec<&'static str>,
 }
@@ -57,6 +59,7 @@ impl Asked {
         Self {
             max_age: Duration::from_secs(u64::try_from(hours).unwrap_or(24) * 3600),
             reads,
+            managed: encryption.is_some_and(|encryption| encryption.mode == EncryptionMode::Manage),
             unsupported,
         }
     }
@@ -67,17 +70,37 @@ impl Asked {
         (!all.is_empty()).then(|| format!("not in this version: {all}"))
     }
 
-    /// A verdict about new Secrets in the light of what was asked: no True for more than was proven.
-    fn limit(&self, seen: &Snapshot, verdict: Verdict, now: &Time) -> Verdict {
-        let mut verdict = if self.reads && verdict.truth == Truth::True {
-            self.stored(seen, &verdict, now)
+    /// The verdict of type `kind` on all that was asked for: no True for more than was proven. `None` before a first look.
+    fn verdict(&self, kind: &'static str, seen: &Snapshot, now: &Time) -> Option<Verdict> {
+        let new = seen
+            .encryption
+            .as_ref()
+            .map(|proof| proof.verdict(kind, now, self.max_age));
+        let mut verdict = if self.managed {
+            self.at_rest(kind, seen, new, now)?
         } else {
-            verdict
+            let new = new?;
+            if self.reads && new.truth == Truth::True {
+                self.stored(seen, &new, now)
+            } else {
+                new
+            }
         };
         if let Some(not_done) = self.not_done() {
             verdict.message = format!("{}; {not_done}", verdict.message);
         }
-        verdict
+        Some(verdict)
+    }
+
+    /// The verdict while the encryption is managed. What raw etcd and the agents show stands above what the canary Secret
+    /// shows, which says nothing while one API server after the other takes a new file; but plaintext that it showed stays
+    /// shown.
+    fn at_rest(&self, kind: &'static str, seen: &Snapshot, new: Option<Verdict>, now: &Time) -> Option<Verdict> {
+        match (new, &seen.rotation) {
+            (Some(new), _) if new.truth == Truth::False => Some(new),
+            (_, Some(rotation)) => Some(rotation.at_rest.verdict(kind, now, self.max_age)),
+            (_, None) => None,
+        }
     }
 
     /// The verdict where stored values are to be proven too, and new ones are.
@@ -174,13 +197,11 @@ pub fn packets(seen: &Snapshot, asked: EnforcementProof, now: &Time, max_age: Du
 
 /// What is known of Secrets; a proof older than was asked says nothing any more.
 pub fn encryption(seen: &Snapshot, now: &Time, asked: &Asked) -> Option<Proof> {
-    seen.encryption.as_ref().map(|proof| {
-        let verdict = asked.limit(seen, proof.verdict(types::SECRETS_ENCRYPTED, now, asked.max_age), now);
-        Proof {
-            truth: verdict.truth,
-            reason: verdict.reason,
-            message: verdict.message,
-        }
+    let verdict = asked.verdict(types::SECRETS_ENCRYPTED, seen, now)?;
+    Some(Proof {
+        truth: verdict.truth,
+        reason: verdict.reason,
+        message: verdict.message,
     })
 }
 
@@ -193,18 +214,15 @@ pub fn encryption_status(
     now: &Time,
     moment: &Time,
 ) -> SecretEncryptionStatus {
-    let mut verdicts = vec![match &seen.encryption {
-        Some(proof) => {
-            let verdict = proof.verdict(encryption_types::ENCRYPTED, moment, asked.max_age);
-            asked.limit(seen, verdict, moment)
-        }
-        None => Verdict::new(
+    let encrypted = asked.verdict(encryption_types::ENCRYPTED, seen, moment);
+    let mut verdicts = vec![encrypted.unwrap_or_else(|| {
+        Verdict::new(
             encryption_types::ENCRYPTED,
             Truth::Unknown,
             "NotProbed",
             "no proof was gathered yet",
-        ),
-    }];
+        )
+    })];
     let rotation = seen.rotation.as_ref();
     let mut degraded: Vec<String> = seen
         .encryption
@@ -221,7 +239,7 @@ pub fn encryption_status(
         ));
     }
     verdicts.extend(rotation.iter().flat_map(|rotation| rotation.decision.verdicts()));
-    verdicts.extend(rotation.iter().flat_map(|rotation| rotation.verdicts.clone()));
+    verdicts.extend(rotation.iter().flat_map(|rotation| rotation.claims.clone()));
     if let Some(not_done) = asked.not_done() {
         verdicts.push(Verdict::new(
             encryption_types::CONVERGED,
@@ -275,6 +293,7 @@ mod tests {
     use crate::controller::evidence::AdmissionProof;
     use crate::controller::evidence::reads::ReadsProof;
     use crate::encryption::EncryptionProof;
+    use crate::encryption::rotation::at_rest::AtRest;
     use crate::network::enforcement;
 
     fn time(text: &str) -> Time {
@@ -436,17 +455,69 @@ mod tests {
     }
 
     #[test]
+    fn managed_encryption_is_proven_by_raw_etcd_alone_and_disproven_by_any_plaintext() {
+        let manage = json!({"mode": "Manage", "proofMaxAgeHours": 2, "escrow": {"requirement": "Waived"}});
+        let asked = asked(json!({}), manage);
+        let at_rest = |truth, read: &str| AtRest {
+            truth,
+            reason: reads::reasons::VALUES_ENCRYPTED,
+            message: "read".to_owned(),
+            read: Some(time(read)),
+            at: time(read),
+        };
+        let now = time("2026-01-01T01:00:00Z");
+        for (new, found, truth, reason) in [
+            // The canary proves new values, and those alone.
+            (Truth::True, None, None, ""),
+            (
+                Truth::True,
+                Some((Truth::True, "2026-01-01T00:59:00Z")),
+                Some(Truth::True),
+                reads::reasons::VALUES_ENCRYPTED,
+            ),
+            (
+                Truth::Unknown,
+                Some((Truth::True, "2026-01-01T00:59:00Z")),
+                Some(Truth::True),
+                reads::reasons::VALUES_ENCRYPTED,
+            ),
+            (
+                Truth::True,
+                Some((Truth::True, "2025-12-31T22:59:59Z")),
+                Some(Truth::Unknown),
+                reasons::PROOF_STALE,
+            ),
+            (
+                Truth::False,
+                Some((Truth::True, "2026-01-01T00:59:00Z")),
+                Some(Truth::False),
+                reasons::NEW_WRITES_ENCRYPTED,
+            ),
+        ] {
+            let mut seen = seen("2026-01-01T00:59:30Z");
+            seen.encryption.as_mut().unwrap().truth = new;
+            seen.rotation = found.map(|(truth, read)| RotationSeen {
+                decision: crate::encryption::rotation::Decision::unread(String::new()),
+                keys: Vec::new(),
+                values: Vec::new(),
+                claims: Vec::new(),
+                at_rest: at_rest(truth, read),
+            });
+            let said = encryption(&seen, &now, &asked);
+            assert_eq!(said.as_ref().map(|said| said.truth), truth);
+            assert_eq!(said.as_ref().map_or("", |said| said.reason), reason);
+            let status = encryption_status(&seen, &SecretEncryptionStatus::default(), Some(1), &asked, &now, &now);
+            let encrypted = conditions::find(&status.conditions, "Encrypted").unwrap();
+            assert_eq!(encrypted.status, truth.unwrap_or(Truth::Unknown).as_str());
+        }
+    }
+
+    #[test]
     fn what_is_asked_and_not_done_is_said_and_never_claimed() {
         let (seen, now) = (seen("2026-01-01T00:00:00Z"), time("2026-01-01T00:00:01Z"));
-        let waived = json!({"requirement": "Waived"});
         for (spec, truth, word) in [
             (json!({}), Truth::True, None),
             (json!({"suspend": true}), Truth::True, Some("`suspend`")),
-            (
-                json!({"mode": "Manage", "suspend": true, "escrow": waived}),
-                Truth::True,
-                None,
-            ),
         ] {
             let asked = asked(json!({}), spec);
             let said = encryption(&seen, &now, &asked).unwrap();

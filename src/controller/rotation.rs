@@ -2,6 +2,7 @@
 //! [`plan`], writes down what the agents are to do, and runs the sweep. What is decided is decided there; what was
 //! remembered is lost with the term, and gathered anew.
 
+mod shown;
 mod sweeping;
 
 use std::collections::HashMap;
@@ -27,9 +28,11 @@ use crate::api::key_ring::{EncryptionKeyRing, EncryptionKeyRingSpec};
 use crate::api::{SecretEncryption, names};
 use crate::cluster::orders;
 use crate::encryption::judge::barrier;
+use crate::encryption::rotation::at_rest::AtRest;
 use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish};
+use crate::encryption::rotation::residual::residual;
 use crate::encryption::rotation::{
-    Action, Decision, Observation, Records, abandoned, persistence, plaintext, plan, told,
+    Action, Decision, Observation, Records, abandoned, claims, persistence, plaintext, plan, told,
 };
 
 /// Between two looks while something goes on.
@@ -38,6 +41,8 @@ const WORK: Duration = Duration::from_secs(2);
 const CALM: Duration = Duration::from_mins(2);
 /// Between two looks otherwise: it is seen within this time that an API server came or went.
 const REST: Duration = Duration::from_secs(15);
+/// What was proven outlives evidence that is missing for so long: an API server that restarts.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Looks for ever, while `mode: Manage` asks for it.
 pub async fn run(ctx: Arc<Context>, gathering: Gathering, servers: Arc<Servers>) {
@@ -52,12 +57,7 @@ pub async fn run(ctx: Arc<Context>, gathering: Gathering, servers: Arc<Servers>)
                 Class::Transient => tracing::warn!(%error, "rotation: nothing is decided"),
                 Class::Permanent => {
                     tracing::warn!(%error, "rotation: nothing is decided");
-                    rotation.gathering.evidence.publish_rotation(Some(RotationSeen {
-                        decision: Decision::unread(error.line()),
-                        keys: Vec::new(),
-                        values: Vec::new(),
-                        verdicts: Vec::new(),
-                    }));
+                    rotation.unread(error.line());
                 }
             }
         }
@@ -77,6 +77,10 @@ struct Rotation {
     /// As it was after our last write: the store may show it later.
     written: Option<SecretEncryption>,
     last: Option<Last>,
+    /// Since when API servers have run with different files.
+    diverging: Option<Instant>,
+    /// What was last said of all stored values.
+    at_rest: Option<AtRest>,
 }
 
 /// The look before.
@@ -104,6 +108,8 @@ struct Look {
     newest: Option<ControlPlaneReport>,
     /// The annotation that names keys to give up.
     abandoned: Option<String>,
+    /// What agents say is wrong, by node.
+    errors: Vec<(String, String)>,
 }
 
 impl Rotation {
@@ -118,6 +124,8 @@ impl Rotation {
             sweeping: Sweeping::default(),
             written: None,
             last: None,
+            diverging: None,
+            at_rest: None,
         }
     }
 
@@ -140,6 +148,8 @@ impl Rotation {
                 self.records = Records::default();
                 self.reports.clear();
                 self.sweeping.stop();
+                self.at_rest = None;
+                self.ctx.metrics.encryption.clear();
                 self.gathering.evidence.publish_rotation(None);
             }
             return false;
@@ -157,7 +167,7 @@ impl Rotation {
     async fn pass(&mut self) -> Result<(), Error> {
         let Some(wanted) = self.wanted() else { return Ok(()) };
         // It counts only if the barrier that it began under is still the same at the look that follows.
-        if let Some((under, pass)) = self.sweeping.ended() {
+        if let Some((under, pass)) = self.sweeping.ended(&self.ctx.metrics.encryption) {
             self.records.swept(&under, pass);
         }
         let mut look = self.look(&wanted).await?;
@@ -175,13 +185,19 @@ impl Rotation {
         }
         let before = self.last.take().filter(|last| last.decision == decision);
         let now = Instant::now();
+        let since = before.map_or(now, |last| last.since);
         self.last = Some(Last {
             version: self.wanted().and_then(|wanted| wanted.resource_version()),
             at: now,
             decision: decision.clone(),
-            since: before.map_or(now, |last| last.since),
+            since,
         });
-        self.publish(&look, decision);
+        let differ = claims::divergent(&look.seen);
+        self.diverging = differ.as_ref().map(|_| self.diverging.unwrap_or(now));
+        let diverging = self.diverging.map(|since| since.elapsed()).zip(differ);
+        let decision = decision.told(since.elapsed(), &look.errors, diverging);
+        let purged = wanted.annotations().get(names::PURGED_ANNOTATION);
+        self.publish(&look, decision, purged.map(String::as_str));
         Ok(())
     }
 
@@ -234,7 +250,13 @@ impl Rotation {
                 .filter_map(|node| of(&node.name))
                 .filter(|report| report.spec.proof.is_some())
         };
-        let revision = |report: &&ControlPlaneReport| report.spec.proof.as_ref().map(|proof| proof.revision);
+        // Between two writes several agents read one revision: the youngest of these readings counts.
+        let revision = |report: &&ControlPlaneReport| {
+            let proof = report.spec.proof.as_ref();
+            proof.map(|proof| (proof.revision, proof.time.0))
+        };
+        let error = |node: &Node| Some((node.name.clone(), of(&node.name)?.spec.error.as_ref()?.0.clone()));
+        let errors = nodes.iter().filter_map(error).collect();
         let newest = proofs().max_by_key(revision).cloned();
         let compacted = proofs()
             .filter_map(|report| report.spec.proof.as_ref()?.compacted_revision)
@@ -270,6 +292,7 @@ impl Rotation {
             ring,
             newest,
             abandoned,
+            errors,
         })
     }
 
@@ -280,20 +303,40 @@ impl Rotation {
         Ok(())
     }
 
-    fn publish(&self, look: &Look, decision: Decision) {
+    fn publish(&mut self, look: &Look, decision: Decision, purged: Option<&str>) {
         let proof = look.newest.as_ref().and_then(|report| report.spec.proof.as_ref());
-        self.gathering.evidence.publish_rotation(Some(RotationSeen {
+        let now = Time(Context::moment());
+        let at_rest = AtRest::of(&look.seen, proof, &now);
+        let at_rest = AtRest::settle(self.at_rest.take(), at_rest, GRACE);
+        self.at_rest = Some(at_rest.clone());
+        let mut claims = claims::claims(&look.seen).to_vec();
+        claims.push(residual(&look.seen, &look.ring, purged, &now));
+        claims.push(persistence::verdict(&look.seen));
+        claims.extend(plaintext::verdict(&look.seen, &decision));
+        claims.extend(abandoned::verdict(&look.seen, look.abandoned.as_deref()));
+        let seen = RotationSeen {
             keys: told::keys(&look.ring, &look.seen),
             values: proof.map(|proof| proof.values.clone()).unwrap_or_default(),
-            verdicts: [
-                Some(persistence::verdict(&look.seen)),
-                plaintext::verdict(&look.seen, &decision),
-                abandoned::verdict(&look.seen, look.abandoned.as_deref()),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
             decision,
+            claims,
+            at_rest,
+        };
+        let replicas = claims::replicas_converged(&look.seen);
+        shown::show(&self.ctx.metrics.encryption, &seen, replicas);
+        self.gathering.evidence.publish_rotation(Some(seen));
+    }
+
+    /// Nothing can be said while what a decision needs cannot be read.
+    fn unread(&mut self, why: String) {
+        let at_rest = AtRest::unread(why.clone(), &Time(Context::moment()));
+        self.at_rest = Some(at_rest.clone());
+        self.ctx.metrics.encryption.clear();
+        self.gathering.evidence.publish_rotation(Some(RotationSeen {
+            decision: Decision::unread(why),
+            keys: Vec::new(),
+            values: Vec::new(),
+            claims: Vec::new(),
+            at_rest,
         }));
     }
 }

@@ -20,9 +20,13 @@
 //! report may have done what was asked meanwhile.
 
 pub mod abandoned;
+pub mod at_rest;
 mod blocked;
+pub mod claims;
 mod clearance;
 mod facts;
+#[cfg(test)]
+mod fixture;
 mod goal;
 mod mint;
 pub mod observation;
@@ -31,6 +35,7 @@ pub mod persistence;
 pub mod plaintext;
 mod reach;
 pub mod records;
+pub mod residual;
 pub mod told;
 mod view;
 mod wrong;

@@ -1,7 +1,9 @@
-//! `cloison encryption`: how Secrets are stored in etcd; looked at, proven, rewritten.
+//! `cloison encryption`: how Secrets are stored in etcd; looked at, proven, rewritten, under keys that rotate.
 
 mod next;
+mod reports;
 mod rewrite;
+mod rotate;
 mod status;
 mod verify;
 
@@ -15,7 +17,6 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{CliError, Connection, absent, out};
-use crate::api::encryption::SecretEncryptionSpec;
 use crate::api::encryption_status::ReplicaStatus;
 use crate::api::{SecretEncryption, names};
 use crate::cluster::client;
@@ -36,12 +37,15 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Show what is known of each API server, what is against it, and what to do next.
+    /// Show what is known of each API server and key, what is in the way, and what to do next.
     Status(status::Arguments),
-    /// Prove now, with a canary Secret and a read of every Secret's metadata; what is not shown is Unknown.
+    /// Prove now, with a canary Secret, a read of every Secret's metadata and what agents read in etcd; what is not shown is
+    /// Unknown.
     Verify(verify::Arguments),
     /// Rewrite every Secret under the key that API servers write with, without receiving one: after a key rotation.
     Rewrite(rewrite::Arguments),
+    /// Ask for a new key, in `mode: Manage`: everything comes under it, and the old one is retired.
+    Rotate(rotate::Arguments),
 }
 
 /// Runs one verb.
@@ -50,6 +54,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Verb::Status(arguments) => status::run(arguments).await,
         Verb::Verify(arguments) => Box::pin(verify::run(arguments)).await,
         Verb::Rewrite(arguments) => Box::pin(rewrite::run(arguments)).await,
+        Verb::Rotate(arguments) => rotate::run(arguments).await,
     }
 }
 
@@ -72,6 +77,8 @@ struct Bench {
     gathering: Gathering,
     observer: Observer,
     rate: u32,
+    /// As it is; `None` where there is none.
+    wanted: Option<SecretEncryption>,
 }
 
 impl Reach {
@@ -79,10 +86,8 @@ impl Reach {
         let Connection { kubeconfig, context } = self.connection;
         let config = client::configuration(kubeconfig.as_deref(), context.as_deref()).await?;
         let client = client::client(&config)?;
-        let spec = match found(&client).await? {
-            Some(found) => found.spec,
-            None => SecretEncryptionSpec::default(),
-        };
+        let wanted = found(&client).await?;
+        let spec = wanted.as_ref().map(|wanted| wanted.spec.clone()).unwrap_or_default();
         let settings = EncryptionSettings::from(&spec);
         let gathering = Gathering {
             client,
@@ -96,6 +101,7 @@ impl Reach {
             observer: Observer::new(gathering.clone(), settings),
             gathering,
             rate: self.rate.unwrap_or(asked),
+            wanted,
         })
     }
 }

@@ -2,9 +2,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::SecretEncryption;
-use crate::api::conditions;
+use crate::api::encryption::EncryptionMode;
+use crate::api::{SecretEncryption, conditions, names};
 use crate::encryption::proof::reasons;
+use crate::encryption::rotation::told;
 use crate::encryption::sweep::reads::reasons as stored;
 
 /// Where nobody asked for anything.
@@ -16,8 +17,31 @@ pub(super) fn next(settings: &SecretEncryption) -> String {
     // A rotation that waits for somebody comes first.
     match status.next_command {
         Some(next) => next.0,
+        None if settings.spec.mode == EncryptionMode::Manage => managed(&status.conditions),
         None => by_condition(&status.conditions).to_owned(),
     }
+}
+
+/// While the keys rotate by themselves, and nothing is in their way.
+fn managed(all: &[Condition]) -> String {
+    let is = |kind, status| conditions::find(all, kind).is_some_and(|found| found.status == status);
+    if is("Degraded", "True") {
+        return by_condition(all).to_owned();
+    }
+    if is(told::types::ROTATING, "True") {
+        return "nothing to do: the rotation goes on by itself".to_owned();
+    }
+    if !is("Encrypted", "True") {
+        return "cloison encryption verify   # tries again now, and says what is missing".to_owned();
+    }
+    if is(told::types::RESIDUAL_PLAINTEXT, "True") {
+        return format!(
+            "etcdctl defrag on every member, delete older snapshots, then: kubectl annotate --overwrite secretencryption \
+             default {}=\"$(date -u +%FT%TZ)\"",
+            names::PURGED_ANNOTATION
+        );
+    }
+    "nothing to do".to_owned()
 }
 
 fn by_condition(conditions: &[Condition]) -> &'static str {
@@ -74,5 +98,41 @@ mod tests {
         let mut waits = with(stored::VALUES_ENCRYPTED);
         waits.status.as_mut().unwrap().next_command = Some(Line("cloison ring approve cp-1".to_owned()));
         assert_eq!(next(&waits), "cloison ring approve cp-1");
+    }
+    #[test]
+    fn while_keys_rotate_by_themselves_a_person_is_asked_for_nothing_else() {
+        let with = |all: &[(&str, &str)]| -> SecretEncryption {
+            let all: Vec<_> = all
+                .iter()
+                .map(|(kind, status)| json!({"type": kind, "status": status, "reason": "PlaintextValues", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}))
+                .collect();
+            serde_json::from_value(json!({
+                "apiVersion": "cloison.dev/v1alpha1", "kind": "SecretEncryption", "metadata": {"name": "default"},
+                "spec": {"mode": "Manage"}, "status": {"conditions": all},
+            }))
+            .unwrap()
+        };
+        for (all, word) in [
+            (
+                &[("Degraded", "True"), ("Rotating", "True")][..],
+                "cloison encryption verify",
+            ),
+            (&[("Encrypted", "False"), ("Rotating", "True")], "goes on by itself"),
+            (
+                &[("Encrypted", "Unknown"), ("Rotating", "False")],
+                "cloison encryption verify",
+            ),
+            (
+                &[("Encrypted", "True"), ("ResidualPlaintextPossible", "True")],
+                "etcdctl defrag",
+            ),
+            (
+                &[("Encrypted", "True"), ("ResidualPlaintextPossible", "False")],
+                "nothing to do",
+            ),
+        ] {
+            let said = next(&with(all));
+            assert!(said.contains(word), "{all:?}: {said}");
+        }
     }
 }

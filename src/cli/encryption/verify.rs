@@ -7,8 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Bench, Reach, interrupt, interrupted, obstacles, replicas, tell};
+use super::{Bench, Reach, interrupt, interrupted, obstacles, replicas, reports, tell};
 use crate::api::conditions::Truth;
+use crate::api::encryption::EncryptionMode;
 use crate::cli::{CliError, FINDINGS, out};
 use crate::controller::evidence::reads;
 use crate::encryption::sweep::{Barrier, NoBarrier, Reads, Tally, unread};
@@ -52,6 +53,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         text.push_str(&obstacles(&tally));
         text.push_str(&out::table(&["DECRYPTED", "WITH"], rows.collect()));
         proven &= stored.truth == Truth::True;
+    }
+    if let Some(wanted) = bench
+        .wanted
+        .as_ref()
+        .filter(|wanted| wanted.spec.mode == EncryptionMode::Manage)
+    {
+        let (etcd, evidence) = reports::proof(&bench.gathering.client, wanted, Timestamp::now()).await?;
+        text.push_str(&line(etcd.kind, etcd.truth, etcd.reason, &etcd.message));
+        text.push_str(&evidence);
+        proven &= etcd.truth == Truth::True;
     }
     if let Some(degraded) = &new.degraded {
         text.push_str(&line("Degraded", Truth::True, "UnreadableValues", degraded));

@@ -29,6 +29,7 @@ use crate::api::encryption_status::KeyStatus;
 use crate::cluster::telemetry::Kind;
 use crate::encryption::EncryptionProof;
 use crate::encryption::rotation::Decision;
+use crate::encryption::rotation::at_rest::AtRest;
 use crate::network::enforcement;
 use admission::Expected;
 use encryption::EncryptionSettings;
@@ -110,8 +111,10 @@ pub struct RotationSeen {
     pub keys: Vec<KeyStatus>,
     /// Values per resource and key, at the last reading of etcd.
     pub values: Vec<KeyValues>,
-    /// Conditions beside those of the decision.
-    pub verdicts: Vec<Verdict>,
+    /// What is claimed of the API servers and the keys.
+    pub claims: Vec<Verdict>,
+    /// What is known of all stored values.
+    pub at_rest: AtRest,
 }
 
 /// All evidence at one moment. `None` until a first look.
@@ -208,11 +211,15 @@ impl Evidence {
 
     /// Stores where the rotation stands; `None` when nobody asks for it any more. Counts alone wake nobody.
     pub fn publish_rotation(&self, seen: Option<RotationSeen>) {
+        if let Some(AtRest { read: Some(read), .. }) = seen.as_ref().map(|seen| &seen.at_rest) {
+            self.show("etcd", Truth::True, read);
+        }
         self.snapshot.send_if_modified(|snapshot| {
             let said = |seen: &Option<RotationSeen>| {
                 let states = |seen: &RotationSeen| seen.keys.iter().map(|key| (key.id, key.state)).collect::<Vec<_>>();
-                seen.as_ref()
-                    .map(|seen| (seen.decision.clone(), states(seen), seen.verdicts.clone()))
+                let at_rest = |seen: &RotationSeen| (seen.at_rest.truth, seen.at_rest.message.clone());
+                let seen = seen.as_ref();
+                seen.map(|seen| (seen.decision.clone(), states(seen), seen.claims.clone(), at_rest(seen)))
             };
             let same = said(&snapshot.rotation) == said(&seen);
             snapshot.rotation = seen;

@@ -9,10 +9,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::shown;
 use crate::api::encryption::Sweep;
 use crate::api::names;
 use crate::cluster::api_servers::Error;
 use crate::cluster::sweep::{self, Loan, PARALLEL, Settings, Work};
+use crate::cluster::telemetry::encryption::EncryptionMetrics;
 use crate::controller::evidence::Gathering;
 use crate::encryption::rotation::observation::Pass;
 use crate::encryption::rotation::records::Held;
@@ -25,7 +27,7 @@ const LONGEST: Duration = Duration::from_mins(30);
 /// At most one pass at a time.
 #[derive(Default)]
 pub(super) struct Sweeping {
-    task: JoinSet<Option<Pass>>,
+    task: JoinSet<Option<(Pass, Tally)>>,
     /// The barrier it began under, and what stops it when it is dropped.
     running: Option<(Held, oneshot::Sender<()>)>,
     last: Option<Last>,
@@ -61,16 +63,17 @@ impl Sweeping {
     }
 
     /// The pass that has ended, and the barrier that it began under.
-    pub fn ended(&mut self) -> Option<(Held, Pass)> {
-        let pass = match self.task.try_join_next()? {
-            Ok(pass) => pass,
+    pub fn ended(&mut self, metrics: &EncryptionMetrics) -> Option<(Held, Pass)> {
+        let done = match self.task.try_join_next()? {
+            Ok(done) => done,
             Err(error) => {
                 tracing::warn!(%error, "the sweep broke off");
                 None
             }
         };
         let (under, _) = self.running.take()?;
-        let pass = pass?;
+        let (pass, tally) = done?;
+        shown::count(metrics, &tally);
         let idle = self
             .last
             .as_ref()
@@ -93,28 +96,35 @@ fn pause(idle: u32) -> Duration {
 }
 
 /// `None` when it was stopped.
-async fn pass(gathering: Gathering, rate: u32, stopped: oneshot::Receiver<()>) -> Option<Pass> {
+async fn pass(gathering: Gathering, rate: u32, stopped: oneshot::Receiver<()>) -> Option<(Pass, Tally)> {
     let stopped = async {
         // Nothing is ever sent: that the sender goes is the word.
         let _ = stopped.await;
     };
-    let pass = match rewrite(&gathering, rate, stopped).await {
-        Ok(pass) => pass?,
-        Err(error) => Pass {
-            rewritten: 0,
-            blocked: vec![error.to_string()],
-            revision: 0,
-        },
+    let (pass, tally) = match rewrite(&gathering, rate, stopped).await {
+        Ok(done) => done?,
+        Err(error) => {
+            let pass = Pass {
+                rewritten: 0,
+                blocked: vec![error.to_string()],
+                revision: 0,
+            };
+            (pass, Tally::default())
+        }
     };
     tracing::info!(
         rewritten = pass.rewritten,
         blocked = pass.blocked.len(),
         "a pass of the sweep ended"
     );
-    Some(pass)
+    Some((pass, tally))
 }
 
-async fn rewrite(gathering: &Gathering, rate: u32, stopped: impl Future<Output = ()>) -> Result<Option<Pass>, Error> {
+async fn rewrite(
+    gathering: &Gathering,
+    rate: u32,
+    stopped: impl Future<Output = ()>,
+) -> Result<Option<(Pass, Tally)>, Error> {
     let loan = Loan::take(&gathering.client, &gathering.namespace, names::SWEEPER_ROLE);
     let loan = loan.await.map_err(|error| {
         Error::Unusable(format!(
@@ -135,11 +145,12 @@ async fn rewrite(gathering: &Gathering, rate: u32, stopped: impl Future<Output =
         let mut blocked: Vec<String> = tally.named.iter().map(|found| format!("Secret {found}")).collect();
         blocked.extend(stop.map(|stop| format!("the sweep ended early: {stop}")));
         blocked.extend(unsettled(&tally));
-        Ok::<_, Error>(Pass {
+        let pass = Pass {
             rewritten: tally.rewritten,
             blocked,
             revision: revision(gathering).await?,
-        })
+        };
+        Ok::<_, Error>((pass, tally))
     };
     let (done, ended) = loan.during(work, stopped).await;
     if let Err(error) = ended {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::observation::Under;
 use super::persistence;
+use crate::api::names::CONTROL_PLANE_LABEL;
 use crate::encryption::config::{KeyName, adopt_command};
 
 /// See the module.
@@ -57,6 +58,10 @@ pub enum Blocked {
     NotProven(String),
     /// What a decision needs could not be read: the request, and the answer.
     NotRead(String),
+    /// etcd does not compact this revision.
+    CompactionStalled(u64),
+    /// What an agent says is wrong: node, and its words.
+    AgentHeld(String, String),
 }
 
 impl Blocked {
@@ -88,6 +93,8 @@ impl Blocked {
             Self::Left(..) => "ValuesLeft",
             Self::NotProven(_) => "NotProven",
             Self::NotRead(_) => "NotRead",
+            Self::CompactionStalled(_) => "CompactionStalled",
+            Self::AgentHeld(..) => "AgentHeld",
         }
     }
 
@@ -111,23 +118,28 @@ impl Blocked {
             }
             Self::NotMember(node) => format!("cloison ring approve {node}"),
             Self::FlagsMissing(node, flags) => format!("on {node}, add {}", flags.join(" ")),
-            Self::SweepBlocked(_) | Self::Unreadable(..) => "cloison encryption verify".to_owned(),
+            Self::SweepBlocked(_) | Self::Unreadable(..) | Self::Left(..) => "cloison encryption verify".to_owned(),
             Self::UnknownReplica(_) | Self::Unaccounted(_) | Self::IdentityShared | Self::NotLoaded(..) => {
                 "cloison encryption status".to_owned()
             }
-            Self::NotWritten(node) | Self::OrderUnread(node, _) => {
+            Self::NotWritten(node)
+            | Self::OrderUnread(node, _)
+            | Self::NotOnDisk(_, node)
+            | Self::AgentHeld(node, _) => {
                 format!("kubectl describe controlplanereport {node}")
             }
-            Self::KeyLost(node, _) => format!("cloison encryption status; then take the old file away from {node}"),
-            Self::Left(..)
-            | Self::NoNodes
-            | Self::KmsObserved(_)
-            | Self::NotSealed(..)
-            | Self::NotOnDisk(..)
-            | Self::NotProven(_)
-            | Self::NotRead(_) => {
-                return None;
+            Self::NotSealed(..) => "kubectl describe controlplanereports".to_owned(),
+            Self::NoNodes => format!("kubectl label node NODE {CONTROL_PLANE_LABEL}= for each node that runs an API server"),
+            Self::CompactionStalled(revision) => format!("etcdctl compaction {revision}"),
+            Self::NotProven(_) => {
+                "helm upgrade with agent.etcd.url set, so that the agents read etcd; cloison encryption status shows what \
+                 each reads"
+                    .to_owned()
             }
+            Self::NotRead(_) => "helm upgrade with agent.enabled=true".to_owned(),
+            Self::KeyLost(node, _) => format!("cloison encryption status; then take the old file away from {node}"),
+            // It is what somebody wanted.
+            Self::KmsObserved(_) => return None,
         })
     }
 }
@@ -203,7 +215,75 @@ impl fmt::Display for Blocked {
                 write!(formatter, "{count} values of {resource} are still under {under} after a sweep; looking again")
             }
             Self::NotProven(resource) => write!(formatter, "the reading of etcd does not cover {resource}"),
+            Self::CompactionStalled(revision) => write!(
+                formatter,
+                "etcd: revision {revision} is not compacted for longer than API servers take; is their --etcd-compaction-interval 0?"
+            ),
+            Self::AgentHeld(node, error) => write!(formatter, "Node/{node}: its agent says: {error}"),
             Self::NotRead(why) => write!(formatter, "{why}; the controller has the rights for it where agents are installed: the chart's agent.enabled"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test fails by panicking
+
+    use super::*;
+
+    /// One of each, with the object that it is about.
+    fn all() -> Vec<(Blocked, &'static str)> {
+        let (node, under) = (|| "cp-1".to_owned(), || Under::named("k3").unwrap());
+        let key = || KeyName::parse("k3").unwrap();
+        let secrets = || "secrets".to_owned();
+        vec![
+            (Blocked::Suspended, "SecretEncryption/default"),
+            (Blocked::NoNodes, "Node"),
+            (Blocked::NodeUnreachable(node()), "Node/cp-1"),
+            (
+                Blocked::UnknownReplica("apiserver-x".to_owned()),
+                "API server apiserver-x",
+            ),
+            (Blocked::IdentityShared, "control-plane nodes"),
+            (
+                Blocked::Unaccounted("no answer from 10.0.0.1:6443".to_owned()),
+                "10.0.0.1:6443",
+            ),
+            (Blocked::FlagsMissing(node(), vec!["--a=b".to_owned()]), "Node/cp-1"),
+            (Blocked::NotLoaded(node(), Some("C(k1;k1)".to_owned())), "Node/cp-1"),
+            (Blocked::NotLoaded(node(), None), "Node/cp-1"),
+            (Blocked::NotWritten(node()), "Node/cp-1"),
+            (Blocked::OrderUnread(node(), 7), "Node/cp-1"),
+            (Blocked::ForeignConfig(node(), "sha256:00".to_owned()), "Node/cp-1"),
+            (Blocked::KeyLost(node(), under()), "Node/cp-1"),
+            (Blocked::EscrowMissing, "SecretEncryption/default"),
+            (Blocked::NotMember(node()), "Node/cp-1"),
+            (
+                Blocked::NotSealed(key(), "age1x".to_owned()),
+                "EncryptionKeyRing/default",
+            ),
+            (Blocked::NotOnDisk(key(), node()), "Node/cp-1"),
+            (Blocked::SweepBlocked(vec!["Secret a/b: x".to_owned()]), "Secret a/b"),
+            (Blocked::Unreadable(secrets(), under(), 2), "secrets"),
+            (Blocked::Left(secrets(), under(), 2), "secrets"),
+            (Blocked::Left(secrets(), Under::Identity, 2), "secrets"),
+            (Blocked::NotProven(secrets()), "secrets"),
+            (
+                Blocked::NotRead("list control-plane Nodes: forbidden".to_owned()),
+                "list control-plane Nodes",
+            ),
+            (Blocked::CompactionStalled(7), "etcd: revision 7"),
+            (Blocked::AgentHeld(node(), "disk full".to_owned()), "Node/cp-1"),
+        ]
+    }
+
+    #[test]
+    fn everything_that_is_in_the_way_names_its_object_and_the_next_command() {
+        for (blocked, object) in all() {
+            assert!(blocked.to_string().contains(object), "{blocked}");
+            assert!(blocked.reason().starts_with(char::is_uppercase), "{blocked}");
+            let next = blocked.next_command().unwrap_or_else(|| panic!("{blocked}"));
+            assert!(!next.contains('\n') && !next.is_empty(), "{next}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A decision as `SecretEncryption.status` tells it to people.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::observation::{Observation, Under};
 use super::{Action, Blocked, Decision};
@@ -15,12 +16,55 @@ pub mod types {
     pub const ROTATING: &str = "Rotating";
     /// Something is in the way of it, or waited for.
     pub const BLOCKED: &str = "Blocked";
+    /// Every API server runs with what was ordered.
+    pub const CONVERGED: &str = "Converged";
+    /// Every key can be recovered offline.
+    pub const ESCROWED: &str = "Escrowed";
+    /// No API server reads plaintext.
+    pub const IDENTITY_REMOVED: &str = "IdentityRemoved";
+    /// No API server serves a value from where it was copied to.
+    pub const RELOCATION_PROTECTED: &str = "RelocationProtected";
+    /// Plaintext from before a first enable may be left beside etcd's present content.
+    pub const RESIDUAL_PLAINTEXT: &str = "ResidualPlaintextPossible";
 }
+
+/// API servers compact every five minutes, and up to ten after another took that over.
+const COMPACTED: Duration = Duration::from_mins(15);
+/// API servers load a new file within a minute; 59 s were seen, and then they build their transformers.
+const RELOADED: Duration = Duration::from_secs(150);
 
 impl Decision {
     /// None: what it needs could not be read.
     pub fn unread(why: String) -> Self {
         Self::hold(Step::Idle, vec![Blocked::NotRead(why)])
+    }
+
+    /// As it is told to people after it has stood for `standing`, with the `errors` of agents by node, and with the files
+    /// that API servers differ in since `diverging`.
+    #[must_use]
+    pub fn told(
+        mut self,
+        standing: Duration,
+        errors: &[(String, String)],
+        diverging: Option<(Duration, String)>,
+    ) -> Self {
+        if let Action::AwaitCompaction(revision) = self.action
+            && standing >= COMPACTED
+        {
+            self.blocked_by.push(Blocked::CompactionStalled(revision));
+        }
+        // What an agent meets for a moment is no news while nothing waits for it.
+        if !self.blocked_by.is_empty() {
+            let held = errors
+                .iter()
+                .map(|(node, error)| Blocked::AgentHeld(node.clone(), error.clone()));
+            self.blocked_by.extend(held);
+        }
+        if let Some((_, differ)) = diverging.filter(|(since, _)| *since >= RELOADED) {
+            self.degraded.push(differ);
+        }
+        self.next_command = self.blocked_by.iter().find_map(Blocked::next_command);
+        self
     }
 
     /// The conditions [`types`].
@@ -81,7 +125,7 @@ impl fmt::Display for Action {
 }
 
 /// As the API spells it.
-fn step(step: Step) -> &'static str {
+pub fn step(step: Step) -> &'static str {
     match step {
         Step::Idle => "Idle",
         Step::Mint => "Mint",
@@ -92,6 +136,17 @@ fn step(step: Step) -> &'static str {
         Step::Drain => "Drain",
         Step::Retire => "Retire",
         Step::Archive => "Archive",
+    }
+}
+
+/// As the API spells it.
+pub fn key_state(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Minted => "Minted",
+        KeyState::Read => "Read",
+        KeyState::Write => "Write",
+        KeyState::Retired => "Retired",
+        KeyState::Destroyed => "Destroyed",
     }
 }
 
@@ -136,6 +191,33 @@ mod tests {
     #![allow(clippy::unwrap_used)] // a test fails by panicking
 
     use super::*;
+
+    #[test]
+    fn what_lasts_too_long_is_told() {
+        let drain = || Decision::new(Step::Drain, Action::AwaitCompaction(7));
+        let mins = Duration::from_mins;
+        assert_eq!(drain().told(mins(14), &[], None), drain());
+        let stalled = drain().told(mins(15), &[], None);
+        assert_eq!(stalled.blocked_by, [Blocked::CompactionStalled(7)]);
+        assert_eq!(stalled.next_command.as_deref(), Some("etcdctl compaction 7"));
+        let differ = |since| drain().told(mins(0), &[], Some((Duration::from_secs(since), "differ".to_owned())));
+        assert!(differ(149).degraded.is_empty());
+        assert_eq!(differ(150).degraded, ["differ"]);
+    }
+
+    #[test]
+    fn what_an_agent_met_is_told_while_something_waits() {
+        let errors = [("cp-1".to_owned(), "no space left on device".to_owned())];
+        let idle = Decision::new(Step::Idle, Action::Nothing);
+        assert!(idle.told(Duration::ZERO, &errors, None).blocked_by.is_empty());
+        let waits = Decision::hold(Step::Read, vec![Blocked::NotWritten("cp-1".to_owned())]);
+        let [_, blocked] = waits.told(Duration::ZERO, &errors, None).verdicts();
+        assert!(
+            blocked.message.contains("Node/cp-1: its agent says: no space left"),
+            "{}",
+            blocked.message
+        );
+    }
 
     #[test]
     fn what_is_in_the_way_is_told_with_the_next_command() {
