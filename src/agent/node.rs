@@ -97,8 +97,16 @@ pub fn flags_seen(flags: &Flags, file: &Path, persistent: Option<bool>) -> Flags
         automatic_reload: flags.reload,
         missing: flags.missing(file).iter().map(|missing| line(missing)).collect(),
         persistent,
+        // Rounded up: what is waited for must not be shorter.
+        request_timeout_seconds: flags
+            .longest_request()
+            .and_then(|longest| i64::try_from(longest.as_nanos().div_ceil(1_000_000_000)).ok())
+            .filter(|seconds| *seconds <= LONGEST_REQUEST),
     }
 }
+
+/// No API server is given longer; the schema of the report bounds it.
+const LONGEST_REQUEST: i64 = 86_400;
 
 /// Whether the next upgrade by kubeadm keeps the flags; `None` where kubeadm is not used, or nobody can tell.
 pub async fn persistent(client: &Client) -> Option<bool> {

@@ -56,6 +56,8 @@ pub struct Crew {
     pub last: Option<Decision>,
     /// Steps in which the controller took a decision.
     pub steps: BTreeSet<Step>,
+    /// `--request-timeout` of API servers, by node; who is not in it does not tell.
+    pub request_timeouts: BTreeMap<String, Duration>,
 }
 
 fn born(seconds: u64) -> Duration {
@@ -84,6 +86,7 @@ impl Crew {
             proof_wanted: false,
             last: None,
             steps: BTreeSet::new(),
+            request_timeouts: BTreeMap::new(),
         };
         for node in nodes {
             crew.join(node, &Configuration::plaintext());
@@ -309,6 +312,7 @@ impl Crew {
             api_server,
             file,
             flags_missing: Vec::new(),
+            request_timeout: self.request_timeouts.get(node).copied(),
             sealed_id: Some(agent.sealed_id),
             order: agent.order,
         };

@@ -130,6 +130,8 @@ pub struct Report {
     pub file: Option<File>,
     /// Flags that have to be added, ready to copy.
     pub flags_missing: Vec<String>,
+    /// How long a request to its API server may take; `None` where nobody can tell.
+    pub request_timeout: Option<Duration>,
     /// The newest key in the sealed copy on its disk.
     pub sealed_id: Option<u64>,
     /// The number of the order it had done, or refused, when it looked at all this.
