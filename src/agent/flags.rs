@@ -2,13 +2,19 @@
 //! never written. Pure; the files are read elsewhere.
 
 use std::path::Path;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde_json::Value;
 
 /// Names the configuration file.
 pub(super) const CONFIG: &str = "--encryption-provider-config";
 /// Makes the API server read it again.
 pub(super) const RELOAD: &str = "--encryption-provider-config-automatic-reload";
+/// How long a request may take.
+const REQUEST_TIMEOUT: &str = "--request-timeout";
+/// Without that flag.
+const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// What is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +23,8 @@ pub struct Flags {
     pub config: Option<String>,
     /// Whether it is read again when it changes.
     pub reload: bool,
+    /// How long a request may take, as the flag says it.
+    pub request_timeout: Option<String>,
     /// Of a static pod: the folders of the host that are mounted, with their places in the container. `None` for a process
     /// of the host, which sees the host's folders.
     pub mounts: Option<Vec<Mount>>,
@@ -43,13 +51,12 @@ impl Flags {
                 Some((name, value)) => (name, Some(value)),
                 None => (argument, None),
             };
+            if matches!(name, CONFIG | REQUEST_TIMEOUT) && value.is_none() {
+                value = arguments.next_if(|next| !next.starts_with("--"));
+            }
             match name {
-                CONFIG => {
-                    if value.is_none() {
-                        value = arguments.next_if(|next| !next.starts_with("--"));
-                    }
-                    flags.config = value.filter(|value| !value.is_empty()).map(str::to_owned);
-                }
+                CONFIG => flags.config = value.filter(|value| !value.is_empty()).map(str::to_owned),
+                REQUEST_TIMEOUT => flags.request_timeout = value.map(str::to_owned),
                 // A flag of yes or no takes its value after `=` only.
                 RELOAD => flags.reload = value.is_none_or(is_true),
                 _ => {}
@@ -91,6 +98,15 @@ impl Flags {
         };
         flags.mounts = Some(mounts.iter().filter_map(mount).collect());
         Some(flags)
+    }
+
+    /// How long a request to this API server may take. `None` where the flag says nothing that we understand, or zero: then
+    /// nobody should count on less than the default.
+    pub fn longest_request(&self) -> Option<Duration> {
+        match &self.request_timeout {
+            None => Some(REQUEST_TIMEOUT_DEFAULT),
+            Some(text) => go_duration(text).filter(|timeout| !timeout.is_zero()),
+        }
     }
 
     /// What has to be added so that this API server reads `file` of the host and reads it again, ready to copy; nothing
@@ -156,6 +172,11 @@ pub(super) fn folder(file: &Path) -> String {
     file.parent().unwrap_or(file).display().to_string()
 }
 
+/// As Go writes it: `1m30s`.
+fn go_duration(text: &str) -> Option<Duration> {
+    Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()
+}
+
 /// As Go reads it.
 pub(super) fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
@@ -190,6 +211,24 @@ mod tests {
         assert_eq!(missing(&[]), [config.clone(), format!("{RELOAD}=true")]);
         let other = missing(&[&format!("{CONFIG}=/etc/other.yaml"), RELOAD]);
         assert_eq!(other, [format!("{config} in the place of /etc/other.yaml")]);
+    }
+
+    #[test]
+    fn how_long_a_request_may_take_is_read_as_go_reads_it() {
+        let longest = |arguments: &[&str]| Flags::of_command(arguments.iter().copied()).longest_request();
+        let given = |value: &str| longest(&[&format!("{REQUEST_TIMEOUT}={value}")]);
+        assert_eq!(longest(&[]), Some(Duration::from_mins(1)), "the default");
+        assert_eq!(given("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(given("1.5h"), Some(Duration::from_mins(90)));
+        assert_eq!(given("+300ms"), Some(Duration::from_millis(300)));
+        assert_eq!(
+            longest(&[REQUEST_TIMEOUT, "5m", RELOAD]),
+            Some(Duration::from_mins(5)),
+            "a value may be a word of its own"
+        );
+        for unclear in ["0", "0s", "", "90", "-5s", "5d", ".s", "s", "1e999h"] {
+            assert_eq!(given(unclear), None, "{unclear:?}");
+        }
     }
 
     fn manifest(volume: &str, config: &str) -> Flags {

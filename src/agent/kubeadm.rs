@@ -78,6 +78,7 @@ pub fn to_persist(cluster_configuration: &str, file: &Path) -> Option<Vec<String
         file: volume.path_type.starts_with("File"),
     }));
     let flags = Flags {
+        request_timeout: None,
         config: value(CONFIG),
         reload: value(RELOAD).is_some_and(|value| is_true(&value)),
         mounts: Some(mounts),

@@ -54,8 +54,8 @@ pub use observation::{Configuration, Observation, Under};
 pub use records::Records;
 use view::View;
 
-/// A request that began before the last API server changed its key may still write under the old one. The API server's
-/// `--request-timeout` is 60 s.
+/// A request that began before the last API server changed its key may still write under the old one, for as long as the
+/// API servers' `--request-timeout` lets it. This is the default of that flag, and what counts where nobody can tell.
 pub const SETTLE: Duration = Duration::from_secs(60);
 
 /// What to do.

@@ -155,6 +155,27 @@ fn the_sweep_waits_until_no_request_can_still_write_the_old_key() {
     recover(&mut crew).unwrap();
 }
 
+/// How long after the last API server the sweep begins, where they give a request so long.
+fn waits(timeouts: &[(&str, u64)]) -> u64 {
+    let mut crew = rotating();
+    let each = timeouts
+        .iter()
+        .map(|(node, of)| ((*node).to_owned(), Duration::from_secs(*of)));
+    crew.request_timeouts = each.collect();
+    until(&mut crew, "S3", orders(key(2)));
+    let (last, swept) = promotion(&mut crew);
+    assert!(last > 0);
+    swept - last
+}
+
+#[test]
+fn the_wait_is_the_longest_that_any_api_server_gives_a_request() {
+    let raised = waits(&[("a", 5), ("b", 300), ("c", 5)]);
+    assert!(raised >= 300, "{raised}");
+    let untold = waits(&[("a", 5), ("b", 5)]);
+    assert!(untold >= SETTLE.as_secs(), "c does not tell: {untold}");
+}
+
 #[test]
 fn the_wait_begins_with_the_last_api_server_and_not_with_the_first() {
     let mut crew = rotating();

@@ -60,6 +60,8 @@ pub struct Crew {
     pub last: Option<Decision>,
     /// Steps in which the controller took a decision.
     pub steps: BTreeSet<Step>,
+    /// `--request-timeout` of API servers, by node; who is not in it does not tell.
+    pub request_timeouts: BTreeMap<String, Duration>,
 }
 
 fn born(seconds: u64) -> Duration {
@@ -90,6 +92,7 @@ impl Crew {
             proves: SECRETS,
             last: None,
             steps: BTreeSet::new(),
+            request_timeouts: BTreeMap::new(),
         };
         for node in nodes {
             crew.join(node, &Configuration::plaintext());
@@ -316,6 +319,7 @@ impl Crew {
             file,
             flags_missing: Vec::new(),
             to_persist: self.to_persist.clone(),
+            request_timeout: self.request_timeouts.get(node).copied(),
             sealed_id: Some(agent.sealed_id),
             order: agent.order,
         };

@@ -8,7 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
 use kube::api::{Api, ListParams};
 
-use crate::binaries::{Tool, find_in_background};
+use crate::binaries::find_in_background;
 use crate::certificates::{CertifiedFiles, SERVICE_ADDRESS, write};
 use crate::identities::{Credentials, Identity};
 use crate::processes::{Process, Recipe, lock};
@@ -181,7 +181,7 @@ impl ApiServer {
     /// Starts the replica without telling clients that it exists.
     pub(crate) async fn start_unlisted(&self) -> Result<(), Error> {
         let options = self.options();
-        let program = find_in_background(Tool::KubeApiserver(options.minor)).await?;
+        let program = find_in_background(options.tool()).await?;
         self.process.set_arguments(program, self.arguments(&options)?);
         self.process.start()?;
         let client = self.admin.client_with(|config| config.default_retry = false)?;

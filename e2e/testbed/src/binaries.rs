@@ -15,6 +15,8 @@ pub enum Tool {
     Etcd,
     /// kube-apiserver of one minor version.
     KubeApiserver(Minor),
+    /// kube-apiserver of the newest version that looks at its EncryptionConfiguration each second.
+    KubeApiserverFast,
     /// kube-controller-manager.
     KubeControllerManager,
     /// kubectl.
@@ -40,6 +42,7 @@ impl Tool {
             Self::Etcd => "etcd",
             Self::KubeApiserver(Minor::V1_36) => "kube-apiserver-1.36",
             Self::KubeApiserver(Minor::V1_33) => "kube-apiserver-1.33",
+            Self::KubeApiserverFast => "kube-apiserver-fast",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
@@ -60,6 +63,7 @@ impl Tool {
             Self::KubeControllerManager => Some(("TEST_ASSET_KUBE_CONTROLLER_MANAGER", "kube-controller-manager")),
             Self::Kubectl => Some(("TEST_ASSET_KUBECTL", "kubectl")),
             Self::KubeApiserver(Minor::V1_33)
+            | Self::KubeApiserverFast
             | Self::Helm
             | Self::Kubeconform
             | Self::Cyclonus

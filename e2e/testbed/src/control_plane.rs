@@ -17,7 +17,7 @@ use crate::binaries::{Tool, find_in_background};
 use crate::certificates::Authority;
 use crate::endpoints::{self, Endpoints};
 use crate::shared::Shared;
-use crate::{ApiServer, ControllerManager, Error, Etcd, Identity, Options, WorkDir, eventually};
+use crate::{ApiServer, ApiServerOptions, ControllerManager, Error, Etcd, Identity, Options, WorkDir, eventually};
 
 /// Between SIGTERM and SIGKILL when a control plane is dropped: nothing that it holds has to survive.
 const DROP_GRACE: Duration = Duration::from_millis(250);
@@ -342,12 +342,7 @@ impl Drop for ControlPlane {
 /// Finds or builds every program before anything is started, since a first build takes minutes.
 async fn find_all(options: &Options) -> Result<(), Error> {
     let mut tools = vec![Tool::Etcd];
-    tools.extend(
-        options
-            .api_servers
-            .iter()
-            .map(|server| Tool::KubeApiserver(server.minor)),
-    );
+    tools.extend(options.api_servers.iter().map(ApiServerOptions::tool));
     if options.controller_manager {
         tools.push(Tool::KubeControllerManager);
     }

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::Tool;
+
 /// What a [`ControlPlane`](crate::ControlPlane) is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -31,6 +33,9 @@ impl Default for Options {
 pub struct ApiServerOptions {
     /// The Kubernetes version; the newest by default.
     pub minor: Minor,
+    /// The newest version with the one change that `--encryption-provider-config` is looked at each second instead of each
+    /// minute: for tests that go through many rotations. Off by default.
+    pub fast_reload: bool,
     /// Such as `ValidatingAdmissionPolicy`.
     pub disable_admission_plugins: Vec<String>,
     /// The first content of the file for `--encryption-provider-config`, which is reloaded when it changes.
@@ -40,6 +45,17 @@ pub struct ApiServerOptions {
     pub audit_policy: Option<String>,
     /// Further flags, `--name=value`. They come last, so they win over ours.
     pub extra_args: Vec<String>,
+}
+
+impl ApiServerOptions {
+    /// The program that it is.
+    pub(crate) fn tool(&self) -> Tool {
+        if self.fast_reload {
+            Tool::KubeApiserverFast
+        } else {
+            Tool::KubeApiserver(self.minor)
+        }
+    }
 }
 
 /// A Kubernetes minor version that the toolchain builds: the floor and the ceiling of what we support.

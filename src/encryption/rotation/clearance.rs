@@ -1,5 +1,7 @@
 //! S3 to S6: what has to be seen, one thing after the other, before anything is dropped (I5).
 
+use std::time::Duration;
+
 use super::blocked::Blocked;
 use super::observation::Under;
 use super::view::View;
@@ -21,7 +23,7 @@ pub fn lacking(view: &View<'_>, goal: &Under) -> Option<Decision> {
         return Some(Decision::hold(Step::Promote, waiting));
     };
     // A request that began under the old key may still commit.
-    let until = held.since + SETTLE;
+    let until = held.since + settle(view);
     if view.seen.now < until {
         return missing(Step::Promote, Action::Settle(until));
     }
@@ -57,4 +59,12 @@ pub fn lacking(view: &View<'_>, goal: &Under) -> Option<Decision> {
         return missing(Step::Drain, Action::AwaitCompaction(proof.revision));
     }
     None
+}
+
+/// For how long a request that began before may still commit: the longest that any API server gives one. A node that does
+/// not tell has the default.
+fn settle(view: &View<'_>) -> Duration {
+    let each = view.seen.nodes.iter();
+    let each = each.map(|node| node.report.as_ref()?.request_timeout);
+    each.map(|longest| longest.unwrap_or(SETTLE)).max().unwrap_or(SETTLE)
 }

@@ -87,6 +87,7 @@ impl Report {
     /// What an agent says of its node.
     pub fn of(spec: &ControlPlaneReportSpec) -> Self {
         let flags = spec.flags.iter().flat_map(|flags| &flags.missing);
+        let request_timeout = spec.flags.as_ref().and_then(|flags| flags.request_timeout_seconds);
         Self {
             api_server: spec.api_server.as_ref().map(|server| ApiServer {
                 identity: server.identity_hash.as_ref().map(|hash| hash.0.clone()),
@@ -100,6 +101,7 @@ impl Report {
                 flags.persistent?;
                 Some(flags.to_persist.iter().map(|line| line.0.clone()).collect())
             }),
+            request_timeout: request_timeout.map(|seconds| Duration::from_secs(unsigned(seconds))),
             sealed_id: spec.sealed_id.map(unsigned),
             order: spec.order_number.map(unsigned),
         }

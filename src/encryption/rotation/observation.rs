@@ -132,6 +132,8 @@ pub struct Report {
     /// What kubeadm's configuration lacks so that its next upgrade keeps the flags, line by line; `None` where kubeadm is
     /// not used, or nobody can tell.
     pub to_persist: Option<Vec<String>>,
+    /// How long a request to its API server may take; `None` where nobody can tell.
+    pub request_timeout: Option<Duration>,
     /// The newest key in the sealed copy on its disk.
     pub sealed_id: Option<u64>,
     /// The number of the order it had done, or refused, when it looked at all this.
