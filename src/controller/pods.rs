@@ -1,4 +1,5 @@
-//! Pods as the controller keeps them: who they are, and their interfaces. Of tens of thousands nothing else is remembered.
+//! Pods as the controller keeps them: who they are, their interfaces, and what they do with Secrets. Of tens of thousands
+//! nothing else is remembered.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::api::names;
+use crate::compliance::checks::pod::{self, PodFacts};
 use crate::network::interfaces::Interfaces;
 
 /// A pod.
@@ -20,6 +22,8 @@ pub struct Pod {
     metadata: ObjectMeta,
     /// Beside the pod network.
     pub interfaces: Interfaces,
+    /// What it does with Secrets.
+    pub facts: PodFacts,
     /// It has ended, and has no network any more.
     pub ended: bool,
 }
@@ -89,6 +93,12 @@ struct Spec {
     containers: Vec<Container>,
     #[serde(default)]
     init_containers: Vec<Container>,
+    #[serde(default)]
+    ephemeral_containers: Vec<Container>,
+    service_account_name: Option<String>,
+    automount_service_account_token: Option<bool>,
+    volumes: Option<Vec<pod::Volume>>,
+    image_pull_secrets: Option<Vec<pod::Name>>,
 }
 
 #[derive(Deserialize)]
@@ -97,9 +107,34 @@ struct Claim {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Container {
     #[serde(default)]
     resources: Resources,
+    #[serde(default)]
+    name: String,
+    env: Option<Vec<pod::Variable>>,
+    env_from: Option<Vec<pod::EnvFrom>>,
+    command: Option<Vec<String>>,
+    args: Option<Vec<String>>,
+}
+
+impl Container {
+    /// What it asks for, and what of it has to do with Secrets.
+    fn split(self) -> (Resources, pod::Container) {
+        let of_secrets = pod::Container {
+            name: self.name,
+            env: self.env,
+            env_from: self.env_from,
+            command: self.command,
+            args: self.args,
+        };
+        (self.resources, of_secrets)
+    }
+}
+
+fn split(containers: Vec<Container>) -> (Vec<Resources>, Vec<pod::Container>) {
+    containers.into_iter().map(Container::split).unzip()
 }
 
 #[derive(Default, Deserialize)]
@@ -119,11 +154,20 @@ struct Status {
 impl From<Whole> for Pod {
     fn from(whole: Whole) -> Self {
         let Whole { metadata, spec, status } = whole;
-        let containers = spec.containers.into_iter().chain(spec.init_containers);
-        let asked = containers.flat_map(|container| {
-            let Resources { limits, requests } = container.resources;
-            limits.into_keys().chain(requests.into_keys())
+        let (running, containers) = split(spec.containers);
+        let (first, init_containers) = split(spec.init_containers);
+        let (_, ephemeral_containers) = split(spec.ephemeral_containers);
+        let facts = PodFacts::from(pod::Spec {
+            service_account_name: spec.service_account_name,
+            automount_service_account_token: spec.automount_service_account_token,
+            containers: Some(containers),
+            init_containers: Some(init_containers),
+            ephemeral_containers: Some(ephemeral_containers),
+            volumes: spec.volumes,
+            image_pull_secrets: spec.image_pull_secrets,
         });
+        let asked = running.into_iter().chain(first);
+        let asked = asked.flat_map(|Resources { limits, requests }| limits.into_keys().chain(requests.into_keys()));
         // Those with a domain are extended; cpu, memory and the like have none.
         let resources: BTreeSet<String> = asked.filter(|name| name.contains('/')).collect();
         let interfaces = Interfaces {
@@ -139,6 +183,7 @@ impl From<Whole> for Pod {
         };
         Self {
             interfaces,
+            facts,
             ended: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
             metadata,
         }

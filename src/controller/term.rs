@@ -23,7 +23,10 @@ use super::stores::{self, Watches};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::withdrawals::Withdrawals;
-use super::{Settings, analysis, cluster, facts, forget, namespace, packets, unmodelled, waivers, withdraw, workload};
+use super::{
+    Settings, analysis, cluster, facts, forget, namespace, packets, rights, storage, unmodelled, waivers, withdraw,
+    workload,
+};
 use crate::api::names;
 use crate::cluster::client::whoami;
 use crate::cluster::health::Readiness;
@@ -119,6 +122,8 @@ pub async fn run(term: Term<'_>) {
         deletions,
     } = queues;
     tasks.spawn(analysis::run(ctx.clone(), index.clone(), analysed_tx));
+    tasks.spawn(rights::run(ctx.clone(), index.clone()));
+    tasks.spawn(storage::run(ctx.clone(), index.clone()));
     tasks.spawn(cluster::run(ctx.clone(), in_force_tx, hash_tx));
     tasks.spawn(unmodelled::run(ctx.clone(), others_tx));
     tasks.spawn(watch_facts(ctx.clone(), index.clone(), addresses, facts_tx));

@@ -64,8 +64,10 @@ struct Found {
 
 /// Checks.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
-    let found = if arguments.files.is_empty() {
-        live::read(&arguments).await?
+    let (found, against) = if arguments.files.is_empty() {
+        let found = live::read(&arguments).await?;
+        let against = found.findings.clone();
+        (found, against)
     } else {
         offline(&arguments)?
     };
@@ -74,10 +76,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Output::Table => text(&found),
         Output::Json => json(&found)?,
     })?;
-    Ok(plan::exit_code(&found.problems, &found.findings))
+    Ok(plan::exit_code(&found.problems, &against))
 }
 
-fn offline(arguments: &Arguments) -> Result<Found, CliError> {
+/// What was found, and what of it counts for the exit code.
+fn offline(arguments: &Arguments) -> Result<(Found, Vec<Finding>), CliError> {
     let sources = plan::Sources {
         files: &arguments.files,
         home: arguments.namespace.as_deref(),
@@ -86,11 +89,13 @@ fn offline(arguments: &Arguments) -> Result<Found, CliError> {
     };
     let input = sources.read()?;
     let judged = plan::judge(&input, &arguments.operator_namespace, false)?;
-    Ok(Found {
+    let against = judged.against().cloned().collect();
+    let found = Found {
         findings: judged.findings,
         notes: judged.notes,
         problems: input.objects.problems,
-    })
+    };
+    Ok((found, against))
 }
 
 fn text(found: &Found) -> String {

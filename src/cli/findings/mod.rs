@@ -3,7 +3,10 @@
 
 mod flows;
 mod paths;
+mod secrets;
 mod unseen;
+
+pub(super) use self::secrets::SecretUses;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 

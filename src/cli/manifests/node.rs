@@ -65,6 +65,28 @@ impl Node {
         }
     }
 
+    /// The values inside with the step that leads to each: `.key` or `[0]`.
+    pub fn steps(&self) -> Box<dyn Iterator<Item = (String, &Self)> + '_> {
+        match &self.shape {
+            Shape::List(items) => Box::new(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, node)| (format!("[{index}]"), node)),
+            ),
+            Shape::Map(entries) => Box::new(entries.iter().map(|(name, node)| (format!(".{name}"), node))),
+            Shape::Null | Shape::Bool(_) | Shape::Number(_) | Shape::Text(_) => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// The value, where it is a text.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.shape {
+            Shape::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Drops every key whose value is null, as the API server does.
     pub fn drop_nulls(&mut self) {
         match &mut self.shape {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::input::{Input, Sources};
 use super::{Arguments, Output, door, print, world};
-use crate::admission::{Operator, PolicySet, generate};
+use crate::admission::{Operator, PolicySet, generate, overrides};
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::Mode;
@@ -18,6 +18,7 @@ use crate::api::workload::FlowStatus;
 use crate::cli::findings::Case;
 use crate::cli::manifests::{Objects, Problem};
 use crate::cli::{CliError, FINDINGS, UNREADABLE, out};
+use crate::compliance::checks::is_only_reported;
 use crate::compliance::id::NET_02;
 use crate::compliance::{Assurance, Finding, Location, Severity, Subject, worst};
 use crate::network::flows::Resolver;
@@ -39,6 +40,18 @@ pub(in crate::cli) struct Plan {
     pub flows: Vec<(WorkloadKey, FlowStatus)>,
     /// Gravest first, with file and line.
     pub findings: Vec<Finding>,
+}
+
+impl Plan {
+    /// The findings that count: those of the checks of Secrets only where the policy refuses them.
+    pub(in crate::cli) fn against(&self) -> impl Iterator<Item = &Finding> {
+        let overrides = overrides(&self.world.policy, Timestamp::now());
+        self.findings.iter().filter(move |finding| {
+            let namespace = finding.subject.namespace.as_deref().unwrap_or_default();
+            let stage = self.world.namespaces.get(namespace).and_then(|facts| facts.stage);
+            !is_only_reported(finding, stage, &overrides)
+        })
+    }
 }
 
 /// Reads, judges, prints.
@@ -64,15 +77,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         }
         None => out::print(&print::tables(&plan, objects.problems.is_empty()))?,
     }
-    Ok(exit_code(&objects.problems, &plan.findings))
+    Ok(exit_code(&objects.problems, plan.against()))
 }
 
 /// What a run ends with. What is not known blocks nobody: it is told, and counts neither for nor against.
-pub(in crate::cli) fn exit_code(problems: &[Problem], findings: &[Finding]) -> ExitCode {
-    let against = |finding: &Finding| finding.severity >= Severity::Medium && finding.assurance != Assurance::Unknown;
+pub(in crate::cli) fn exit_code<'f>(problems: &[Problem], findings: impl IntoIterator<Item = &'f Finding>) -> ExitCode {
+    let against = |finding: &&Finding| finding.severity >= Severity::Medium && finding.assurance != Assurance::Unknown;
     if !problems.is_empty() {
         ExitCode::from(UNREADABLE)
-    } else if findings.iter().any(against) {
+    } else if findings.into_iter().any(|finding| against(&finding)) {
         ExitCode::from(FINDINGS)
     } else {
         ExitCode::SUCCESS
@@ -110,7 +123,12 @@ pub(in crate::cli) fn tell(problems: &[Problem]) {
 
 /// Judges an input. `as_enforced` takes every namespace with a stage as one in mode Enforce.
 pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced: bool) -> Result<Plan, CliError> {
-    let Input { objects, pods, notes } = input;
+    let Input {
+        objects,
+        pods,
+        secrets,
+        notes,
+    } = input;
     let mut notes = notes.clone();
     notes.extend(without_policy(objects));
     let scene = Scene::of(objects, as_enforced)?;
@@ -156,6 +174,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
     findings.extend(refused);
     findings.retain(|finding| case.is_own(&finding.subject));
     findings.extend(case.findings());
+    findings.extend(secrets.findings(objects, &world));
     let findings: Vec<Finding> = findings.into_iter().map(|finding| case.locate(finding)).collect();
     // The namespace of a peer was assumed to judge the flow; what is written there is for its own manifests to say.
     policies.retain(|policy| {

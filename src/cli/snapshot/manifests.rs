@@ -95,7 +95,7 @@ pub(super) fn read(input: &Input) -> Result<(Seen, Around), CliError> {
 pub(in crate::cli) fn pods_of(document: &Document, home: &str) -> Result<Vec<(String, Pod)>, Problem> {
     let (version, kind) = document.kind();
     let group = version.split_once('/').map_or("", |(group, _)| group);
-    if !(group.is_empty() || GROUPS.contains(&group)) || DORMANT.contains(&kind) {
+    if !makes_pods(document) {
         return Ok(Vec::new());
     }
     if (group, kind) == ("", "Pod") {
@@ -119,6 +119,13 @@ pub(in crate::cli) fn pods_of(document: &Document, home: &str) -> Result<Vec<(St
         found.push((name.to_owned(), pod));
     }
     Ok(found)
+}
+
+/// Whether a document is a pod, or of a kind that makes pods.
+pub(in crate::cli) fn makes_pods(document: &Document) -> bool {
+    let (version, kind) = document.kind();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    (group.is_empty() || GROUPS.contains(&group)) && !DORMANT.contains(&kind)
 }
 
 /// Every `template` that has containers, however deep.

@@ -1,0 +1,212 @@
+//! What manifests do with Secrets: templates of pods, ServiceAccounts, ConfigMaps, roles and bindings, by the checks that
+//! the controller and the door use.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde::de::DeserializeOwned;
+
+use crate::admission::overrides;
+use crate::api::names;
+use crate::api::stage::NamespaceStage;
+use crate::cli::manifests::{Document, Node, Objects};
+use crate::cli::snapshot::makes_pods;
+use crate::compliance::checks::account::{self, Account};
+use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
+use crate::compliance::checks::rights::Rights;
+use crate::compliance::checks::volumes::Storage;
+use crate::compliance::checks::{self, Settings, config_map};
+use crate::compliance::{Assurance, Finding, Subject};
+use crate::network::world::World;
+
+/// A template of pods, or a pod.
+#[derive(Debug)]
+struct Template {
+    subject: Subject,
+    namespace: String,
+    workload: String,
+    facts: PodFacts,
+    /// The document, and where in it the `spec` of the pod is.
+    document: Document,
+    path: String,
+    own: bool,
+}
+
+/// What was read of manifests that has to do with Secrets.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct SecretUses {
+    templates: Vec<Template>,
+    /// Whether an account adds a token to pods that say nothing.
+    accounts: BTreeMap<(String, String), Account>,
+    /// Of ConfigMaps that are judged, by namespace.
+    config_maps: Vec<(String, Finding)>,
+    classes: Vec<StorageClass>,
+    claims: Vec<PersistentVolumeClaim>,
+    volumes: Vec<PersistentVolume>,
+    roles: Vec<Role>,
+    cluster_roles: Vec<ClusterRole>,
+    bindings: Vec<RoleBinding>,
+    cluster_bindings: Vec<ClusterRoleBinding>,
+}
+
+impl SecretUses {
+    /// Reads one document. What does not fit its type is told where its kind is read.
+    pub(in crate::cli) fn add(&mut self, document: &Document, home: &str, own: bool) {
+        let metadata = document.root.get("metadata");
+        let text = |key: &str| metadata.and_then(|metadata| metadata.text(key));
+        let (namespace, name) = (text("namespace").unwrap_or(home), text("name").unwrap_or_default());
+        match document.kind() {
+            ("v1", "ServiceAccount") => {
+                #[derive(serde::Deserialize)]
+                #[serde(rename_all = "camelCase")]
+                struct ServiceAccount {
+                    automount_service_account_token: Option<bool>,
+                }
+                if let Ok(found) = document.read::<ServiceAccount>() {
+                    let none = found.automount_service_account_token == Some(false);
+                    let word = if none { Account::AddsNone } else { Account::AddsToken };
+                    self.accounts.insert((namespace.to_owned(), name.to_owned()), word);
+                }
+            }
+            ("v1", "ConfigMap") if own => {
+                let subject = Subject::namespaced("ConfigMap", namespace, name);
+                let data = document.root.get("data").map(Node::steps).into_iter().flatten();
+                for (step, value) in data {
+                    let key = step.trim_start_matches('.');
+                    let found = config_map::value(&subject, key, value.as_text().unwrap_or_default());
+                    let at = found.into_iter().map(|finding| {
+                        let place = finding.at.clone().unwrap_or_default();
+                        finding.at(place.in_file(&*document.file, value.at.line, value.at.column))
+                    });
+                    self.config_maps
+                        .extend(at.map(|finding| (namespace.to_owned(), finding)));
+                }
+            }
+            ("storage.k8s.io/v1", "StorageClass") => keep(&mut self.classes, document, None),
+            ("v1", "PersistentVolume") => keep(&mut self.volumes, document, None),
+            ("v1", "PersistentVolumeClaim") => keep(&mut self.claims, document, Some(namespace)),
+            ("rbac.authorization.k8s.io/v1", kind) => self.add_right(document, kind, namespace),
+            _ if makes_pods(document) => {
+                for (path, node) in templates(document) {
+                    let Some(spec) = node.get("spec") else { continue };
+                    let Ok(facts) = document.read_part::<PodFacts>(spec) else {
+                        continue;
+                    };
+                    let labels = node.get("metadata").and_then(|metadata| metadata.get("labels"));
+                    let label = labels.and_then(|labels| labels.text(names::WORKLOAD_LABEL));
+                    self.templates.push(Template {
+                        subject: Subject::namespaced(document.kind().1, namespace, name),
+                        namespace: namespace.to_owned(),
+                        workload: label.unwrap_or(names::DEFAULT_WORKLOAD).to_owned(),
+                        facts,
+                        document: document.clone(),
+                        path: format!("{path}{}spec.", if path.is_empty() { "" } else { "." }),
+                        own,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn add_right(&mut self, document: &Document, kind: &str, namespace: &str) {
+        match kind {
+            "Role" => keep(&mut self.roles, document, Some(namespace)),
+            "RoleBinding" => keep(&mut self.bindings, document, Some(namespace)),
+            "ClusterRole" => keep(&mut self.cluster_roles, document, None),
+            "ClusterRoleBinding" => keep(&mut self.cluster_bindings, document, None),
+            _ => {}
+        }
+    }
+
+    /// Everything against them, in no order.
+    pub(in crate::cli) fn findings(&self, objects: &Objects, world: &World) -> Vec<Finding> {
+        let overrides = overrides(&world.policy, Timestamp::now());
+        let stage = |namespace: &str| world.namespaces.get(namespace).and_then(|facts| facts.stage);
+        let storage = Storage::new(&self.classes, &self.claims, &self.volumes);
+        let mut findings = Vec::new();
+        for found in objects.workloads.values().filter(|found| found.own) {
+            let settings = Settings::of(&found.object.spec, &world.policy, &overrides);
+            let metadata = &found.object.metadata;
+            let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
+            let subject = Subject::namespaced("AiWorkload", namespace.unwrap_or_default(), name.unwrap_or_default());
+            findings.extend(checks::workload(&subject, &settings));
+        }
+        for template in self.templates.iter().filter(|template| template.own) {
+            let Some(stage) = stage(&template.namespace).and_then(NamespaceStage::workload_stage) else {
+                continue;
+            };
+            let key = (template.namespace.clone(), template.workload.clone());
+            let spec = objects.workloads.get(&key).map(|found| &found.object.spec);
+            let settings = match spec {
+                Some(spec) => Settings::of(spec, &world.policy, &overrides),
+                None => Settings::without_workload(stage, &world.policy, &overrides),
+            };
+            findings.extend(self.of_template(template, &storage, &settings));
+        }
+        let config_maps = self
+            .config_maps
+            .iter()
+            .filter(|(namespace, _)| stage(namespace).is_some());
+        findings.extend(config_maps.map(|(_, finding)| finding.clone()));
+        let stages = world
+            .namespaces
+            .iter()
+            .filter_map(|(name, facts)| Some((name.clone(), facts.stage?)));
+        let rights = Rights::new(&self.roles, &self.cluster_roles, &self.bindings, &self.cluster_bindings);
+        findings.extend(rights.findings(&stages.collect()).into_values().flatten());
+        findings
+    }
+
+    fn of_template(&self, template: &Template, storage: &Storage, settings: &Settings<'_>) -> Vec<Finding> {
+        let Template { subject, facts, .. } = template;
+        let mut findings = checks::pod(facts, &template.namespace, storage, subject, settings);
+        let key = (template.namespace.clone(), facts.account.clone());
+        let known = self.accounts.get(&key).copied();
+        let token = account::of_template(facts, known.unwrap_or(Account::Unknown), subject, settings);
+        // Of `default` something else is said already.
+        let told = |finding: &Finding| finding.assurance != Assurance::Unknown || facts.account != DEFAULT_ACCOUNT;
+        findings.extend(token.filter(told));
+        let placed = findings.into_iter().map(|finding| {
+            let field = finding.at.as_ref().and_then(|at| at.field.clone()).unwrap_or_default();
+            finding.at(template.document.locate(&format!("{}{field}", template.path)))
+        });
+        placed.collect()
+    }
+}
+
+fn keep<T: DeserializeOwned + ResourceExt>(into: &mut Vec<T>, document: &Document, namespace: Option<&str>) {
+    if let Ok(mut object) = document.read::<T>() {
+        object.meta_mut().namespace = namespace.map(str::to_owned);
+        into.push(object);
+    }
+}
+
+/// The templates in a document, each with its path; of a pod the pod itself.
+fn templates(document: &Document) -> Vec<(String, &Node)> {
+    fn find<'n>(node: &'n Node, path: &str, found: &mut Vec<(String, &'n Node)>) {
+        let template = node.get("template");
+        let own = template.filter(|template| {
+            let spec = template.get("spec");
+            spec.is_some_and(|spec| spec.items("containers").is_some())
+        });
+        match own {
+            Some(template) => found.push((format!("{path}.template"), template)),
+            None => node
+                .steps()
+                .for_each(|(step, child)| find(child, &format!("{path}{step}"), found)),
+        }
+    }
+    if document.kind() == ("v1", "Pod") {
+        return vec![(String::new(), &document.root)];
+    }
+    let mut found = Vec::new();
+    if let Some(spec) = document.root.get("spec") {
+        find(spec, "spec", &mut found);
+    }
+    found
+}

@@ -1,0 +1,159 @@
+//! What a workload does with Secrets, judged from what the API says of its pods and of rights: one function for the
+//! controller, the command line and, at the door, admission. A Secret's data is never an input.
+//!
+//! A check that cannot know says so with [`Assurance::Unknown`](super::Assurance), or leaves it out where nobody asked.
+
+pub mod account;
+pub mod config_map;
+pub mod credentials;
+pub mod delivery;
+pub mod pod;
+pub mod rights;
+pub mod volumes;
+
+use std::collections::BTreeSet;
+
+use super::catalogue::Catalogue;
+use super::finding::{Finding, Location, Subject};
+use super::id::{ENC_04, Family, RuleId};
+use super::mode::ControlOverride;
+use crate::api::network::ConnectTo;
+use crate::api::policy::AiSecurityPolicySpec;
+use crate::api::stage::{ControlMode, NamespaceStage, Stage};
+use crate::api::text::ObjectName;
+use crate::api::workload::{AiWorkloadSpec, Classification, Delivery, WorkloadNetwork, WorkloadSecrets};
+use pod::PodFacts;
+use volumes::Storage;
+
+/// What holds for the pods of one workload: its own settings under the policy's.
+#[derive(Clone, Debug)]
+pub struct Settings<'a> {
+    /// Its stage.
+    pub stage: Stage,
+    /// What it asks for itself.
+    pub secrets: Option<&'a WorkloadSecrets>,
+    /// Its flows: who declares the API server may hold a token for it.
+    pub network: Option<&'a WorkloadNetwork>,
+    /// How confidential its data is.
+    pub classification: Classification,
+    /// StorageClasses that the organisation says are encrypted.
+    pub encrypted_classes: &'a [ObjectName],
+    /// The modes of controls, as the policy changes them.
+    pub overrides: &'a [ControlOverride],
+}
+
+impl<'a> Settings<'a> {
+    /// Those of a workload under a policy. `overrides` are the policy's, at the moment.
+    pub fn of(
+        workload: &'a AiWorkloadSpec,
+        policy: &'a AiSecurityPolicySpec,
+        overrides: &'a [ControlOverride],
+    ) -> Self {
+        Self {
+            secrets: workload.secrets.as_ref(),
+            network: workload.network.as_ref(),
+            classification: workload.data.classification,
+            ..Self::without_workload(workload.stage, policy, overrides)
+        }
+    }
+
+    /// Those of pods in a stage whose workload is not known.
+    pub fn without_workload(stage: Stage, policy: &'a AiSecurityPolicySpec, overrides: &'a [ControlOverride]) -> Self {
+        let listed = policy
+            .secrets
+            .as_ref()
+            .and_then(|secrets| secrets.encrypted_storage_classes.as_deref());
+        Self {
+            stage,
+            secrets: None,
+            network: None,
+            classification: Classification::default(),
+            encrypted_classes: listed.unwrap_or_default(),
+            overrides,
+        }
+    }
+
+    /// The mode of a rule here.
+    pub fn mode(&self, rule: &RuleId) -> ControlMode {
+        Catalogue::builtin().effective_mode(rule, NamespaceStage::from(self.stage), self.overrides)
+    }
+
+    /// How Secrets may reach its pods; `None` where only the mode of the rule says it. The looser word counts for nothing
+    /// where the organisation refuses.
+    fn delivery(&self) -> Option<Delivery> {
+        let asked = self.secrets.and_then(|secrets| secrets.delivery)?;
+        (asked == Delivery::FilesOnly || !self.is_looser()).then_some(asked)
+    }
+
+    fn is_looser(&self) -> bool {
+        let asked = self.secrets.and_then(|secrets| secrets.delivery);
+        let refused = self.mode(&ENC_04.rule("reference")) == ControlMode::Enforce;
+        asked == Some(Delivery::EnvFromSecretsAllowed) && refused
+    }
+
+    /// Whether it declares that it speaks with the API server.
+    fn declares_api_server(&self) -> bool {
+        let flows = self.network.and_then(|network| network.connect_to.as_deref());
+        let is_api = |flow: &ConnectTo| flow.service.as_ref().is_some_and(|name| &**name == KUBERNETES_API);
+        flows.unwrap_or_default().iter().any(is_api)
+    }
+}
+
+/// The built-in service of the catalogue that is the API server.
+const KUBERNETES_API: &str = "kubernetes-api";
+
+/// Everything against one pod, or against the template of one, at fields below its `spec`. `workload` is whose it is.
+pub fn pod(
+    facts: &PodFacts,
+    namespace: &str,
+    storage: &Storage,
+    subject: &Subject,
+    settings: &Settings<'_>,
+) -> Vec<Finding> {
+    let mut findings = delivery::findings(facts, subject, settings);
+    findings.extend(account::findings(facts, subject, settings));
+    findings.extend(storage.findings(namespace, &facts.volumes, subject, settings));
+    heard(findings, settings)
+}
+
+/// Everything against what a workload asks for.
+pub fn workload(subject: &Subject, settings: &Settings<'_>) -> Vec<Finding> {
+    let looser = settings.is_looser().then(|| {
+        let message = format!(
+            "it allows variables from Secrets, and the policy refuses them in stage {}",
+            settings.stage
+        );
+        Finding::new(super::id::ENC_06.rule("looser"), subject.clone(), message)
+            .at(Location::field("spec.secrets.delivery"))
+    });
+    heard(looser.into_iter().collect(), settings)
+}
+
+/// Without what the policy switched off.
+fn heard(mut findings: Vec<Finding>, settings: &Settings<'_>) -> Vec<Finding> {
+    findings.retain(|finding| settings.mode(&finding.rule) != ControlMode::Disabled);
+    findings
+}
+
+/// Whether a finding is one of these checks' that the policy only reports in a stage: it is told, and stops nobody. Of
+/// `Unknown` stages nothing is refused either.
+pub fn is_only_reported(finding: &Finding, stage: Option<NamespaceStage>, overrides: &[ControlOverride]) -> bool {
+    let ours = matches!(finding.control().family(), Family::Enc | Family::Iam);
+    let mode = stage.map(|stage| Catalogue::builtin().effective_mode(&finding.rule, stage, overrides));
+    ours && mode.is_none_or(|mode| mode < ControlMode::Enforce)
+}
+
+/// The same finding for many pods of one template is one: told of the first, with the number of the others.
+pub fn merged(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut sorted = findings;
+    sorted.sort();
+    let mut seen = BTreeSet::new();
+    sorted.retain(|finding| {
+        let place = finding.at.as_ref().and_then(|at| at.field.clone());
+        seen.insert((finding.rule.clone(), place, finding.message.clone()))
+    });
+    sorted
+}
+
+#[cfg(test)]
+mod tests;
