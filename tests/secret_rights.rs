@@ -4,7 +4,8 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails by panicking"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and tells its mix"
 )]
 
 #[path = "common/dice.rs"]
@@ -29,7 +30,13 @@ const NAMESPACES: [&str; 3] = ["train", "infer", "tools"];
 const ACCOUNTS: [&str; 2] = ["default", "a"];
 const GROUP: &str = "rbac.authorization.k8s.io";
 /// Verbs, API group, resources, names.
-const RULES: [(&[&str], &str, &[&str], &[&str]); 18] = [
+type Rule = (
+    &'static [&'static str],
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+const RULES: [Rule; 18] = [
     (&["get"], "", &["secrets"], &[]),
     (&["list"], "", &["secrets"], &["one"]),
     (&["create"], "", &["secrets", "pods"], &[]),
@@ -207,7 +214,7 @@ async fn the_api_server_grants_every_step_and_nothing_where_there_is_none() {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         apply(&client, object).await.unwrap();
     }
-    let mut dice = Dice(0x7e57_0f_2126);
+    let mut dice = Dice(0x7e57_2126);
     let targets = BTreeSet::from(["infer"]);
     let mut mix: BTreeMap<usize, usize> = BTreeMap::new();
     for number in 0..60 {

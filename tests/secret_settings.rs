@@ -85,7 +85,7 @@ async fn account(client: &Client, namespace: &str, name: &str) {
 }
 
 /// A spec against which there is nothing, and more.
-fn spec(more: Value) -> Value {
+fn spec(more: &Value) -> Value {
     let mut spec = json!({
         "serviceAccountName": "own", "automountServiceAccountToken": false,
         "containers": [{"name": "main", "image": "registry.example.com/app:1"}],
@@ -105,7 +105,7 @@ async fn what_pods_do_is_told_while_they_run_and_never_the_value() {
     apply(&client, workload("train", "default", "Training", Value::Null))
         .await
         .unwrap();
-    pod(&client, "train", "clean", spec(json!({}))).await;
+    pod(&client, "train", "clean", spec(&json!({}))).await;
     condition(&client, "train", "default", "Ready", "True").await;
     rules(&client, "train", "default", &[]).await;
 
@@ -122,7 +122,7 @@ async fn what_pods_do_is_told_while_they_run_and_never_the_value() {
         "IAM-01/own-account",
         "IAM-01/token",
     ];
-    pod(&client, "train", "bad", spec(bad.clone())).await;
+    pod(&client, "train", "bad", spec(&bad)).await;
     let found = rules(&client, "train", "default", &all).await;
     let text = format!("{found:?}");
     assert!(text.contains("a Hugging Face token in plain sight"), "{text}");
@@ -133,7 +133,7 @@ async fn what_pods_do_is_told_while_they_run_and_never_the_value() {
     // Another that says the same is no news: nothing is written.
     let api: Api<AiWorkload> = Api::namespaced(client.clone(), "train");
     let version = api.get("default").await.unwrap().metadata.resource_version;
-    pod(&client, "train", "same", spec(bad)).await;
+    pod(&client, "train", "same", spec(&bad)).await;
     operator::stays(Duration::from_secs(2), || async {
         let now = api.get("default").await.unwrap().metadata.resource_version;
         assert_eq!(now, version, "it was written again");
@@ -161,7 +161,7 @@ async fn a_workload_that_asks_for_files_only_is_not_said_to_be_encrypted_without
     apply(&client, asking).await.unwrap();
     let env = json!([{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
     let containers = json!([{"name": "main", "image": "registry.example.com/app:1", "env": env}]);
-    pod(&client, "files", "by-env", spec(json!({"containers": containers}))).await;
+    pod(&client, "files", "by-env", spec(&json!({"containers": containers}))).await;
     let (reason, message) = condition(&client, "files", "default", "SecretsEncrypted", "False").await;
     assert_eq!(reason, "NotFilesOnly", "{message}");
     let pods: Api<Pod> = Api::namespaced(client.clone(), "files");
@@ -253,10 +253,10 @@ async fn the_bound_volume_is_judged_and_the_policys_list_is_heard() {
         apply(&client, claim).await.unwrap();
     }
     let mount = |name: &str| json!({"volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": name}}]});
-    pod(&client, "disks", "good", spec(mount("sealed"))).await;
+    pod(&client, "disks", "good", spec(&mount("sealed"))).await;
     condition(&client, "disks", "default", "Ready", "True").await;
     rules(&client, "disks", "default", &[]).await;
-    pod(&client, "disks", "bad", spec(mount("plain"))).await;
+    pod(&client, "disks", "bad", spec(&mount("plain"))).await;
     let found = rules(&client, "disks", "default", &["ENC-02/storage-class"]).await;
     assert!(
         found[0]

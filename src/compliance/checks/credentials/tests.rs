@@ -219,6 +219,7 @@ fn every_shape_is_read_and_every_variable_in_order() {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "a corpus tells its size")]
 fn what_is_a_credential_is_seen_and_nothing_else_is() {
     let (positives, negatives) = (positives(), negatives());
     println!(

@@ -337,6 +337,7 @@ fn world(dice: &mut Dice) -> Objects {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "a random corpus tells its mix")]
 fn brute_force_finds_the_same_chains() {
     let mut dice = Dice(0x5eed_c0de_2026);
     let mut mix: BTreeMap<Option<usize>, usize> = BTreeMap::new();
