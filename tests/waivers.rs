@@ -15,10 +15,12 @@ mod operator;
 use std::time::Duration;
 
 use cloison::api::workload::FlowState;
-use cloison::api::{Waiver, conditions};
+use cloison::api::{Waiver, conditions, names};
+use cloison::cluster::cluster_policies;
 use cloison_testbed::{ControlPlane, Options, eventually};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::core::DynamicObject;
 use kube::{Api, Client};
 use network::{Installation, flow, spec, tenants_may_open};
 use operator::{PATIENCE, apply, condition, namespace, policy, workload};
@@ -276,6 +278,68 @@ async fn one_that_lasts_too_long_opens_nothing() {
     .await
     .unwrap();
     assert_eq!(halves(&client, &ends).await, [false; 2]);
+}
+
+/// Whether the denies that are stored hold an exception out of training to `model`, and one into inference from `road`.
+async fn exceptions(client: &Client, (train, infer): &(String, String)) -> Result<[bool; 2], kube::Error> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &cluster_policies::resource());
+    let mut found = [false; 2];
+    for (index, (stage, direction, end, other)) in [
+        ("training", "egress", "to", (infer, "model")),
+        ("inference", "ingress", "from", (train, "road")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let policy = api.get(&format!("{}{stage}", names::STAGE_POLICY_PREFIX)).await?;
+        let first = &policy.data["spec"][direction][0];
+        let pods = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": other.0}},
+                          "podSelector": {"matchLabels": {"cloison.dev/workload": other.1}}});
+        found[index] = first["action"] == "Pass"
+            && first[end] == json!([{"pods": pods}])
+            && first["protocols"] == json!([{"tcp": {"destinationPort": {"number": 8080}}}]);
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_passes_the_denies_of_the_cluster_and_they_close_behind_it() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let network = json!({"clusterCIDRs": ["10.0.0.0/8"], "clusterDeny": "ClusterNetworkPolicy"});
+    let installation = Installation::start(plane, json!({"network": network})).await;
+    let client = installation.admin();
+    let definition = include_str!("fixtures/clusternetworkpolicies-v0.2.0.yaml");
+    apply(&client, serde_saphyr::from_str(definition).unwrap())
+        .await
+        .unwrap();
+    let ends = ends(&client, "wv-wall").await;
+    let walled = |wanted: bool| {
+        let (client, ends) = (client.clone(), ends.clone());
+        async move {
+            eventually(PATIENCE, &format!("exceptions in the denies: {wanted}"), || async {
+                match exceptions(&client, &ends).await.map_err(|error| error.to_string())? {
+                    found if found == [wanted; 2] => Ok(()),
+                    found => Err(format!("{found:?}")),
+                }
+            })
+            .await
+            .unwrap();
+        }
+    };
+    walled(false).await;
+    ask(&client, "wv-wall", &ends, Duration::from_secs(3600)).await;
+    approve(&client, "wv-wall", "bob").await;
+    walled(true).await;
+    flow_is(&client, &ends, FlowState::Open).await;
+    halves_are(&client, &ends, true).await;
+    condition(&client, &ends.0, "road", "PoliciesIsolate", "True").await;
+    condition(&client, &ends.1, "model", "PoliciesIsolate", "True").await;
+
+    let api: Api<Waiver> = Api::all(client.clone());
+    api.delete("wv-wall", &DeleteParams::default()).await.unwrap();
+    flow_is(&client, &ends, FlowState::Refused).await;
+    halves_are(&client, &ends, false).await;
+    walled(false).await;
 }
 
 /// What `plan -f` says of both ends and these Waivers.

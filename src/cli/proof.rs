@@ -9,6 +9,7 @@ use super::lease::Pulse;
 use super::out;
 use crate::api::AiSecurityPolicy;
 use crate::api::conditions::{find, types};
+use crate::api::policy::EnforcementProof;
 use crate::controller::Asked;
 
 /// What is known about the age of one proof.
@@ -30,8 +31,12 @@ pub(super) struct Proof {
 
 /// The proofs of the cluster.
 pub(super) fn of(policy: &AiSecurityPolicy, pulse: &Pulse, now: Timestamp) -> Vec<Proof> {
-    let kinds = [types::SECRETS_ENCRYPTED, types::ADMISSION_ENFORCED];
-    kinds.map(|kind| proof(policy, pulse, now, kind)).into()
+    let packets = policy.spec.network.enforcement_proof != EnforcementProof::None;
+    let asked_for = packets.then_some(types::ENFORCEMENT_VERIFIED);
+    let kinds = [types::SECRETS_ENCRYPTED, types::ADMISSION_ENFORCED]
+        .into_iter()
+        .chain(asked_for);
+    kinds.map(|kind| proof(policy, pulse, now, kind)).collect()
 }
 
 fn proof(policy: &AiSecurityPolicy, pulse: &Pulse, now: Timestamp, kind: &'static str) -> Proof {
@@ -55,7 +60,7 @@ fn proof(policy: &AiSecurityPolicy, pulse: &Pulse, now: Timestamp, kind: &'stati
         .renewed
         .filter(|_| pulse.stale == Some(true))
         .map(|renewed| now.duration_since(renewed).max(SignedDuration::ZERO));
-    let limit = (kind == types::SECRETS_ENCRYPTED)
+    let limit = (kind != types::ADMISSION_ENFORCED)
         .then(|| SignedDuration::try_from(Asked::of(Some(&policy.spec), None).max_age).ok())
         .flatten();
     let held = format!("{kind}: {} for {}", condition.status, out::age(now, since));
@@ -104,8 +109,10 @@ mod tests {
         let held = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "message": "", "lastTransitionTime": "2026-11-21T13:00:00Z"});
         let policy = serde_json::from_value(json!({
             "apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": {"name": "default"},
-            "spec": {"secrets": {"proofMaxAgeHours": 36}, "intervalSeconds": 90},
-            "status": {"conditions": [held("SecretsEncrypted", "True"), held("AdmissionEnforced", "True")]},
+            "spec": {"secrets": {"proofMaxAgeHours": 36}, "intervalSeconds": 90, "network": {"enforcementProof": "OnChange"}},
+            "status": {"conditions": [
+                held("SecretsEncrypted", "True"), held("AdmissionEnforced", "True"), held("EnforcementVerified", "True"),
+            ]},
         }));
         let pulse = Pulse {
             stale,
@@ -126,6 +133,7 @@ mod tests {
                 "SecretsEncrypted: True for 23 h; its proof is at most 36 h old (secrets.proofMaxAgeHours)",
                 "AdmissionEnforced: True for 23 h; the controller asks the API servers again every 90 s or more \
                  (intervalSeconds)",
+                "EnforcementVerified: True for 23 h; its proof is at most 36 h old (secrets.proofMaxAgeHours)",
             ]
         );
         assert_eq!(
@@ -133,6 +141,7 @@ mod tests {
             [
                 "SecretsEncrypted: True for 23 h; its proof is at least 5 h old, for nobody looked since, and at most 41 h",
                 "AdmissionEnforced: True for 23 h; its proof is at least 5 h old: nobody asked the API servers since",
+                "EnforcementVerified: True for 23 h; its proof is at least 5 h old, for nobody looked since, and at most 41 h",
             ]
         );
         assert!(messages(Some(true), None)[0].ends_with("(secrets.proofMaxAgeHours), and no controller looks again"));

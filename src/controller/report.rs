@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
@@ -66,7 +67,8 @@ pub async fn workload(ctx: &Context, workload: &AiWorkload, report: WorkloadRepo
     let Some(namespace) = workload.namespace() else {
         return Ok(());
     };
-    let api: Api<AiWorkload> = Api::namespaced(ctx.client.clone(), &namespace);
+    // The object may have turned unreadable meanwhile, and the answer with it: what was written must be noted all the same.
+    let api: Api<PartialObjectMeta<AiWorkload>> = Api::namespaced(ctx.client.clone(), &namespace);
     let written = ctx
         .writer
         .apply_status(&api, "AiWorkload", &workload.name_any(), &status)

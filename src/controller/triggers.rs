@@ -174,6 +174,7 @@ impl Triggers {
     pub fn other_policies_changed(&self) {
         self.changed_world();
         self.cluster.notify_one();
+        self.waivers.notify_one();
     }
 
     /// The cluster's own addresses changed.
@@ -322,6 +323,7 @@ impl Triggers {
     /// What Waivers open between two workloads changed.
     pub fn waived_flow(&self, ends: [&WorkloadKey; 2]) {
         self.changed_world();
+        self.cluster.notify_one();
         for WorkloadKey { namespace, name } in ends {
             self.workload(ObjectRef::new(name).within(namespace));
         }

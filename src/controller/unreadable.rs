@@ -9,7 +9,7 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::caches::{Guard, Unreadable};
@@ -31,7 +31,11 @@ type Name = (String, String);
 /// The workloads that cannot be read at present. Their last readable version stays in the store, so that what is in place
 /// for them stays; nothing may be reported of it.
 #[derive(Clone, Debug, Default)]
-pub struct UnreadableWorkloads(Arc<Mutex<Known>>);
+pub struct UnreadableWorkloads {
+    known: Arc<Mutex<Known>>,
+    /// Wakes who says it again.
+    overwritten: Arc<Notify>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -52,11 +56,12 @@ impl UnreadableWorkloads {
         let mut known = self.lock();
         if known.now.contains(&name) {
             known.overwritten.insert(name);
+            self.overwritten.notify_one();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,17 +87,16 @@ impl Reporter {
             let mut said: BTreeMap<Name, Unreadable> = BTreeMap::new();
             let mut unsaid: BTreeMap<Name, Unreadable> = BTreeMap::new();
             loop {
-                let next = tokio::time::timeout(AGAIN, unreadable.recv());
-                match next.await {
-                    Ok(Some(object)) => {
+                tokio::select! {
+                    Some(object) = unreadable.recv() => {
                         let name = name(&object.metadata);
                         // Writing the condition changes the object, and that brings it here again.
                         if said.get(&name).is_none_or(|said| !same(said, &object)) {
                             unsaid.insert(name, object);
                         }
                     }
-                    Ok(None) => std::future::pending().await,
-                    Err(_) => {}
+                    () = known.overwritten.notified() => {}
+                    () = tokio::time::sleep(AGAIN) => {}
                 }
                 let overwritten = {
                     let mut known = known.lock();

@@ -36,6 +36,7 @@ pub async fn run(ctx: Arc<Context>) {
             .max_days;
         let all = ctx.caches.waivers.state();
         let current = waivers::of(all.iter().map(AsRef::as_ref), max_days, now);
+        let current = waivers::behind_denies(&ctx.world(), current);
         tell(&ctx, &before, &current);
         before = current;
 

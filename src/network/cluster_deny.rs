@@ -5,6 +5,8 @@
 //! an admin sets it, and a namespace that gets it is behind the wall at once, without a list that has to follow. As with
 //! NetworkPolicies, only namespaces in mode enforce are cut off; the other end may be in any mode.
 
+mod exceptions;
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
@@ -13,6 +15,7 @@ use crate::api::names;
 use crate::api::policy::ClusterDeny;
 use crate::api::stage::{Mode, NamespaceStage};
 
+pub(super) use self::exceptions::lets_through;
 use super::cluster_policy::{Action, EgressPeer, EgressRule, IngressRule, Spec, Subject, Tier};
 use super::world::World;
 
@@ -50,7 +53,11 @@ pub fn render(world: &World) -> Vec<(String, Spec)> {
     STAGES
         .into_iter()
         .zip(free)
-        .map(|(stage, priority)| (name(stage), denies(stage, priority, world.policy.mode)))
+        .map(|(stage, priority)| {
+            let mut spec = denies(stage, priority, world.policy.mode);
+            exceptions::put_first(&mut spec, world, stage);
+            (name(stage), spec)
+        })
         .collect()
 }
 
@@ -113,17 +120,27 @@ fn selector(requirements: &[(&str, &str, &[&str])]) -> LabelSelector {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+    use crate::api::network::{Port, Protocol};
     use crate::api::stage::NamespaceStage;
     use crate::api::workload::Runtime;
     use crate::network::cluster_policy::ClusterNetworkPolicy;
     use crate::network::policies;
+    use crate::network::ports::PortSet;
+    use crate::network::reach::concrete::{Blocks, Connectivity, Pod, Snapshot};
+    use crate::network::reach::explain::Asked;
     use crate::network::reach::{Isolation, analyse};
     use crate::network::testkit::{policy, world};
+    use crate::network::waivers::FlowWaiver;
+    use crate::network::world::{Namespace, WorkloadKey};
 
     use super::*;
 
     /// Two stages with a hole that tenants opened at both ends.
-    fn holed(wanted: &str) -> (World, Vec<k8s_openapi::api::networking::v1::NetworkPolicy>) {
+    fn holed(wanted: &str) -> (World, Vec<NetworkPolicy>) {
         let mut world = world();
         world
             .stage("train", NamespaceStage::Training)
@@ -176,6 +193,109 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// For each name a Waiver from `train/NAME` to `serve/NAME`.
+    fn waived(names: &[&str]) -> BTreeMap<String, FlowWaiver> {
+        let waiver = |name: &&str| FlowWaiver {
+            from: WorkloadKey::new("train", *name),
+            to: WorkloadKey::new("serve", *name),
+            ports: PortSet::written(&[Port {
+                port: 8000,
+                end_port: Some(8010),
+                protocol: None,
+            }])
+            .unwrap(),
+            until: "2030-01-01T00:00:00Z".parse().unwrap(),
+            closed: None,
+        };
+        names.iter().map(|name| ((*name).to_owned(), waiver(name))).collect()
+    }
+
+    /// Whether a TCP connection from a pod of a workload to one of another gets through: `(namespace, workload)`.
+    fn passes(world: &World, stored: &[NetworkPolicy], from: (&str, &str), to: (&str, &str), port: u16) -> bool {
+        let pod = |(namespace, workload): (&str, &str)| Pod {
+            namespace: namespace.to_owned(),
+            labels: [(names::WORKLOAD_LABEL.to_owned(), workload.to_owned())].into(),
+            ..Pod::default()
+        };
+        let labels = |(name, found): (&String, &Namespace)| (name.clone(), found.labels.clone());
+        let snapshot = Snapshot {
+            namespaces: world.namespaces.iter().map(labels).collect(),
+            pods: vec![pod(from), pod(to)],
+            policies: stored.to_vec(),
+            cluster_policies: world.cluster_policies.clone(),
+        };
+        let read = Connectivity::read(&snapshot, Blocks::External).unwrap();
+        let asked = |index: usize| Asked::Pod(&snapshot.pods[index]);
+        read.explain(asked(0), asked(1), Protocol::TCP, port).allows()
+    }
+
+    #[test]
+    fn behind_the_exceptions_of_two_waivers_their_ends_are_apart() {
+        let (mut world, _) = holed("Auto");
+        world.waivers = waived(&["a", "b"]);
+        for name in ["a", "b"] {
+            let other = |namespace: &str| {
+                format!("[{{workload: {{name: {name}, namespace: {namespace}}}, ports: [{{port: 8005}}]}}]")
+            };
+            let (out, into) = (
+                format!("connectTo: {}", other("serve")),
+                format!("acceptFrom: {}", other("train")),
+            );
+            world
+                .workload("train", name, Runtime::Generic, &out)
+                .workload("serve", name, Runtime::Generic, &into);
+        }
+        for namespace in ["train", "serve"] {
+            mode(&mut world, namespace, Mode::Enforce);
+        }
+        in_force(&mut world);
+        let stored = policies::all(&world);
+        for (from, to) in [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")] {
+            let open = |stored: &[NetworkPolicy]| passes(&world, stored, ("train", from), ("serve", to), 8005);
+            assert!(open(&[]), "the denies alone pass {from} to {to}");
+            assert_eq!(open(&stored), from == to, "{from} to {to}");
+        }
+        let verdicts = analyse(&world, &stored, &[]).namespaces;
+        for namespace in ["train", "serve"] {
+            assert_eq!(verdicts[namespace], Isolation::Isolated, "{namespace}");
+        }
+    }
+
+    #[test]
+    fn a_waiver_passes_the_denies_for_its_flow_and_ports_and_for_nothing_else() {
+        let (mut world, _) = holed("Auto");
+        world.waivers = waived(&["w"]);
+        for namespace in ["train", "serve"] {
+            mode(&mut world, namespace, Mode::Enforce);
+        }
+        in_force(&mut world);
+        // No NetworkPolicy is there: what the denies let through shows.
+        let open = |from, to, port| passes(&world, &[], from, to, port);
+        assert!(open(("train", "w"), ("serve", "w"), 8005), "waived");
+        assert!(!open(("train", "w"), ("serve", "w"), 8011), "another port");
+        assert!(!open(("train", "x"), ("serve", "w"), 8005), "another source");
+        assert!(!open(("train", "w"), ("serve", "x"), 8005), "another target");
+        assert!(!open(("serve", "w"), ("train", "w"), 8005), "the way back");
+    }
+
+    #[test]
+    fn beyond_what_the_kind_takes_a_waiver_is_closed_and_says_so() {
+        let (mut world, _) = holed("Auto");
+        let names: Vec<String> = (0..30).map(|number| format!("w{number:02}")).collect();
+        world.waivers = waived(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for (_, spec) in render(&world) {
+            assert!(spec.ingress.len() <= 25 && spec.egress.len() <= 25, "upstream's bound");
+        }
+        in_force(&mut world);
+        let open = |name: &str| lets_through(&world, &world.waivers[name]);
+        assert_eq!(open("w23"), Ok(()));
+        assert!(
+            open("w24").unwrap_err().contains("at most 24 Waivers"),
+            "{:?}",
+            open("w24")
+        );
     }
 
     #[test]

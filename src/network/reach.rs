@@ -29,7 +29,7 @@ mod text;
 mod tiers;
 mod waived;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
@@ -37,6 +37,7 @@ use crate::api::network::Protocol;
 use crate::compliance::finding::Finding;
 
 use self::around::Around;
+pub use self::around::Sides;
 pub use self::isolated::{Openings, openings_of};
 use self::map::{Book, Map, Site};
 use self::permits::Permits;
@@ -151,26 +152,22 @@ pub fn analyse_rendered(
 }
 
 /// Judges again what policies that changed in `touched` can touch, and perhaps more; everything else is as it was. World
-/// and unmodelled policies are the same as before; `unreadable` are the namespaces with a policy that cannot be read.
+/// and unmodelled policies are the same as before, and the sides have followed.
 pub fn analyse_again(
     world: &World,
     desired: &[&NetworkPolicy],
     policies: &[&NetworkPolicy],
     unmodelled: &[UnmodelledPolicy],
-    unreadable: &BTreeSet<String>,
+    sides: &Sides,
     touched: &BTreeSet<String>,
 ) -> Analysis {
-    let Some(around) = Around::of(world, policies, unmodelled, unreadable, touched) else {
+    let Some(around) = Around::of(world, sides, touched) else {
         return analyse_rendered(world, desired, policies, unmodelled);
     };
-    let seen = |policy: &&NetworkPolicy| around.seen.contains(policy::identity(policy).0);
+    let seen: HashSet<&str> = around.seen.iter().copied().collect();
+    let seen = |policy: &&NetworkPolicy| seen.contains(policy::identity(policy).0);
     let [desired, policies] = [desired, policies].map(|all| all.iter().copied().filter(seen).collect::<Vec<_>>());
     judge(world, &desired, &policies, unmodelled, Some(&around))
-}
-
-/// Whether a policy can be read. In the namespace of one that cannot, anything may be open.
-pub fn is_readable(policy: &NetworkPolicy) -> bool {
-    policy::read(policy).is_ok()
 }
 
 fn judge(
@@ -181,7 +178,7 @@ fn judge(
     around: Option<&Around<'_>>,
 ) -> Analysis {
     let dns = world.dns();
-    let book = Book::read(world, policies, unmodelled, desired);
+    let book = Book::read_around(world, policies, unmodelled, desired, around);
     let permits = Permits::new(world, &book, desired, &dns);
     let map = Map::new(world, &book, permits, around.map(|around| &around.seen));
     let mut analysis = Analysis::default();

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::policies;
-use super::reach::{self, Analysis, Place, Provenance, UnmodelledPolicy, Witness};
+use super::reach::{self, Analysis, Place, Provenance, Sides, UnmodelledPolicy, Witness};
 use super::world::World;
 use crate::api::stage::Mode;
 
@@ -26,7 +26,7 @@ fn judged<P: Borrow<NetworkPolicy>>(
     unmodelled: &[UnmodelledPolicy],
 ) -> Analysis {
     let mut verdicts = Analysis::default();
-    by_mode(world, desired, stored, |desired, counting, of| {
+    by_mode(world, desired, stored, |_, desired, counting, of| {
         let found = reach::analyse_rendered(world, desired, counting, unmodelled);
         take(&mut verdicts, found, of);
     });
@@ -54,8 +54,8 @@ pub struct Standing {
     world: World,
     unmodelled: Vec<UnmodelledPolicy>,
     desired: Vec<NetworkPolicy>,
-    /// Namespaces with a policy that cannot be read.
-    unreadable: BTreeSet<String>,
+    /// Of the policies that count for namespaces in enforce, and for the others.
+    sides: [Option<Sides>; 2],
     verdicts: Analysis,
 }
 
@@ -63,12 +63,18 @@ impl Standing {
     /// Judges everything, as [`of`] does.
     pub fn new<P: Borrow<NetworkPolicy>>(world: World, stored: &[P], unmodelled: Vec<UnmodelledPolicy>) -> Self {
         let desired = policies::all(&world);
+        let (mut sides, mut verdicts) = ([None, None], Analysis::default());
+        by_mode(&world, &desired, stored, |part, desired, counting, of| {
+            let found = reach::analyse_rendered(&world, desired, counting, &unmodelled);
+            take(&mut verdicts, found, of);
+            sides[part as usize] = Some(Sides::new(&world, counting, &unmodelled));
+        });
         Self {
-            verdicts: judged(&world, &desired, stored, &unmodelled),
-            unreadable: unreadable(stored, |_| true),
-            desired,
             world,
             unmodelled,
+            desired,
+            sides,
+            verdicts,
         }
     }
 
@@ -79,13 +85,16 @@ impl Standing {
 
     /// Follows: `stored` are all NetworkPolicies now, of which those that are new, changed or gone are in `touched`.
     pub fn follow<P: Borrow<NetworkPolicy>>(&mut self, stored: &[P], touched: &BTreeSet<String>) {
-        self.unreadable.retain(|namespace| !touched.contains(namespace));
-        self.unreadable
-            .extend(unreadable(stored, |namespace| touched.contains(namespace)));
-        let (world, unmodelled, unreadable) = (&self.world, &self.unmodelled, &self.unreadable);
-        let verdicts = &mut self.verdicts;
-        by_mode(world, &self.desired, stored, |desired, counting, of| {
-            let found = reach::analyse_again(world, desired, counting, unmodelled, unreadable, touched);
+        let (world, unmodelled) = (&self.world, &self.unmodelled);
+        let (sides, verdicts) = (&mut self.sides, &mut self.verdicts);
+        by_mode(world, &self.desired, stored, |part, desired, counting, of| {
+            let found = match &mut sides[part as usize] {
+                Some(sides) => {
+                    sides.follow(world, counting, touched);
+                    reach::analyse_again(world, desired, counting, unmodelled, sides, touched)
+                }
+                None => reach::analyse_rendered(world, desired, counting, unmodelled),
+            };
             take(verdicts, found, of);
         });
     }
@@ -94,12 +103,6 @@ impl Standing {
     pub const fn verdicts(&self) -> &Analysis {
         &self.verdicts
     }
-}
-
-fn unreadable<P: Borrow<NetworkPolicy>>(stored: &[P], of: impl Fn(&str) -> bool) -> BTreeSet<String> {
-    let stored = stored.iter().map(Borrow::borrow);
-    let there = stored.filter(|policy| of(namespace(policy)) && !reach::is_readable(policy));
-    there.map(|policy| namespace(policy).to_owned()).collect()
 }
 
 fn namespace(policy: &NetworkPolicy) -> &str {
@@ -115,7 +118,7 @@ pub fn paths(
 ) -> Vec<Witness> {
     let desired = policies::all(world);
     let mut found = Vec::new();
-    by_mode(world, &desired, stored, |desired, counting, of| {
+    by_mode(world, &desired, stored, |_, desired, counting, of| {
         found.extend(reach::paths::paths(world, desired, counting, of, wanted));
     });
     each_rule_once(found)
@@ -139,19 +142,26 @@ pub fn each_rule_once(paths: impl IntoIterator<Item = Witness>) -> Vec<Witness> 
     found.into_values().collect()
 }
 
+/// Namespaces for which the same policies count.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Enforced,
+    Others,
+}
+
 /// Hands on what is rendered, the policies that count, and for which namespaces they do.
 fn by_mode<P: Borrow<NetworkPolicy>>(
     world: &World,
     desired: &[NetworkPolicy],
     stored: &[P],
-    mut judge: impl FnMut(&[&NetworkPolicy], &[&NetworkPolicy], &dyn Fn(&str) -> bool),
+    mut judge: impl FnMut(Part, &[&NetworkPolicy], &[&NetworkPolicy], &dyn Fn(&str) -> bool),
 ) {
     let desired: Vec<&NetworkPolicy> = desired.iter().collect();
     let stored: Vec<&NetworkPolicy> = stored.iter().map(Borrow::borrow).collect();
     let staged = || world.namespaces.values().filter(|namespace| namespace.stage.is_some());
     let enforced = |name: &str| world.namespaces.get(name).is_some_and(|ns| ns.mode == Mode::Enforce);
     if staged().any(|namespace| namespace.mode == Mode::Enforce) {
-        judge(&desired, &stored, &enforced);
+        judge(Part::Enforced, &desired, &stored, &enforced);
     }
     if staged().any(|namespace| namespace.mode != Mode::Enforce) {
         let key = |policy: &NetworkPolicy| (policy.metadata.namespace.clone(), policy.metadata.name.clone());
@@ -162,6 +172,6 @@ fn by_mode<P: Borrow<NetworkPolicy>>(
             .map(|policy| (key(policy), *policy))
             .collect();
         let all: Vec<&NetworkPolicy> = all.into_values().collect();
-        judge(&desired, &all, &|name| !enforced(name));
+        judge(Part::Others, &desired, &all, &|name| !enforced(name));
     }
 }

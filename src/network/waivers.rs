@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::cluster_deny;
 use super::ports::PortSet;
 use super::world::{WorkloadKey, World};
-use crate::api::{Waiver, names};
+use crate::api::Waiver;
 use crate::compliance::waiver;
 
 /// A Waiver with a flow, as it stands at the moment of the world.
@@ -72,19 +73,13 @@ pub(super) fn between(world: &World, from: &WorkloadKey, to: &WorkloadKey) -> Re
         .filter(|(_, waiver)| (&waiver.from, &waiver.to) == (from, to));
     let (mut open, mut closed) = (Vec::new(), None);
     for (name, waiver) in about {
-        match &waiver.closed {
-            None => open.push((name, waiver)),
-            Some(why) => closed = closed.or_else(|| Some(format!("Waiver {name} opens nothing: {why}"))),
+        match holds(world, waiver) {
+            Ok(()) => open.push((name, waiver)),
+            Err(why) => closed = closed.or_else(|| Some(format!("Waiver {name} opens nothing: {why}"))),
         }
     }
-    let Some((first, _)) = open.first() else {
+    if open.is_empty() {
         return Err(closed);
-    };
-    if is_walled(world) {
-        return Err(Some(format!(
-            "Waiver {first} opens nothing: the ClusterNetworkPolicies of network.clusterDeny close everything between stages, \
-             and no exception to them is written in this version; set network.clusterDeny to None"
-        )));
     }
     let by: Vec<String> = open.iter().map(|(name, waiver)| told(name, waiver)).collect();
     let ports = open
@@ -96,21 +91,29 @@ pub(super) fn between(world: &World, from: &WorkloadKey, to: &WorkloadKey) -> Re
     })
 }
 
-/// Whether our denies between stages are in place, which no NetworkPolicy can open.
-fn is_walled(world: &World) -> bool {
-    let mut names = world.cluster_policies.iter().map(|policy| policy.name.as_str());
-    names.any(|name| names::STAGE_POLICIES.contains(&name))
+/// Whether it opens its flow; otherwise why not.
+fn holds(world: &World, waiver: &FlowWaiver) -> Result<(), String> {
+    match &waiver.closed {
+        Some(why) => Err(why.clone()),
+        None => cluster_deny::lets_through(world, waiver),
+    }
+}
+
+/// The same Waivers, closed where our denies that are stored close their flows.
+pub fn behind_denies(world: &World, waivers: BTreeMap<String, FlowWaiver>) -> BTreeMap<String, FlowWaiver> {
+    let seen = |(name, mut waiver): (String, FlowWaiver)| {
+        waiver.closed = holds(world, &waiver).err();
+        (name, waiver)
+    };
+    waivers.into_iter().map(seen).collect()
 }
 
 /// The Waivers that open a flow into or out of a namespace, each with its end; sorted.
 pub fn about(world: &World, namespace: &str) -> Vec<String> {
-    let walled = is_walled(world);
-    let open = world
-        .waivers
-        .iter()
-        .filter(|(_, waiver)| waiver.closed.is_none() && !walled);
-    let here = open.filter(|(_, waiver)| [&waiver.from, &waiver.to].iter().any(|end| end.namespace == namespace));
-    here.map(|(name, waiver)| told(name, waiver)).collect()
+    let ends_here = |waiver: &FlowWaiver| [&waiver.from, &waiver.to].iter().any(|end| end.namespace == namespace);
+    let here = world.waivers.iter().filter(|(_, waiver)| ends_here(waiver));
+    let open = here.filter(|(_, waiver)| holds(world, waiver).is_ok());
+    open.map(|(name, waiver)| told(name, waiver)).collect()
 }
 
 fn told(name: &str, waiver: &FlowWaiver) -> String {

@@ -13,6 +13,7 @@ use crate::network::ports::PortSet;
 use crate::network::world::{Namespace, World};
 
 use super::UnmodelledPolicy;
+use super::around::{self, Around};
 use super::cidr::Addresses;
 use super::permits::Permits;
 use super::policy::{self, Direction, Peer, Policy, Rule};
@@ -31,6 +32,8 @@ pub(super) struct Book<'a> {
     pub unreadable_tiers: usize,
     /// What cannot be read, by namespace; the empty name stands for the whole cluster.
     pub doubts: Vec<Doubt<'a>>,
+    /// What is judged, where that is not everything: the rest is read as far as it concerns that.
+    pub around: Option<&'a Around<'a>>,
 }
 
 /// Whether a policy is exactly one that we render.
@@ -57,6 +60,17 @@ impl<'a> Book<'a> {
         unmodelled: &'a [UnmodelledPolicy],
         desired: &[&NetworkPolicy],
     ) -> Self {
+        Self::read_around(world, policies, unmodelled, desired, None)
+    }
+
+    /// Reads what concerns the namespaces that are judged.
+    pub(super) fn read_around(
+        world: &'a World,
+        policies: &[&'a NetworkPolicy],
+        unmodelled: &'a [UnmodelledPolicy],
+        desired: &[&NetworkPolicy],
+        around: Option<&'a Around<'a>>,
+    ) -> Self {
         let wanted: HashMap<(&str, &str), &NetworkPolicy> = desired
             .iter()
             .map(|policy| (policy::identity(policy), *policy))
@@ -68,6 +82,7 @@ impl<'a> Book<'a> {
         let mut book = Self {
             tiers,
             unreadable_tiers: unreadable.len(),
+            around,
             ..Self::default()
         };
         book.doubts.extend(unreadable.into_iter().map(|(name, error)| Doubt {
@@ -77,10 +92,12 @@ impl<'a> Book<'a> {
         }));
         for found in sorted {
             let identity = policy::identity(found);
-            match policy::read(found) {
+            match around::read(around, found) {
                 Ok(None) => {}
                 Ok(Some(read)) => {
-                    let ours = wanted.get(&identity).is_some_and(|wanted| same_rules(wanted, found));
+                    // Only rules are ours or not.
+                    let leads_out = read.rules.iter().any(Rule::leads_out);
+                    let ours = leads_out && wanted.get(&identity).is_some_and(|wanted| same_rules(wanted, found));
                     let standing = if ours { Standing::Ours } else { Standing::Foreign };
                     book.policies.push((read, standing));
                 }

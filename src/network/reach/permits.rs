@@ -11,6 +11,7 @@ use crate::network::policies::dns_ports;
 use crate::network::ports::PortSet;
 use crate::network::world::{DnsAt, DnsPeer, World, network};
 
+use super::around;
 use super::cidr::Addresses;
 use super::map::{Book, Half, Reach, Site, Standing};
 use super::policy::{self, Direction, Peer, Policy, Rule};
@@ -49,7 +50,7 @@ impl<'p> Permits<'p> {
             .copied()
             .filter(|policy| foreign.contains(policy::identity(policy).0))
         {
-            if let Ok(Some(read)) = policy::read(policy) {
+            if let Ok(Some(read)) = around::read(book.around, policy) {
                 rendered.entry(policy::identity(policy).0).or_default().push(read);
             }
         }

@@ -130,6 +130,14 @@ pub(super) fn identity(policy: &NetworkPolicy) -> (&str, &str) {
 
 /// Reads a policy; `None` when it selects no pod that could exist.
 pub(super) fn read(policy: &NetworkPolicy) -> Result<Option<Policy<'_>>, PolicyError> {
+    read_where(policy, &|_| true)
+}
+
+/// Reads a policy without the peers that are not wanted.
+pub(super) fn read_where<'a>(
+    policy: &'a NetworkPolicy,
+    wanted: &dyn Fn(&NetworkPolicyPeer) -> bool,
+) -> Result<Option<Policy<'a>>, PolicyError> {
     static NOTHING: NetworkPolicySpec = NetworkPolicySpec {
         egress: None,
         ingress: None,
@@ -150,6 +158,7 @@ pub(super) fn read(policy: &NetworkPolicy) -> Result<Option<Policy<'_>>, PolicyE
                 index,
                 rule.to.as_deref(),
                 rule.ports.as_deref(),
+                wanted,
                 &mut rules,
             )?;
         }
@@ -161,6 +170,7 @@ pub(super) fn read(policy: &NetworkPolicy) -> Result<Option<Policy<'_>>, PolicyE
                 index,
                 rule.from.as_deref(),
                 rule.ports.as_deref(),
+                wanted,
                 &mut rules,
             )?;
         }
@@ -203,6 +213,7 @@ fn read_rule<'a>(
     index: usize,
     peers: Option<&'a [NetworkPolicyPeer]>,
     ports: Option<&'a [NetworkPolicyPort]>,
+    wanted: &dyn Fn(&NetworkPolicyPeer) -> bool,
     rules: &mut Vec<Rule<'a>>,
 ) -> Result<(), PolicyError> {
     let ports = read_ports(ports.unwrap_or_default())?;
@@ -219,7 +230,7 @@ fn read_rule<'a>(
         });
         return Ok(());
     }
-    for (at, peer) in peers.iter().enumerate() {
+    for (at, peer) in peers.iter().enumerate().filter(|(_, peer)| wanted(peer)) {
         if let Some(peer) = read_peer(peer)? {
             rules.push(Rule {
                 direction,

@@ -13,6 +13,7 @@ mod pitfalls_of_ports;
 mod scale;
 mod selectors;
 mod tiers;
+mod tiers_concrete;
 mod tiers_naive;
 mod tiers_random;
 mod traps;

@@ -1,6 +1,8 @@
 //! Flows between two stages: what the Waiver names, of what both ends declare; and why not.
 
 use super::*;
+use crate::network::cluster_deny;
+use crate::network::cluster_policy::{ClusterNetworkPolicy, Spec};
 use crate::network::waivers::FlowWaiver;
 use crate::network::world::WorkloadKey;
 
@@ -128,14 +130,21 @@ fn the_port_of_the_mesh_is_waived_by_name_only() {
 }
 
 #[test]
-fn it_opens_nothing_through_the_denies_of_the_cluster() {
+fn it_opens_nothing_through_denies_that_hold_no_exception_for_it() {
     let mut world = both(&[("one", waived(&[(TCP, 80)], None))]);
-    let deny = serde_json::json!({"tier": "Admin", "priority": 100, "subject": {"namespaces": {}}});
-    let name = crate::api::names::STAGE_POLICIES[0];
-    let policy = crate::network::cluster_policy::ClusterNetworkPolicy::read(name.to_owned(), deny);
-    world.cluster_policies.push(policy);
-    for (state, message) in said(&world) {
-        assert_ne!(state, FlowState::Open, "{message}");
-        assert!(message.contains("set network.clusterDeny to None"), "{message}");
+    world.policy("clusterDeny: Auto");
+    let exceptions = cluster_deny::render(&world);
+    world.waivers.clear();
+    let denies = cluster_deny::render(&world);
+    for (stored, wanted) in [(denies, FlowState::Refused), (exceptions, FlowState::Open)] {
+        let mut world = both(&[("one", waived(&[(TCP, 80)], None))]);
+        let read =
+            |(name, spec)| ClusterNetworkPolicy::read(name, serde_json::to_value::<Spec>(spec).unwrap_or_default());
+        world.cluster_policies = stored.into_iter().map(read).collect();
+        for (state, message) in said(&world) {
+            assert_eq!(state, wanted, "{message}");
+            let told = message.contains("of network.clusterDeny closes it: the exception is not stored yet");
+            assert_eq!(told, wanted == FlowState::Refused, "{message}");
+        }
     }
 }

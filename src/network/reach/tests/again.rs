@@ -13,7 +13,7 @@ use crate::api::stage::Mode;
 use crate::api::stage::NamespaceStage::{Evaluation, Inference, Training};
 use crate::network::policies;
 use crate::network::reach::UnmodelledPolicy;
-use crate::network::reach::around::Around;
+use crate::network::reach::around::{Around, Sides};
 use crate::network::testkit::policy;
 use crate::network::verdict::{self, Standing};
 use crate::network::world::World;
@@ -97,7 +97,8 @@ fn after_every_change_the_verdicts_are_those_of_a_look_at_everything() {
                 };
                 *moves.borrow_mut().entry(moved).or_default() += 1;
                 let stored: Vec<&NetworkPolicy> = both[1].iter().collect();
-                let around = Around::of(&world, &stored, &unmodelled, &BTreeSet::new(), &touched);
+                let sides = Sides::new(&world, &stored, &unmodelled);
+                let around = Around::of(&world, &sides, &touched);
                 let other = |name: &&str| !touched.contains(*name);
                 let others = around.is_none_or(|around| around.judged.iter().any(other));
                 let kind = if others { "others judged too" } else { "judged alone" };
