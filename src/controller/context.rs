@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -36,7 +35,7 @@ use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::workload::AiWorkloadStatus;
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
 use crate::cluster::telemetry::Metrics;
-use crate::compliance::checks::volumes::Storage;
+use crate::compliance::checks::volumes::{Claim, Class, Storage, Volume};
 use crate::network::waivers;
 use crate::network::world::{self, ClusterNetwork, WorkloadKey, World};
 
@@ -68,11 +67,11 @@ pub struct Caches {
     /// The stop button.
     pub off: Store<ConfigMap>,
     /// StorageClasses.
-    pub storage_classes: Store<StorageClass>,
+    pub storage_classes: Store<Class>,
     /// Claims.
-    pub claims: Store<PersistentVolumeClaim>,
+    pub claims: Store<Claim>,
     /// Volumes.
-    pub volumes: Store<PersistentVolume>,
+    pub volumes: Store<Volume>,
     /// Roles.
     pub roles: Store<Role>,
     /// ClusterRoles.

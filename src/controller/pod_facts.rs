@@ -1,20 +1,42 @@
 //! What the pods of each workload do with Secrets. Pods of one template say the same: it is kept once, with their number, and
 //! a workload has news only when the first comes that says something, or the last goes.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::pods::Pod;
 use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
 use crate::network::world::WorkloadKey;
 
-type Index = BTreeMap<WorkloadKey, HashMap<PodFacts, usize>>;
+type Index = BTreeMap<WorkloadKey, HashMap<Arc<PodFacts>, usize>>;
 
 /// The pods by workload, and the number of those that say the same.
 #[derive(Debug, Default)]
-pub struct PodIndex(Mutex<Index>);
+pub struct PodIndex {
+    index: Mutex<Index>,
+    /// What any pod says, once; and after how many entries those are dropped that no pod says any more.
+    said: Mutex<(HashSet<Arc<PodFacts>>, usize)>,
+}
+
+/// Fewer entries than these are not looked through.
+const FEW: usize = 64;
 
 impl PodIndex {
+    /// Lets a pod share what others say as well.
+    pub fn share(&self, facts: &mut Arc<PodFacts>) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, limit) = &mut *said;
+        if let Some(same) = known.get(facts) {
+            *facts = same.clone();
+            return;
+        }
+        if known.len() >= *limit {
+            known.retain(|facts| Arc::strong_count(facts) > 1);
+            *limit = FEW.max(2 * known.len());
+        }
+        known.insert(facts.clone());
+    }
+
     /// A pod changed. The workloads that have something new to say.
     pub fn changed(&self, before: Option<&Pod>, after: Option<&Pod>) -> Vec<WorkloadKey> {
         let (before, after) = (before.and_then(said), after.and_then(said));
@@ -56,7 +78,7 @@ impl PodIndex {
     }
 
     /// What the pods of a workload say, each once.
-    pub fn of(&self, workload: &WorkloadKey) -> Vec<PodFacts> {
+    pub fn of(&self, workload: &WorkloadKey) -> Vec<Arc<PodFacts>> {
         let index = self.lock();
         let said = index.get(workload).into_iter().flat_map(HashMap::keys);
         said.cloned().collect()
@@ -71,20 +93,20 @@ impl PodIndex {
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn of_namespace<'i>(
     index: &'i Index,
     namespace: &'i str,
-) -> impl Iterator<Item = (&'i WorkloadKey, &'i HashMap<PodFacts, usize>)> {
+) -> impl Iterator<Item = (&'i WorkloadKey, &'i HashMap<Arc<PodFacts>, usize>)> {
     let from = index.range(WorkloadKey::new(namespace, "")..);
     from.take_while(move |(key, _)| key.namespace == namespace)
 }
 
 /// Whose a pod is and what it says; nothing where it has ended.
-fn said(pod: &Pod) -> Option<(WorkloadKey, &PodFacts)> {
+fn said(pod: &Pod) -> Option<(WorkloadKey, &Arc<PodFacts>)> {
     let namespace = kube::Resource::meta(pod).namespace.as_deref()?;
     (!pod.ended).then(|| (WorkloadKey::new(namespace, pod.workload()), &pod.facts))
 }
@@ -104,6 +126,24 @@ mod tests {
             "status": {"phase": phase},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn pods_of_one_template_share_what_they_say_and_what_none_says_is_dropped() {
+        let index = PodIndex::default();
+        let shared = |account: &str| {
+            let mut facts = pod("p", account, "Running").facts;
+            index.share(&mut facts);
+            facts
+        };
+        let (one, two, other) = (shared("x"), shared("x"), shared("y"));
+        assert!(Arc::ptr_eq(&one, &two) && !Arc::ptr_eq(&one, &other));
+        for number in 0..10 * FEW {
+            shared(&format!("gone-{number}"));
+        }
+        let kept = index.said.lock().unwrap().0.len();
+        assert!(kept <= FEW + 2, "{kept}");
+        assert!(Arc::ptr_eq(&one, &shared("x")), "it is still said");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod as CorePod;
@@ -11,6 +12,7 @@ use kube::core::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::caches;
 use crate::api::names;
 use crate::compliance::checks::pod::{self, PodFacts};
 use crate::network::interfaces::Interfaces;
@@ -22,8 +24,8 @@ pub struct Pod {
     metadata: ObjectMeta,
     /// Beside the pod network.
     pub interfaces: Interfaces,
-    /// What it does with Secrets.
-    pub facts: PodFacts,
+    /// What it does with Secrets; pods of one template share it.
+    pub facts: Arc<PodFacts>,
     /// It has ended, and has no network any more.
     pub ended: bool,
 }
@@ -98,7 +100,6 @@ struct Spec {
     service_account_name: Option<String>,
     automount_service_account_token: Option<bool>,
     volumes: Option<Vec<pod::Volume>>,
-    image_pull_secrets: Option<Vec<pod::Name>>,
 }
 
 #[derive(Deserialize)]
@@ -164,7 +165,6 @@ impl From<Whole> for Pod {
             init_containers: Some(init_containers),
             ephemeral_containers: Some(ephemeral_containers),
             volumes: spec.volumes,
-            image_pull_secrets: spec.image_pull_secrets,
         });
         let asked = running.into_iter().chain(first);
         let asked = asked.flat_map(|Resources { limits, requests }| limits.into_keys().chain(requests.into_keys()));
@@ -183,7 +183,7 @@ impl From<Whole> for Pod {
         };
         Self {
             interfaces,
-            facts,
+            facts: Arc::new(facts),
             ended: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
             metadata,
         }
@@ -192,16 +192,7 @@ impl From<Whole> for Pod {
 
 /// Drops what no decision looks at.
 pub fn prune(pod: &mut Pod) {
-    let labels = pod.metadata.labels.take().unwrap_or_default();
-    let kept = labels.into_iter().filter(|(key, _)| key == names::WORKLOAD_LABEL);
-    pod.metadata = ObjectMeta {
-        name: pod.metadata.name.take(),
-        namespace: pod.metadata.namespace.take(),
-        uid: pod.metadata.uid.take(),
-        resource_version: pod.metadata.resource_version.take(),
-        labels: Some(kept.collect()),
-        ..ObjectMeta::default()
-    };
+    caches::only_labels(pod, |key| key == names::WORKLOAD_LABEL);
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub fn look(
     let shared = account::shared(namespace, used).into_iter();
     findings.extend(shared.filter(|(user, _)| user == name).map(|(_, finding)| finding));
     findings.extend(ctx.rights.borrow().get(namespace).into_iter().flatten().cloned());
-    findings.retain(|finding| settings.mode(&finding.rule) != ControlMode::Disabled);
+    let findings = checks::heard(findings, &settings);
     let kept = kept(&settings, &findings);
     (checks::merged(findings), kept)
 }

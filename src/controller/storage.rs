@@ -9,27 +9,17 @@ use super::context::Context;
 use super::triggers::Index;
 use crate::compliance::checks::volumes::Storage;
 
-/// Changes come in bursts: a StatefulSet brings a claim and a volume for each of its pods.
-const GATHER: Duration = Duration::from_millis(100);
+/// Changes come in bursts: a StatefulSet brings a claim and a volume for each of its pods. At most one look in this time.
+const GATHER: Duration = Duration::from_millis(500);
 
 /// Looks whenever a class, a claim or a volume changed, for ever.
 pub async fn run(ctx: Arc<Context>, index: Index) {
     loop {
         ctx.triggers.storage.notified().await;
         tokio::time::sleep(GATHER).await;
-        let caches = &ctx.caches;
-        let (classes, claims, volumes) = (
-            caches.storage_classes.state(),
-            caches.claims.state(),
-            caches.volumes.state(),
-        );
-        let now = Storage::new(
-            classes.iter().map(AsRef::as_ref),
-            claims.iter().map(AsRef::as_ref),
-            volumes.iter().map(AsRef::as_ref),
-        );
-        let now = Arc::new(now);
-        let changed = ctx.storage.send_replace(now.clone()).changed_since(&now);
+        let before = ctx.storage.borrow().clone();
+        look(&ctx);
+        let changed = before.changed_since(&ctx.storage.borrow());
         for workload in index.workloads.state() {
             let namespace = workload.metadata.namespace.as_deref().unwrap_or_default();
             if changed.concerns(namespace) {
@@ -37,4 +27,12 @@ pub async fn run(ctx: Arc<Context>, index: Index) {
             }
         }
     }
+}
+
+/// Looks once.
+pub fn look(ctx: &Context) {
+    let caches = &ctx.caches;
+    let (classes, claims) = (caches.storage_classes.state(), caches.claims.state());
+    let storage = Storage::new(classes, claims, caches.volumes.state());
+    ctx.storage.send_replace(Arc::new(storage));
 }

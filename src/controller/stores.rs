@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Config as WatchConfig;
@@ -21,6 +22,7 @@ use super::unreadable::Reporter;
 use super::withdrawals::Withdrawals;
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
 use crate::cluster::telemetry::Metrics;
+use crate::compliance::checks::rights;
 use crate::network::world::WorkloadKey;
 
 /// Starts watches.
@@ -48,7 +50,7 @@ impl Watches<'_> {
         api: Api<DeserializeGuard<K>>,
         config: WatchConfig,
         kind: &'static str,
-        prune: fn(&mut K),
+        prune: impl FnMut(&mut K) + Send + 'static,
         on_change: impl FnMut(Seen<'_, K>) + Send + 'static,
     ) -> Store<K>
     where
@@ -171,13 +173,13 @@ impl Watches<'_> {
         let (of_storage, of_rights) = (&triggers.storage, &triggers.rights);
         let caches = Caches {
             pod_facts,
-            storage_classes: self.waking("StorageClass", all(), of_storage, caches::prune),
-            claims: self.waking("PersistentVolumeClaim", all(), of_storage, prune_claim),
-            volumes: self.waking("PersistentVolume", all(), of_storage, prune_volume),
-            roles: self.waking("Role", all(), of_rights, caches::prune),
-            cluster_roles: self.waking("ClusterRole", all(), of_rights, caches::prune),
-            role_bindings: self.waking("RoleBinding", all(), of_rights, caches::prune),
-            cluster_role_bindings: self.waking("ClusterRoleBinding", all(), of_rights, caches::prune),
+            storage_classes: self.waking("StorageClass", all(), of_storage, |_| {}),
+            claims: self.waking("PersistentVolumeClaim", all(), of_storage, |_| {}),
+            volumes: self.waking("PersistentVolume", all(), of_storage, |_| {}),
+            roles: self.waking("Role", all(), of_rights, prune_role),
+            cluster_roles: self.waking("ClusterRole", all(), of_rights, prune_cluster_role),
+            role_bindings: self.waking("RoleBinding", all(), of_rights, prune_binding),
+            cluster_role_bindings: self.waking("ClusterRoleBinding", all(), of_rights, prune_binding),
             namespaces,
             workloads,
             network_policies,
@@ -211,6 +213,7 @@ impl Watches<'_> {
 
     /// Pods: only those of stage namespaces set anything off.
     fn pods(&mut self, triggers: Triggers, namespaces: Store<Namespace>, index: Arc<PodIndex>) -> Store<Pod> {
+        let shared = index.clone();
         let on_change = move |seen: Seen<'_, Pod>| {
             let here = seen.object().namespace().unwrap_or_default();
             let before = match &seen {
@@ -245,20 +248,33 @@ impl Watches<'_> {
                 triggers.workload(ObjectRef::new(pod.workload()).within(&here));
             }
         };
+        let prune = move |pod: &mut Pod| {
+            pods::prune(pod);
+            shared.share(&mut pod.facts);
+        };
         let api = Api::all(self.client.clone());
-        self.keep(api, WatchConfig::default(), "Pod", pods::prune, on_change)
+        self.keep(api, WatchConfig::default(), "Pod", prune, on_change)
     }
 }
 
-/// Of storage its status is the most, and says nothing of encryption.
-fn prune_claim(claim: &mut PersistentVolumeClaim) {
-    caches::prune(claim);
-    claim.status = None;
+fn prune_role(role: &mut Role) {
+    caches::only_labels(role, |_| false);
+    only_on_the_way(&mut role.rules);
 }
 
-fn prune_volume(volume: &mut PersistentVolume) {
-    caches::prune(volume);
-    volume.status = None;
+/// Its labels say which others take it in.
+fn prune_cluster_role(role: &mut ClusterRole) {
+    caches::only_labels(role, |_| true);
+    only_on_the_way(&mut role.rules);
+}
+
+fn prune_binding<K: ResourceExt>(binding: &mut K) {
+    caches::only_labels(binding, |_| false);
+}
+
+/// Most rules lead nowhere near a Secret.
+fn only_on_the_way(rules: &mut Option<Vec<PolicyRule>>) {
+    rules.iter_mut().for_each(|rules| rules.retain(rights::leads_on));
 }
 
 /// Waits until every store holds a full list: a verdict from half a cache would be a guess.

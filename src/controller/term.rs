@@ -116,6 +116,9 @@ pub async fn run(term: Term<'_>) {
         unreadable,
     }));
     withdraw::adopt(&ctx, &index);
+    // Before the first word on any workload: a status that loses its findings and gets them back is two writes for nothing.
+    storage::look(&ctx);
+    rights::search(&ctx).await;
     let Queues {
         workloads,
         namespaces,

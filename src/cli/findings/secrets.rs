@@ -2,10 +2,9 @@
 //! the controller and the door use.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
@@ -14,11 +13,11 @@ use crate::admission::overrides;
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
 use crate::cli::manifests::{Document, Node, Objects};
-use crate::cli::snapshot::makes_pods;
+use crate::cli::snapshot::{makes_pods, templates};
 use crate::compliance::checks::account::{self, Account};
 use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
 use crate::compliance::checks::rights::Rights;
-use crate::compliance::checks::volumes::Storage;
+use crate::compliance::checks::volumes::{Claim, Class, Storage, Volume};
 use crate::compliance::checks::{self, Settings, config_map};
 use crate::compliance::{Assurance, Finding, Subject};
 use crate::network::world::World;
@@ -42,11 +41,11 @@ pub(in crate::cli) struct SecretUses {
     templates: Vec<Template>,
     /// Whether an account adds a token to pods that say nothing.
     accounts: BTreeMap<(String, String), Account>,
-    /// Of ConfigMaps that are judged, by namespace.
-    config_maps: Vec<(String, Finding)>,
-    classes: Vec<StorageClass>,
-    claims: Vec<PersistentVolumeClaim>,
-    volumes: Vec<PersistentVolume>,
+    /// Of ConfigMaps that are judged.
+    config_maps: Vec<Finding>,
+    classes: Vec<Class>,
+    claims: Vec<Claim>,
+    volumes: Vec<Volume>,
     roles: Vec<Role>,
     cluster_roles: Vec<ClusterRole>,
     bindings: Vec<RoleBinding>,
@@ -76,14 +75,12 @@ impl SecretUses {
                 let subject = Subject::namespaced("ConfigMap", namespace, name);
                 let data = document.root.get("data").map(Node::steps).into_iter().flatten();
                 for (step, value) in data {
-                    let key = step.trim_start_matches('.');
+                    let key = step.strip_prefix('.').unwrap_or(&step);
                     let found = config_map::value(&subject, key, value.as_text().unwrap_or_default());
-                    let at = found.into_iter().map(|finding| {
+                    self.config_maps.extend(found.into_iter().map(|finding| {
                         let place = finding.at.clone().unwrap_or_default();
                         finding.at(place.in_file(&*document.file, value.at.line, value.at.column))
-                    });
-                    self.config_maps
-                        .extend(at.map(|finding| (namespace.to_owned(), finding)));
+                    }));
                 }
             }
             ("storage.k8s.io/v1", "StorageClass") => keep(&mut self.classes, document, None),
@@ -91,7 +88,7 @@ impl SecretUses {
             ("v1", "PersistentVolumeClaim") => keep(&mut self.claims, document, Some(namespace)),
             ("rbac.authorization.k8s.io/v1", kind) => self.add_right(document, kind, namespace),
             _ if makes_pods(document) => {
-                for (path, node) in templates(document) {
+                for (path, node) in places(document) {
                     let Some(spec) = node.get("spec") else { continue };
                     let Ok(facts) = document.read_part::<PodFacts>(spec) else {
                         continue;
@@ -127,7 +124,11 @@ impl SecretUses {
     pub(in crate::cli) fn findings(&self, objects: &Objects, world: &World) -> Vec<Finding> {
         let overrides = overrides(&world.policy, Timestamp::now());
         let stage = |namespace: &str| world.namespaces.get(namespace).and_then(|facts| facts.stage);
-        let storage = Storage::new(&self.classes, &self.claims, &self.volumes);
+        let storage = Storage::new(
+            self.classes.iter().cloned().map(Arc::new),
+            self.claims.iter().cloned().map(Arc::new),
+            self.volumes.iter().cloned().map(Arc::new),
+        );
         let mut findings = Vec::new();
         for found in objects.workloads.values().filter(|found| found.own) {
             let settings = Settings::of(&found.object.spec, &world.policy, &overrides);
@@ -148,17 +149,18 @@ impl SecretUses {
             };
             findings.extend(self.of_template(template, &storage, &settings));
         }
-        let config_maps = self
-            .config_maps
-            .iter()
-            .filter(|(namespace, _)| stage(namespace).is_some());
-        findings.extend(config_maps.map(|(_, finding)| finding.clone()));
         let stages = world
             .namespaces
             .iter()
             .filter_map(|(name, facts)| Some((name.clone(), facts.stage?)));
         let rights = Rights::new(&self.roles, &self.cluster_roles, &self.bindings, &self.cluster_bindings);
-        findings.extend(rights.findings(&stages.collect()).into_values().flatten());
+        let paths = rights.findings(&stages.collect()).into_values().flatten();
+        let of_namespaces = self.config_maps.iter().cloned().chain(paths);
+        // Of one without a stage nobody says what holds there.
+        findings.extend(of_namespaces.filter(|finding| {
+            let stage = finding.subject.namespace.as_deref().and_then(stage);
+            stage.is_some_and(|stage| checks::is_heard(finding, stage, &overrides))
+        }));
         findings
     }
 
@@ -186,27 +188,10 @@ fn keep<T: DeserializeOwned + ResourceExt>(into: &mut Vec<T>, document: &Documen
     }
 }
 
-/// The templates in a document, each with its path; of a pod the pod itself.
-fn templates(document: &Document) -> Vec<(String, &Node)> {
-    fn find<'n>(node: &'n Node, path: &str, found: &mut Vec<(String, &'n Node)>) {
-        let template = node.get("template");
-        let own = template.filter(|template| {
-            let spec = template.get("spec");
-            spec.is_some_and(|spec| spec.items("containers").is_some())
-        });
-        match own {
-            Some(template) => found.push((format!("{path}.template"), template)),
-            None => node
-                .steps()
-                .for_each(|(step, child)| find(child, &format!("{path}{step}"), found)),
-        }
-    }
+/// Where in a document pods are spelled out, each by its path: in templates, or it is a pod itself.
+fn places(document: &Document) -> Vec<(String, &Node)> {
     if document.kind() == ("v1", "Pod") {
         return vec![(String::new(), &document.root)];
     }
-    let mut found = Vec::new();
-    if let Some(spec) = document.root.get("spec") {
-        find(spec, "spec", &mut found);
-    }
-    found
+    templates(document)
 }

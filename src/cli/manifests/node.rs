@@ -56,15 +56,6 @@ impl Node {
         }
     }
 
-    /// The values inside, of a list or a map.
-    pub fn children(&self) -> Box<dyn Iterator<Item = &Self> + '_> {
-        match &self.shape {
-            Shape::List(items) => Box::new(items.iter()),
-            Shape::Map(entries) => Box::new(entries.iter().map(|(_, node)| node)),
-            Shape::Null | Shape::Bool(_) | Shape::Number(_) | Shape::Text(_) => Box::new(std::iter::empty()),
-        }
-    }
-
     /// The values inside with the step that leads to each: `.key` or `[0]`.
     pub fn steps(&self) -> Box<dyn Iterator<Item = (String, &Self)> + '_> {
         match &self.shape {

@@ -130,9 +130,14 @@ pub fn workload(subject: &Subject, settings: &Settings<'_>) -> Vec<Finding> {
 }
 
 /// Without what the policy switched off.
-fn heard(mut findings: Vec<Finding>, settings: &Settings<'_>) -> Vec<Finding> {
-    findings.retain(|finding| settings.mode(&finding.rule) != ControlMode::Disabled);
+pub fn heard(mut findings: Vec<Finding>, settings: &Settings<'_>) -> Vec<Finding> {
+    findings.retain(|finding| is_heard(finding, settings.stage.into(), settings.overrides));
     findings
+}
+
+/// Whether the policy wants to hear of a finding in a stage.
+pub fn is_heard(finding: &Finding, stage: NamespaceStage, overrides: &[ControlOverride]) -> bool {
+    Catalogue::builtin().effective_mode(&finding.rule, stage, overrides) != ControlMode::Disabled
 }
 
 /// Whether a finding is one of these checks' that the policy only reports in a stage: it is told, and stops nobody. Of
@@ -143,7 +148,7 @@ pub fn is_only_reported(finding: &Finding, stage: Option<NamespaceStage>, overri
     ours && mode.is_none_or(|mode| mode < ControlMode::Enforce)
 }
 
-/// The same finding for many pods of one template is one: told of the first, with the number of the others.
+/// The same finding for many pods of one template is one.
 pub fn merged(findings: Vec<Finding>) -> Vec<Finding> {
     let mut sorted = findings;
     sorted.sort();

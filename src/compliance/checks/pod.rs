@@ -22,8 +22,6 @@ pub struct PodFacts {
     pub from_secrets: Vec<FromSecret>,
     /// Credentials that are written out.
     pub literals: Vec<Literal>,
-    /// Secrets it names, in any way: the kubelet reads them for it.
-    pub secrets: Vec<String>,
     /// Volumes that may keep data, each with its field.
     pub volumes: Vec<(String, VolumeUse)>,
 }
@@ -82,6 +80,8 @@ pub struct Literal {
 const DEFAULT_TOKEN_SECONDS: i64 = 3_600;
 /// The volume that the API server adds begins like this, and ends at random.
 const ADDED_VOLUME: &str = "kube-api-access-";
+/// How long its token lives, in seconds: the API server's `WarnOnlyBoundTokenExpirationPeriod`, an hour and seven seconds.
+const ADDED_SECONDS: i64 = 3_607;
 /// The account of pods that name none.
 pub const DEFAULT_ACCOUNT: &str = "default";
 
@@ -96,7 +96,6 @@ pub struct Spec {
     pub init_containers: Option<Vec<Container>>,
     pub ephemeral_containers: Option<Vec<Container>>,
     pub volumes: Option<Vec<Volume>>,
-    pub image_pull_secrets: Option<Vec<Name>>,
 }
 
 /// The part of a container that is read.
@@ -145,7 +144,6 @@ pub struct Name {
 #[serde(rename_all = "camelCase", default)]
 pub struct Volume {
     name: String,
-    secret: Option<SecretVolume>,
     projected: Option<Projected>,
     persistent_volume_claim: Option<ClaimVolume>,
     ephemeral: Option<EphemeralVolume>,
@@ -191,12 +189,6 @@ struct Inline {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct SecretVolume {
-    secret_name: String,
-}
-
-#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Projected {
     sources: Option<Vec<Source>>,
@@ -205,7 +197,6 @@ struct Projected {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Source {
-    secret: Option<Name>,
     service_account_token: Option<ProjectedToken>,
 }
 
@@ -236,11 +227,6 @@ impl From<Spec> for PodFacts {
         for (index, volume) in spec.volumes.into_iter().flatten().enumerate() {
             facts.volume(&format!("volumes[{index}]"), volume);
         }
-        let pulls = spec.image_pull_secrets.into_iter().flatten();
-        facts.secrets.extend(pulls.map(|pull| pull.name));
-        facts.secrets.retain(|name| !name.is_empty());
-        facts.secrets.sort();
-        facts.secrets.dedup();
         facts
     }
 }
@@ -276,7 +262,6 @@ impl PodFacts {
     }
 
     fn reference(&mut self, container: &str, variable: Option<String>, secret: String, field: String) {
-        self.secrets.push(secret.clone());
         let container = container.to_owned();
         self.from_secrets.push(FromSecret {
             container,
@@ -293,22 +278,25 @@ impl PodFacts {
     }
 
     fn volume(&mut self, at: &str, volume: Volume) {
-        if volume.name.starts_with(ADDED_VOLUME) {
-            self.added_token = true;
-            return;
-        }
         let sources = volume.projected.and_then(|projected| projected.sources);
         for (index, source) in sources.into_iter().flatten().enumerate() {
-            self.secrets.extend(source.secret.map(|secret| secret.name));
-            let token = source.service_account_token.map(|token| Token {
+            let Some(token) = source.service_account_token else {
+                continue;
+            };
+            let audience = token.audience.filter(|audience| !audience.is_empty());
+            let seconds = token.expiration_seconds.unwrap_or(DEFAULT_TOKEN_SECONDS);
+            // Not by its name alone: anybody may call a volume so.
+            if volume.name.starts_with(ADDED_VOLUME) && audience.is_none() && seconds == ADDED_SECONDS {
+                self.added_token = true;
+                continue;
+            }
+            self.tokens.push(Token {
                 volume: volume.name.clone(),
-                audience: token.audience.filter(|audience| !audience.is_empty()),
-                seconds: token.expiration_seconds.unwrap_or(DEFAULT_TOKEN_SECONDS),
+                audience,
+                seconds,
                 field: format!("{at}.projected.sources[{index}].serviceAccountToken"),
             });
-            self.tokens.extend(token);
         }
-        self.secrets.extend(volume.secret.map(|secret| secret.secret_name));
         let in_memory = |dir: &EmptyDir| dir.medium.as_deref() == Some("Memory");
         let uses = [
             volume

@@ -87,8 +87,7 @@ fn files_are_the_way_to_go_and_pull_secrets_enter_no_container() {
             {"name": "w", "projected": {"sources": [{"secret": {"name": "projected"}}, {"configMap": {"name": "c"}}]}},
         ],
     });
-    assert_eq!(training(spec.clone()), [""; 0]);
-    assert_eq!(facts(spec).secrets, ["file", "projected", "pull"]);
+    assert_eq!(training(spec), [""; 0]);
 }
 
 #[test]
@@ -195,6 +194,16 @@ fn tokens_for_others_are_fine_for_an_hour_and_the_api_servers_must_be_declared()
     let added = json!({"serviceAccountName": "own", "containers": [],
         "volumes": [{"name": "kube-api-access-x7k2p", "projected": {"sources": [{"serviceAccountToken": {"expirationSeconds": 3607}}]}}]});
     assert_eq!(training(added), ["IAM-01/token automountServiceAccountToken"]);
+    // Anybody may call a volume so.
+    let called_so = json!({"serviceAccountName": "own", "containers": [], "volumes": [
+        {"name": "kube-api-access-a", "projected": {"sources": [{"serviceAccountToken": {"expirationSeconds": 86400}}]}}]});
+    assert_eq!(
+        training(called_so),
+        [
+            format!("IAM-01/token {field}"),
+            format!("IAM-01/token-lifetime {field}")
+        ]
+    );
 }
 
 #[test]
@@ -242,9 +251,10 @@ fn an_account_that_two_workloads_share_is_told_to_both() {
 fn data_that_is_confidential_is_not_on_the_disk_of_a_node() {
     let spec = json!({"serviceAccountName": "own", "containers": [], "volumes": [
         {"name": "shm", "emptyDir": {"medium": "Memory"}}, {"name": "tmp", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/"}},
+        {"name": "kube-api-access-b", "emptyDir": {}},
     ]});
     let of = |more: Value| told(&judged(spec.clone(), &asking("Training", more), &read(json!({}))));
-    let found = ["ENC-02/scratch volumes[1]", "ENC-02/scratch volumes[2]"];
+    let found = ["volumes[1]", "volumes[2]", "volumes[3]"].map(|field| format!("ENC-02/scratch {field}"));
     assert_eq!(of(json!({})), [""; 0]);
     assert_eq!(of(json!({"data": {"classification": "Restricted"}})), found);
     assert_eq!(of(json!({"secrets": {"volumes": "Encrypted"}})), found);

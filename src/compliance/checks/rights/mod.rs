@@ -7,7 +7,9 @@
 //! believe an account.
 
 mod chain;
+mod identity;
 mod power;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 pub use chain::{Asked, Chain, Link};
 use power::Power;
+pub use power::leads_on;
 
 use crate::api::stage::NamespaceStage;
 use crate::compliance::finding::{Assurance, Finding, Subject};
@@ -176,6 +179,9 @@ impl Rights {
         };
         let targets = of(&[Inference]);
         let mut findings: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
+        if targets.is_empty() {
+            return findings;
+        }
         for namespace in of(&[Training, Evaluation]) {
             for account in self.accounts_of(namespace) {
                 let subject = Subject::namespaced("ServiceAccount", namespace, &*account);
@@ -184,11 +190,11 @@ impl Rights {
                     Ok(None) => continue,
                     Ok(Some(chain)) => {
                         let fix = format!("take the first right away: {}", chain.links[0].by);
-                        Finding::new(rule, subject, chain.told()).with_fix(fix)
+                        Finding::new(rule, subject, format!("ServiceAccount {account}: {}", chain.told())).with_fix(fix)
                     }
                     Err(limit) => {
                         let message = format!(
-                            "its rights lead to more than {limit} other identities; whether one of them reads the \
+                            "ServiceAccount {account}: its rights lead to more than {limit} other identities; whether one of them reads the \
                              Secrets of an inference namespace was not followed to the end"
                         );
                         Finding::new(rule, subject, message).with_assurance(Assurance::Unknown)

@@ -75,6 +75,10 @@ const TABLE: &[(Act, &str, &str, &[&str])] = &[
     (Act::RunPods, "leaderworkerset.x-k8s.io", "leaderworkersets", WRITE),
     (Act::RunPods, "trainer.kubeflow.org", "trainjobs", WRITE),
     (Act::RunPods, "kubeflow.org", "pytorchjobs", WRITE),
+    (Act::RunPods, "kubeflow.org", "tfjobs", WRITE),
+    (Act::RunPods, "kubeflow.org", "jaxjobs", WRITE),
+    (Act::RunPods, "kubeflow.org", "xgboostjobs", WRITE),
+    (Act::RunPods, "kubeflow.org", "paddlejobs", WRITE),
     (Act::RunPods, "kubeflow.org", "mpijobs", WRITE),
     (Act::RunPods, "kubeflow.org", "notebooks", WRITE),
     (Act::RunPods, "ray.io", "rayclusters", WRITE),
@@ -90,6 +94,12 @@ const TABLE: &[(Act, &str, &str, &[&str])] = &[
     (Act::RunPods, "tekton.dev", "taskruns", WRITE),
     (Act::RunPods, "tekton.dev", "pipelineruns", WRITE),
     (Act::RunPods, "sparkoperator.k8s.io", "sparkapplications", WRITE),
+    (
+        Act::RunPods,
+        "sparkoperator.k8s.io",
+        "scheduledsparkapplications",
+        WRITE,
+    ),
     (Act::Exec, "", "pods/exec", CONNECT),
     (Act::Exec, "", "pods/attach", CONNECT),
     (Act::Kubelet, "", "nodes/proxy", CONNECT),
@@ -143,6 +153,11 @@ pub(super) fn of<'r>(rules: impl IntoIterator<Item = &'r PolicyRule>) -> Vec<Pow
         }
     }
     powers
+}
+
+/// Whether a rule has to do with the way to a Secret at all.
+pub fn leads_on(rule: &PolicyRule) -> bool {
+    !of([rule]).is_empty()
 }
 
 /// As RBAC reads a rule; names aside.

@@ -1,7 +1,8 @@
-use k8s_openapi::api::storage::v1::StorageClass;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::{Changed, Storage, VolumeUse};
+use super::{Changed, Class, Storage, VolumeUse};
 use crate::api::conditions::Truth::{self, False, True, Unknown};
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -22,10 +23,11 @@ fn bound(driver: &str, parameters: Value, attributes: Value, mend: impl Fn(&mut 
     mend(&mut all);
     let [class, claim, volume] = all;
     let present = |value: Value| (!value.is_null()).then_some(value);
-    let classes = present(class).map(read).into_iter().collect::<Vec<_>>();
-    let claims = present(claim).map(read).into_iter().collect::<Vec<_>>();
-    let volumes = present(volume).map(read).into_iter().collect::<Vec<_>>();
-    Storage::new(&classes, &claims, &volumes)
+    Storage::new(
+        present(class).map(read).map(Arc::new),
+        present(claim).map(read).map(Arc::new),
+        present(volume).map(read).map(Arc::new),
+    )
 }
 
 fn word(storage: &Storage, listed: &[&str]) -> (Truth, &'static str) {
@@ -155,6 +157,11 @@ fn the_bound_volume_must_be_one_of_the_class() {
             (Unknown, "ForeignVolume"),
         ),
         (
+            "nobody's",
+            |all| all[2]["spec"]["claimRef"] = Value::Null,
+            (Unknown, "ForeignVolume"),
+        ),
+        (
             "made by hand",
             |all| all[2]["metadata"]["annotations"] = json!({}),
             (Unknown, "StaticVolume"),
@@ -187,15 +194,15 @@ fn the_policys_list_says_of_a_class_what_its_driver_does_not() {
 
 #[test]
 fn the_default_class_is_the_newest_that_is_marked() {
-    let class = |name: &str, year: &str, default: &str, encrypted: &str| -> StorageClass {
-        read(
+    let class = |name: &str, year: &str, default: &str, encrypted: &str| -> Arc<Class> {
+        Arc::new(read(
             json!({"metadata": {"name": name, "creationTimestamp": format!("{year}-01-01T00:00:00Z"),
                                  "annotations": {"storageclass.kubernetes.io/is-default-class": default}},
                     "provisioner": "ebs.csi.aws.com", "parameters": {"encrypted": encrypted}}),
-        )
+        ))
     };
-    let judge = |classes: &[StorageClass]| {
-        let word = Storage::new(classes, [], [])
+    let judge = |classes: &[Arc<Class>]| {
+        let word = Storage::new(classes.to_vec(), [], [])
             .judge("train", &VolumeUse::Ephemeral(None), &[])
             .unwrap();
         (word.truth, word.reason)
@@ -245,6 +252,11 @@ fn a_change_concerns_the_namespaces_it_is_about() {
     };
     let train = Changed::In(["train".to_owned()].into());
     assert_eq!(changed(|_| {}), Changed::In([].into()));
+    let touched = |all: &mut [Value; 3]| {
+        all.iter_mut()
+            .for_each(|one| one["metadata"]["resourceVersion"] = json!("9"))
+    };
+    assert_eq!(changed(touched), Changed::In([].into()), "they say the same");
     assert_eq!(
         changed(|all| all[0]["provisioner"] = json!("other")),
         Changed::Everywhere
