@@ -206,3 +206,77 @@ fn the_verdict_is_that_of_the_controller() {
         "the cases are of every kind"
     );
 }
+
+/// Two workloads that take credentials as they should not, a ConfigMap, and rights from training to inference.
+fn uses(token: &str) -> String {
+    let pod = format!(
+        "    spec:\n      serviceAccountName: own\n      automountServiceAccountToken: false\n      initContainers:\n      - name: \
+         first\n        envFrom:\n        - secretRef: {{name: s}}\n      containers:\n      - name: main\n        args: \
+         [--token={token}]\n"
+    );
+    let job = format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: fit, namespace: train}}\nspec:\n  template:\n    metadata: {{labels: \
+         {{cloison.dev/workload: road}}}}\n{pod}"
+    );
+    let map = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings, namespace: train}}\ndata:\n  .env: |\n    A=1\n    \
+         KEY={token}\n"
+    );
+    let rights = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: reader, namespace: serve}\nrules: \
+                  [{apiGroups: [''], resources: [secrets], verbs: [get]}]\n---\napiVersion: \
+                  rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: reader, namespace: serve}\nroleRef: {apiGroup: \
+                  rbac.authorization.k8s.io, kind: Role, name: reader}\nsubjects: [{kind: ServiceAccount, namespace: train, name: \
+                  own}]\n";
+    [job.as_str(), &map, rights].join("---\n")
+}
+
+#[test]
+fn what_manifests_do_with_secrets_is_told_by_place_and_never_by_value() {
+    // One that never was, and is in no file.
+    let token = format!("ghp_{}", "abcdefghijklmnopqrstuvwxyz0123456789");
+    let folder = folder(&[("base.yaml", &base()), ("uses.yaml", &uses(&token))]);
+    let files = ["-f", "base.yaml", "-f", "uses.yaml"];
+    let (code, findings) = json_of(folder.path(), &files);
+    let told = |findings: &[Value]| -> BTreeSet<String> {
+        let told = findings.iter().map(|finding| {
+            let field = finding["at"]["field"].as_str().unwrap_or_default();
+            format!(
+                "{} {} {field}",
+                finding["rule"].as_str().unwrap(),
+                finding["at"]["line"]
+            )
+        });
+        told.collect()
+    };
+    let wanted = [
+        "ENC-04/config-map 22 data..env",
+        "ENC-04/env-from 13 spec.template.spec.initContainers[0].envFrom[0]",
+        "ENC-04/literal 16 spec.template.spec.containers[0].args[0]",
+        "IAM-07/secret-path null ",
+    ];
+    assert_eq!((code, told(&findings)), (1, wanted.map(str::to_owned).into()));
+    let said = check(folder.path(), &files);
+    assert!(
+        said.out.contains("key \".env\", line 2 of its value: a GitHub token"),
+        "{said:?}"
+    );
+    assert!(
+        !format!("{said:?}{findings:?}").contains(&token[4..]),
+        "the value is told"
+    );
+
+    // What the policy only reports stops nobody; what it switched off is not told.
+    let without = uses("none");
+    std::fs::write(folder.path().join("uses.yaml"), &without).unwrap();
+    let (code, findings) = json_of(folder.path(), &files);
+    assert_eq!(
+        (code, told(&findings)),
+        (0, [wanted[1], wanted[3]].map(str::to_owned).into())
+    );
+    let off = "controls: [{id: ENC-04, mode: Disabled, reason: for a test of modes}, {id: IAM-07, mode: Disabled, reason: for a \
+               test of modes}, ";
+    std::fs::write(folder.path().join("base.yaml"), base().replace("controls: [", off)).unwrap();
+    std::fs::write(folder.path().join("uses.yaml"), uses(&token)).unwrap();
+    let (code, findings) = json_of(folder.path(), &files);
+    assert_eq!((code, told(&findings)), (0, BTreeSet::new()), "{findings:?}");
+}

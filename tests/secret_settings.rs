@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use cloison::api::AiWorkload;
 use cloison_testbed::{ControlPlane, Options, Program, eventually};
+use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use operator::{PATIENCE, apply, condition, namespace, workload};
 use serde_json::{Value, json};
@@ -269,4 +270,57 @@ async fn the_bound_volume_is_judged_and_the_policys_list_is_heard() {
     let list = Patch::Merge(json!({"spec": {"secrets": {"encryptedStorageClasses": ["plain"]}}}));
     policies.patch("default", &PatchParams::default(), &list).await.unwrap();
     rules(&client, "disks", "default", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_start_forgets_no_chain_on_the_way() {
+    let options = Options {
+        controller_manager: true,
+        ..Options::default()
+    };
+    let plane = ControlPlane::start(options).await.unwrap();
+    let controller = operator::start(&plane).await;
+    let client = plane.admin().unwrap();
+    namespace(&client, "train", "training", None).await;
+    namespace(&client, "infer", "inference", None).await;
+    account(&client, "train", "own").await;
+    apply(&client, workload("train", "default", "Training", Value::Null))
+        .await
+        .unwrap();
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": "reader", "namespace": "infer"},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
+    apply(&client, role).await.unwrap();
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "reader", "namespace": "infer"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "train", "name": "own"}]});
+    apply(&client, binding).await.unwrap();
+    let path = "IAM-07/secret-path";
+    rules(&client, "train", "default", &[path]).await;
+    controller.stop().await;
+    let api: Api<AiWorkload> = Api::namespaced(client.clone(), "train");
+    let from = api.get("default").await.unwrap().metadata.resource_version.unwrap();
+    // Told by the new start alone: what is written until then is what it wrote on its way.
+    let shared = json!({"serviceAccountName": "default"});
+    pod(&client, "train", "new", spec(&shared)).await;
+    controller.start().unwrap();
+    rules(&client, "train", "default", &[path, "IAM-01/own-account"]).await;
+    let last = api.get("default").await.unwrap().metadata.resource_version;
+    let events = api.watch(&WatchParams::default(), &from).await.unwrap();
+    pin_mut!(events);
+    let mut seen = 0;
+    while let Some(event) = events.next().await {
+        let WatchEvent::Modified(workload) = event.unwrap() else {
+            panic!("it was only written");
+        };
+        seen += 1;
+        let found = workload.status.unwrap_or_default().findings;
+        let kept = found.iter().any(|finding| finding.rule.as_deref() == Some(path));
+        assert!(kept, "write {seen} after the start forgot the chain: {found:?}");
+        if workload.metadata.resource_version == last {
+            break;
+        }
+    }
+    assert!(seen >= 1);
 }

@@ -127,6 +127,23 @@ fn each_right_that_opens_a_secret_is_a_path_and_its_neighbour_is_none() {
 }
 
 #[test]
+fn a_rule_is_kept_where_it_leads_on() {
+    let kept = |text: &str| super::leads_on(&read(rule(text)));
+    for leads in [
+        "get secrets one",
+        "bind clusterroles.rbac",
+        "impersonate groups",
+        "* *",
+        "create */exec",
+    ] {
+        assert!(kept(leads), "{leads}");
+    }
+    for harmless in ["get pods", "delete *", "get configmaps", "watch secrets.example.com"] {
+        assert!(!kept(harmless), "{harmless}");
+    }
+}
+
+#[test]
 fn a_right_elsewhere_opens_nothing_by_itself() {
     let here = Objects::default().grant("train", "* *", account("train/a"));
     assert_eq!(here.steps("train/a"), None);
@@ -299,8 +316,8 @@ fn findings_are_of_training_and_evaluation_and_name_the_account() {
     assert_eq!(finding.subject.to_string(), "ServiceAccount train/default");
     assert_eq!(
         finding.line(),
-        "IAM-07/secret-path its rights lead to the Secrets of inference namespace infer: it can list secrets in infer \
-         (RoleBinding infer/r0); take the first right away: RoleBinding infer/r0 (ANSSI R10)"
+        "IAM-07/secret-path ServiceAccount default: its rights lead to the Secrets of inference namespace infer: it can list \
+         secrets in infer (RoleBinding infer/r0); take the first right away: RoleBinding infer/r0 (ANSSI R10)"
     );
     let without = BTreeMap::from([("train".to_owned(), Training)]);
     assert_eq!(
@@ -325,4 +342,7 @@ fn whoever_can_become_thousands_is_unknown() {
     let stages = stages.map(|(name, stage)| (name.to_owned(), stage)).into();
     let found = objects.rights().findings(&stages);
     assert_eq!(found["train"][0].assurance, Assurance::Unknown);
+    let without = BTreeMap::from([("train".to_owned(), NamespaceStage::Training)]);
+    let found = objects.rights().findings(&without);
+    assert_eq!(found, BTreeMap::new(), "without inference there is nothing not to know");
 }
