@@ -249,7 +249,7 @@ fn what_manifests_do_with_secrets_is_told_by_place_and_never_by_value() {
         told.collect()
     };
     let wanted = [
-        "ENC-04/config-map 22 data..env",
+        "ENC-04/config-map 23 data..env",
         "ENC-04/env-from 13 spec.template.spec.initContainers[0].envFrom[0]",
         "ENC-04/literal 16 spec.template.spec.containers[0].args[0]",
         "IAM-07/secret-path null ",

@@ -197,8 +197,7 @@ impl Rights {
 
 /// Whether it can be somebody at all: a group is put on beside a user.
 fn is_user_of_any(right: &Right<'_>) -> bool {
-    let empty = right.power.names == Names::These(Vec::new());
-    matches!(right.power.act, Act::ImpersonateUser | Act::ImpersonateAccount) && !empty
+    matches!(right.power.act, Act::ImpersonateUser | Act::ImpersonateAccount)
 }
 
 fn reads_beside(right: &Right<'_>, scope: &Scope) -> bool {
