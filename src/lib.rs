@@ -4,9 +4,10 @@
 //! infallible) → **apply** (edge) → **judge** (pure) → **report** (edge).
 //!
 //! Pure, with time and entropy as arguments: [`api`], [`network`], [`encryption`], [`admission`], [`compliance`]. The
-//! thin edge around them: [`controller`], [`cluster`], [`cli`].
+//! thin edge around them: [`controller`], [`agent`], [`cluster`], [`cli`].
 
 pub mod admission;
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod cluster;

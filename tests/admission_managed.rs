@@ -6,6 +6,8 @@
 #[path = "common/admission.rs"]
 mod common;
 
+use cloison::api::names;
+use cloison_testbed::eventually;
 use common::*;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PropagationPolicy};
 use kube::{Api, Client};
@@ -391,4 +393,58 @@ async fn clause_person_with_the_verb_and_no_program() {
     // Other people's are other people's.
     let foreign = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "theirs"}, "webhooks": []});
     create(&argo, foreign).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_sweeper_writes_a_secret_again_as_it_was_and_in_no_other_way() {
+    let cluster = cluster().await;
+    // Rights that its role does not give: the policy holds all the same.
+    let all =
+        json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "update", "patch", "delete"]}]);
+    cluster.grant_more(names::SWEEPER_ACCOUNT, all).await;
+    let admin = cluster.admin();
+    let secret = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "data": {"a": "Yg=="},
+               "metadata": {"name": name, "namespace": "default", "labels": {"a": "b"}, "annotations": {"a": "b"}}})
+    };
+    create(&admin, secret("rewritten")).await.unwrap();
+    let sweeper = cluster
+        .plane
+        .service_account(names::DEFAULT_NAMESPACE, names::SWEEPER_ACCOUNT)
+        .await
+        .unwrap();
+    let secrets = objects(&sweeper, "v1", "Secret", Some("default"));
+    let found = eventually(SOON, "the sweeper's rights arrive", || secrets.get("rewritten"))
+        .await
+        .unwrap();
+    let change = async |what: Value| patch(&sweeper, "v1", "Secret", Some("default"), "rewritten", what).await;
+    let nothing = json!({"metadata": {"uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version}});
+    change(nothing).await.unwrap();
+    for what in [
+        json!({"data": {"a": "Yw=="}}),
+        json!({"data": {"a": null}}),
+        json!({"stringData": {"new": "x"}}),
+        json!({"immutable": true}),
+        json!({"metadata": {"labels": {"a": "c"}}}),
+        json!({"metadata": {"labels": null}}),
+        json!({"metadata": {"annotations": {"new": "x"}}}),
+        json!({"metadata": {"finalizers": ["example.com/stuck"]}}),
+        json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "0"}]}}),
+    ] {
+        cluster.refused(change(what).await, "cloison-guard", "CLU-04/rewrite");
+    }
+    cluster.refused(create(&sweeper, secret("new")).await, "cloison-guard", "CLU-04/rewrite");
+    let deleted = delete(&sweeper, "v1", "Secret", Some("default"), "rewritten").await;
+    cluster.refused(deleted, "cloison-guard", "CLU-04/rewrite");
+    // Everybody else does with Secrets what they may.
+    patch(
+        &admin,
+        "v1",
+        "Secret",
+        Some("default"),
+        "rewritten",
+        json!({"data": {"a": "Yw=="}}),
+    )
+    .await
+    .unwrap();
 }

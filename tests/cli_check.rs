@@ -280,3 +280,74 @@ fn what_manifests_do_with_secrets_is_told_by_place_and_never_by_value() {
     let (code, findings) = json_of(folder.path(), &files);
     assert_eq!((code, told(&findings)), (0, BTreeSet::new()), "{findings:?}");
 }
+
+/// A chain of permitted connections is told and, by the catalogue's mode, against nothing.
+#[test]
+fn a_relay_between_two_stages_is_reported_and_enforced_only_on_demand() {
+    let policy = POLICY.to_owned()
+        + "    sources:\n    - {name: edge, kind: Gateway, from: {namespace: store}, ports: [{port: 8000}]}\n";
+    let model = WORKLOAD
+        .replace("name: road, namespace: train", "name: model, namespace: serve")
+        .replace("stage: Training", "stage: Inference")
+        .replace("connectTo:\n    - service: store", "acceptFrom:\n    - source: edge");
+    let folder = folder(&[("all.yaml", &[NAMESPACES, &policy, WORKLOAD, &model].join("---\n"))]);
+    let said = check(folder.path(), &["-f", "."]);
+    let chain = "./all.yaml:5:1: High NET-03/relay a pod in train with labels {cloison.dev/workload: road} can reach a \
+                 pod in serve with labels {cloison.dev/workload: model} through a relay: to a pod in store with labels {app: minio} \
+                 (catalogue service store) on TCP 9000, allowed by train/cloison-wl-road egress[2].to[0] and store by default (no \
+                 policy isolates the pod); from there on TCP 8000, allowed by store by default (no policy isolates the pod) and \
+                 serve/cloison-wl-model ingress[1].from[0]; split the relay, or restrict who reaches it (ANSSI R12)";
+    assert_eq!((said.code, lines(&said)), (0, vec![chain]), "{said:?}");
+    // What only the policy names may have policies that nobody sees here.
+    let store = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: store}\n";
+    let unseen = [NAMESPACES, &policy, WORKLOAD, &model].join("---\n").replace(store, "");
+    std::fs::write(folder.path().join("all.yaml"), unseen).unwrap();
+    let unseen = check(folder.path(), &["-f", "."]);
+    let unknown = "Unknown NET-03/relay chains may lead through pods in store: the input has no such Namespace, and policies there are \
+                   not known; add it, with its policies, to the input (ANSSI R12)";
+    let told = lines(&unseen);
+    assert_eq!((unseen.code, told.len()), (0, 1), "{unseen:?}");
+    assert!(told[0].contains(unknown), "{unseen:?}");
+    assert!(
+        unseen.out.contains("note: namespace store is not in the input"),
+        "{unseen:?}"
+    );
+    std::fs::write(
+        folder.path().join("all.yaml"),
+        [NAMESPACES, &policy, WORKLOAD, &model].join("---\n"),
+    )
+    .unwrap();
+    // Beside what is judged, it is for others to hear.
+    std::fs::create_dir(folder.path().join("cluster")).unwrap();
+    std::fs::rename(folder.path().join("all.yaml"), folder.path().join("cluster/all.yaml")).unwrap();
+    std::fs::write(
+        folder.path().join("own.yaml"),
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: own}\n",
+    )
+    .unwrap();
+    let beside = check(folder.path(), &["-f", "own.yaml", "--with", "cluster"]);
+    assert_eq!(
+        (beside.code, beside.out.lines().next()),
+        (0, Some("no findings")),
+        "{beside:?}"
+    );
+    // An organisation may enforce it.
+    let strict = policy.replace("controls: [", "controls: [{id: NET-03, mode: Enforce}, ");
+    let all = [NAMESPACES, &strict, WORKLOAD, &model].join("---\n");
+    std::fs::write(folder.path().join("cluster/all.yaml"), all).unwrap();
+    let enforced = check(folder.path(), &["-f", "cluster"]);
+    assert_eq!((enforced.code, lines(&enforced).len()), (1, 1), "{enforced:?}");
+    // A policy on the relay's namespace closes the chain.
+    let closed = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: closed, namespace: store}\nspec: \
+                  {podSelector: {matchLabels: {app: minio}}, policyTypes: [Egress]}\n";
+    std::fs::write(folder.path().join("cluster/closed.yaml"), closed).unwrap();
+    let split = check(folder.path(), &["-f", "cluster"]);
+    // What is left goes round it: the DNS server and another pod of that namespace.
+    assert!(!split.out.contains("(catalogue service store)"), "{split:?}");
+    assert!(
+        split
+            .out
+            .contains("through 2 relays: to a pod in kube-system with labels {k8s-app: kube-dns} (DNS)"),
+        "{split:?}"
+    );
+}

@@ -336,11 +336,16 @@ async fn workloads_tell_of_encryption_and_of_plugins_as_they_are() {
         "spec": {"mode": "Manage", "proof": "Reads", "escrow": {"requirement": "Waived"}},
     });
     operator::apply(&admin, manage).await.unwrap();
-    let message = workload_says(&admin, "train", "SecretsEncrypted", "Unknown", "NotSupported").await;
-    assert!(
-        message.contains("`proof: Reads`") && message.contains("`mode: Manage`"),
-        "{message}"
-    );
+    eventually(PATIENCE, "both are told", || async {
+        let message = workload_says(&admin, "train", "SecretsEncrypted", "Unknown", "NotRead").await;
+        if message.contains("`encryption.readStored`") && message.contains("`mode: Manage`") {
+            Ok(())
+        } else {
+            Err(message)
+        }
+    })
+    .await
+    .unwrap();
 
     // One API server comes back without the plugin.
     let without_plugin = plane.api_server(1).restart_with(|options| {

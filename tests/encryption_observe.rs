@@ -69,7 +69,7 @@ async fn the_verdict_follows_what_every_api_server_writes() {
     world.expect(Truth::False, reasons::PLAINTEXT_WRITES).await;
 }
 
-fn by_address(proof: &EncryptionProof) -> Vec<cloison::api::encryption::ReplicaStatus> {
+fn by_address(proof: &EncryptionProof) -> Vec<cloison::api::encryption_status::ReplicaStatus> {
     let mut replicas = proof.replicas.clone();
     replicas.sort_by(|a, b| a.address.cmp(&b.address));
     replicas

@@ -88,7 +88,7 @@ fn committed_files_are_what_the_code_generates() {
 #[test]
 fn yaml_says_what_the_objects_say() {
     let definitions = cloison::api::definitions::definitions();
-    assert_eq!(definitions.len(), 4);
+    assert_eq!(definitions.len(), 6);
     for definition in definitions {
         let path = format!("crds/{}.yaml", definition["spec"]["names"]["plural"].as_str().unwrap());
         let text = files()

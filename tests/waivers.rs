@@ -312,7 +312,7 @@ async fn it_passes_the_denies_of_the_cluster_and_they_close_behind_it() {
     apply(&client, serde_saphyr::from_str(definition).unwrap())
         .await
         .unwrap();
-    let ends = ends(&client, "wv-wall").await;
+    let (ends, others) = (ends(&client, "wv-wall").await, ends(&client, "wv-first").await);
     let walled = |wanted: bool| {
         let (client, ends) = (client.clone(), ends.clone());
         async move {
@@ -327,15 +327,31 @@ async fn it_passes_the_denies_of_the_cluster_and_they_close_behind_it() {
         }
     };
     walled(false).await;
+    // As many others as there is room for: the names decide who comes first.
+    let first: Vec<String> = (0..24).map(|index| format!("a-{index:02}")).collect();
+    for name in &first {
+        ask(&client, name, &others, Duration::from_secs(3600)).await;
+        approve(&client, name, "bob").await;
+    }
     ask(&client, "wv-wall", &ends, Duration::from_secs(3600)).await;
     approve(&client, "wv-wall", "bob").await;
+    waiver_says(&client, "a-23", "Active", "Active").await;
+    let (status, message) = waiver_says(&client, "wv-wall", "Active", "FlowClosed").await;
+    assert_eq!(status, "False");
+    assert!(message.contains("at most 24 Waivers out of a stage"), "{message}");
+    assert_eq!(halves(&client, &ends).await, [false; 2]);
+    let api: Api<Waiver> = Api::all(client.clone());
+    for name in &first {
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
     walled(true).await;
+    waiver_says(&client, "wv-wall", "Active", "Active").await;
     flow_is(&client, &ends, FlowState::Open).await;
     halves_are(&client, &ends, true).await;
     condition(&client, &ends.0, "road", "PoliciesIsolate", "True").await;
     condition(&client, &ends.1, "model", "PoliciesIsolate", "True").await;
 
-    let api: Api<Waiver> = Api::all(client.clone());
     api.delete("wv-wall", &DeleteParams::default()).await.unwrap();
     flow_is(&client, &ends, FlowState::Refused).await;
     halves_are(&client, &ends, false).await;

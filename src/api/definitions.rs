@@ -4,13 +4,15 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use super::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver};
+use super::{AiSecurityPolicy, AiWorkload, ControlPlaneReport, EncryptionKeyRing, SecretEncryption, Waiver};
 
 /// The definitions of all kinds as JSON values, sorted by name.
 pub fn definitions() -> Vec<Value> {
     let mut all = vec![
         finish::<AiSecurityPolicy>(true),
         finish::<AiWorkload>(false),
+        finish::<ControlPlaneReport>(false),
+        finish::<EncryptionKeyRing>(false),
         finish::<SecretEncryption>(true),
         finish::<Waiver>(false),
     ];

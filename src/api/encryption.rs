@@ -1,10 +1,11 @@
 //! `SecretEncryption`: how Secrets are encrypted in etcd. One object, named `default`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::encryption_status::SecretEncryptionStatus;
 use super::text::{AgeRecipient, Contact, ObjectName, Url};
 
 /// How Secrets are encrypted in etcd. `Observe`, the default, changes nothing and is safe on every cluster.
@@ -283,42 +284,4 @@ pub struct Attestation {
     /// Where it is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
-}
-
-/// What the controller sees of the encryption.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SecretEncryptionStatus {
-    /// The generation this status speaks of; −1 until the first visit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// `Encrypted`, `Converged`, `Degraded`, …
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
-    pub conditions: Vec<Condition>,
-    /// What each API server was seen to do.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["identity"]))]
-    pub replicas: Vec<ReplicaStatus>,
-}
-
-/// What one API server was seen to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ReplicaStatus {
-    /// The name of its identity Lease in kube-system.
-    #[schemars(length(min = 1, max = 253))]
-    pub identity: String,
-    /// Its address, where it was reached.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub address: Option<String>,
-    /// The hash of the configuration it loaded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 80))]
-    pub configuration_hash: Option<String>,
-    /// The prefix under which it was last seen to write the canary Secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub writes: Option<String>,
 }

@@ -2,9 +2,12 @@
 //! only; nothing here talks to a cluster.
 
 pub mod conditions;
+pub mod control_plane_report;
 pub mod definitions;
 pub mod encryption;
+pub mod encryption_status;
 pub mod evidence;
+pub mod key_ring;
 pub mod names;
 pub mod network;
 pub mod off;
@@ -14,7 +17,9 @@ pub mod text;
 pub mod waiver;
 pub mod workload;
 
+pub use control_plane_report::ControlPlaneReport;
 pub use encryption::SecretEncryption;
+pub use key_ring::EncryptionKeyRing;
 pub use policy::AiSecurityPolicy;
 pub use stage::{ControlMode, Mode, NamespaceStage, Stage};
 pub use waiver::Waiver;

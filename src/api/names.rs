@@ -28,6 +28,8 @@ pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The field manager of every object the controller applies. Renaming it would be a migration.
 pub const FIELD_MANAGER: &str = "cloison";
+/// The field manager of the order to the agents: the status around it is another loop's.
+pub const ORDER_MANAGER: &str = "cloison-order";
 /// The field manager of statuses and of the namespace annotations.
 pub const STATUS_MANAGER: &str = "cloison-status";
 
@@ -56,7 +58,7 @@ pub const STAGE_POLICIES: [&str; 3] = [
     "cloison-stage-inference",
 ];
 
-/// The name of the singletons `AiSecurityPolicy` and `SecretEncryption`.
+/// The name of the singletons `AiSecurityPolicy`, `SecretEncryption` and `EncryptionKeyRing`.
 pub const SINGLETON: &str = "default";
 /// The ConfigMap, in the operator's namespace and outside the chart, that stops everything while it exists.
 pub const OFF_CONFIGMAP: &str = "cloison-off";
@@ -68,10 +70,35 @@ pub const DEFAULT_NAMESPACE: &str = "cloison-system";
 pub const CONTROLLER_ACCOUNT: &str = "cloison-controller";
 /// ServiceAccount of the admission and encryption canaries: no exemption anywhere.
 pub const CANARY_ACCOUNT: &str = "cloison-canary";
+/// ServiceAccount of the agents on control-plane nodes.
+pub const AGENT_ACCOUNT: &str = "cloison-agent";
+/// In a token that is bound to a pod: the node the pod runs on. The API server writes it, nobody else can.
+pub const TOKEN_NODE: &str = "authentication.kubernetes.io/node-name";
+/// On `SecretEncryption`: the hash of an EncryptionConfiguration that somebody else wrote and that the agents may take over.
+pub const ADOPT_ANNOTATION: &str = "cloison.dev/adopt";
+/// On `SecretEncryption`: asks for a rotation now, once for each value; a time, or any text of at most 63 characters.
+pub const ROTATION_ANNOTATION: &str = "cloison.dev/rotation-requested-time";
+/// Label of the Nodes that run API servers. kubeadm and its relatives write it.
+pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// The namespace the canaries live in; labelled as a stage namespace in mode enforce, and nothing ever runs there.
 pub const CANARY_NAMESPACE: &str = "cloison-canary";
 /// The Secret written to see how the API server stores new values.
 pub const CANARY_SECRET: &str = "cloison-encryption-canary";
+
+/// ServiceAccount under which stored Secrets are read and rewritten. It has no right until one of the two roles below is
+/// lent to it.
+pub const SWEEPER_ACCOUNT: &str = "cloison-sweeper";
+/// The ClusterRole, and while it is lent also the binding, that rewrites Secrets.
+pub const SWEEPER_ROLE: &str = "cloison-sweeper";
+/// The ClusterRole, and while it is lent also the binding, that reads them.
+pub const SWEEPER_READS_ROLE: &str = "cloison-sweeper-reads";
+/// Both of them.
+pub const SWEEPER_ROLES: [&str; 2] = [SWEEPER_ROLE, SWEEPER_READS_ROLE];
+/// Annotation of such a binding: until when it is lent. Whoever lent it prolongs it; afterwards the controller takes it
+/// away.
+pub const LENT_UNTIL_ANNOTATION: &str = "cloison.dev/lent-until";
+/// Annotation of such a binding: the run that lent it.
+pub const LENT_BY_ANNOTATION: &str = "cloison.dev/lent-by";
 
 /// The namespace of the packet canary that answers. Of no stage, so that nothing of it counts in an analysis.
 pub const PACKETS_SERVER_NAMESPACE: &str = "cloison-packets-server";

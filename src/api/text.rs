@@ -80,6 +80,18 @@ text!(
     AgeRecipient, 8, 255, r"^age1[a-z0-9]+$"
 );
 text!(
+    /// A key's name in an EncryptionConfiguration: no colon, which ends it in the prefix of a stored value.
+    KeyName, 1, 253, r"^[^:\s]+$"
+);
+text!(
+    /// A group-resource such as `secrets` or `widgets.example.com`.
+    ResourceText, 1, 253
+);
+text!(
+    /// An armored age file of at most 2,048 characters.
+    Armored, 64, 2048, r"^-----BEGIN AGE ENCRYPTED FILE-----\n"
+);
+text!(
     /// An `https` address. It is shown to people and never fetched.
     Url, 9, 2048, r"^https://"
 );

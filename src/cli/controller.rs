@@ -59,7 +59,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn stopped() {
+/// Resolves at SIGTERM or Ctrl-C.
+pub(super) async fn stopped() {
     use tokio::signal::unix::{SignalKind, signal};
     let terminate = async {
         match signal(SignalKind::terminate()) {
@@ -73,5 +74,5 @@ async fn stopped() {
         () = terminate => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    tracing::info!("stopping: the lease is given back");
+    tracing::info!("stopping");
 }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 nothing to say against it, 1 findings, 2 wrong usage or an input or output that failed.
 
+mod agent;
 mod canary_probe;
 mod catalogue;
 mod check;
@@ -10,6 +11,7 @@ mod connectivity;
 mod controller;
 mod controls;
 mod crds;
+mod encryption;
 mod explain;
 mod findings;
 mod graph;
@@ -21,6 +23,7 @@ mod out;
 mod plan;
 mod proof;
 mod quarantine;
+mod ring;
 mod snapshot;
 mod status;
 mod why;
@@ -89,6 +92,12 @@ pub enum Command {
     Off(off::Arguments),
     /// Undo `off`: the controller puts everything back, the denies first.
     On(on::Arguments),
+    /// Look after the sealed keys of the Secrets: approve a node, try the escrow, recover without an API server.
+    Ring(ring::Arguments),
+    /// Run the agent of a control-plane node, which holds the keys of the Secrets.
+    Agent(agent::Arguments),
+    /// See, prove and rewrite how Secrets are stored in etcd.
+    Encryption(encryption::Arguments),
     /// Run the controller.
     Controller(controller::Arguments),
     /// What the pods of the packet canary run.
@@ -133,6 +142,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Quarantine(arguments) => quarantine::run(arguments).await,
         Command::Off(arguments) => off::run(arguments).await,
         Command::On(arguments) => on::run(arguments).await,
+        Command::Ring(arguments) => ring::run(arguments).await,
+        Command::Agent(arguments) => agent::run(arguments).await,
+        Command::Encryption(arguments) => encryption::run(arguments).await,
         Command::Controller(arguments) => controller::run(arguments).await,
         Command::CanaryProbe(arguments) => canary_probe::run(arguments).await,
         Command::Crds => crds::run(),
@@ -161,6 +173,9 @@ pub enum CliError {
     /// The controller could not run.
     #[error(transparent)]
     Run(#[from] crate::controller::RunError),
+    /// The agent could not run.
+    #[error(transparent)]
+    Agent(#[from] crate::agent::RunError),
     /// A request failed. `what` names the verb and the object.
     #[error("{what}: {source}")]
     Api {

@@ -9,8 +9,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
-use super::telemetry::Metrics;
-
 /// Whether the process can do its work; set by the controller.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
@@ -29,7 +27,7 @@ impl Readiness {
 /// Serves until `shutdown` resolves. The address it got is logged: port 0 takes a free one.
 pub async fn serve(
     address: SocketAddr,
-    metrics: Metrics,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
     readiness: Readiness,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
@@ -45,7 +43,7 @@ pub async fn serve(
                 }
             }),
         )
-        .route("/metrics", get(move || async move { metrics.text() }))
+        .route("/metrics", get(move || async move { metrics() }))
         .with_state(readiness);
     let listener = tokio::net::TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "health server listens");

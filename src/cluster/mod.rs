@@ -7,4 +7,5 @@ pub mod cluster_policies;
 pub mod health;
 pub mod leadership;
 pub mod roles;
+pub mod sweep;
 pub mod telemetry;

@@ -9,7 +9,7 @@ mod people;
 
 use serde_json::{Value, json};
 
-use crate::api::names::{CLOISON, PART_OF_LABEL};
+use crate::api::names::{CLOISON, PART_OF_LABEL, SWEEPER_ACCOUNT};
 
 pub use components::components;
 pub use people::people;
@@ -118,23 +118,35 @@ pub struct Component {
     pub account: &'static str,
     /// Its rights.
     pub grants: Vec<Grant>,
+    /// Whether it holds them only while it runs: the release has no binding of them, see [`loan`].
+    pub lent: bool,
 }
 
 impl Component {
-    /// Its roles and their bindings, ready to apply, for a release in the namespace `operator`.
+    /// Its roles and, unless they are lent, their bindings, ready to apply, for a release in the namespace `operator`.
     pub fn objects(&self, operator: &str) -> Vec<Value> {
         self.grants
             .iter()
             .flat_map(|grant| {
                 let namespace = grant.scope.namespace(operator);
-                [
-                    role(grant.name, namespace, self.name, &grant.rules),
-                    binding(grant.name, namespace, self.name, self.account, operator),
-                ]
+                let bound = (!self.lent).then(|| binding(grant.name, namespace, self.name, self.account, operator));
+                std::iter::once(role(grant.name, namespace, self.name, &grant.rules)).chain(bound)
             })
             .collect()
     }
 }
+
+/// The binding that lends a role of the sweeper to it, for a release in the namespace `operator`.
+pub fn loan(role: &str, operator: &str) -> Value {
+    binding(role, None, SWEEPER, SWEEPER_ACCOUNT, operator)
+}
+
+/// The component that reads and rewrites Secrets.
+const SWEEPER: &str = "sweeper";
+/// The rights that the controller has only where the chart's `encryption.readStored` says so.
+pub const LENDER: &str = "lender";
+/// The component whose rights the controller has only where there are agents.
+pub const ROTATOR: &str = "rotator";
 
 /// A role that the admin gives to people. Nobody has one by default but the readers of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]

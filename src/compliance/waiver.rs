@@ -42,20 +42,24 @@ pub fn judge(waiver: &Waiver, max_days: i32, now: Timestamp) -> Result<(), Inact
     CHECKS.iter().find_map(|check| check(&asked)).map_or(Ok(()), Err)
 }
 
-/// The conditions of a Waiver, by the same checks.
-pub fn conditions(waiver: &Waiver, max_days: i32, now: Timestamp) -> Vec<Verdict> {
+/// The conditions of a Waiver, by the same checks. `closed` is why its flow stays closed although all of them pass.
+pub fn conditions(waiver: &Waiver, max_days: i32, now: Timestamp, closed: Option<&str>) -> Vec<Verdict> {
     let asked = Asked { waiver, max_days, now };
     let approved = match not_approved(&asked) {
         Some(why) => Verdict::new(types::APPROVED, Truth::False, why.reason, why.message),
         None => Verdict::new(types::APPROVED, Truth::True, "Approved", "another person approved it"),
     };
-    let active = judge(waiver, max_days, now).map_or_else(
-        |why| Verdict::new(types::ACTIVE, Truth::False, why.reason, why.message),
-        |()| {
+    let active = match (judge(waiver, max_days, now), closed) {
+        (Err(why), _) => Verdict::new(types::ACTIVE, Truth::False, why.reason, why.message),
+        (Ok(()), Some(why)) => {
+            let message = format!("it holds, and its flow stays closed: {why}");
+            Verdict::new(types::ACTIVE, Truth::False, "FlowClosed", message)
+        }
+        (Ok(()), None) => {
             let message = format!("it holds until {}", waiver.spec.expiration_time.0);
             Verdict::new(types::ACTIVE, Truth::True, "Active", message)
-        },
-    );
+        }
+    };
     vec![approved, active]
 }
 
@@ -226,7 +230,7 @@ mod tests {
         for (what, change) in cases {
             let waiver = waiver(change);
             assert_eq!(reason(&waiver, NOON), "NotApproved", "{what}");
-            let told = conditions(&waiver, 90, NOON.parse().unwrap());
+            let told = conditions(&waiver, 90, NOON.parse().unwrap(), None);
             assert!(
                 told.iter().all(|verdict| verdict.truth == Truth::False),
                 "{what}: {told:?}"

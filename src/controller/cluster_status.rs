@@ -14,6 +14,7 @@ use super::judge::{Hold, Proof};
 use super::proofs::{self, Asked};
 use crate::admission::PolicySet;
 use crate::api::conditions::{self, Truth, Verdict, types};
+use crate::api::encryption_status::SecretEncryptionStatus;
 use crate::api::policy::{AiSecurityPolicyStatus, StageCount};
 use crate::api::stage::NamespaceStage;
 use crate::api::{AiSecurityPolicy, SecretEncryption, names};
@@ -125,7 +126,11 @@ async fn write_encryption(
     asked: &Asked,
     hold: Option<(&'static str, String)>,
 ) -> Result<(), Error> {
-    let present = encryption.status.clone().unwrap_or_default();
+    // The order in it is the rotation's to write: an apply that leaves it out leaves it where it is.
+    let present = SecretEncryptionStatus {
+        order: None,
+        ..encryption.status.clone().unwrap_or_default()
+    };
     let generation = encryption.metadata.generation;
     let (now, moment) = (Time(Context::now()), Time(Context::moment()));
     let status = match hold {

@@ -26,6 +26,7 @@ mod pods;
 mod proofs;
 mod report;
 mod rights;
+mod rotation;
 mod secrets;
 mod storage;
 mod stores;
@@ -101,7 +102,8 @@ pub async fn run(
     let client = client::client(&config)?;
     let (stop_health, health_stopped) = tokio::sync::oneshot::channel::<()>();
     let address = settings.health;
-    let health = tokio::spawn(health::serve(address, metrics.clone(), readiness.clone(), async {
+    let shown = metrics.clone();
+    let health = tokio::spawn(health::serve(address, move || shown.text(), readiness.clone(), async {
         let _ = health_stopped.await;
     }));
     let mut leadership = LeaseLeadership::start(

@@ -4,15 +4,21 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::evidence::{PacketProof, Snapshot};
+use super::evidence::{PacketProof, RotationSeen, Snapshot};
 use super::judge::Proof;
 use crate::api::conditions::{self, Truth, Verdict, types};
-use crate::api::encryption::{EncryptionMode, Proof as AskedProof, SecretEncryptionSpec, SecretEncryptionStatus};
+use crate::api::encryption::{EncryptionMode, Proof as AskedProof, SecretEncryptionSpec};
+use crate::api::encryption_status::SecretEncryptionStatus;
 use crate::api::policy::{AiSecurityPolicySpec, EnforcementProof};
+use crate::api::text::Line;
+use crate::encryption::duties::report::line;
 use crate::encryption::proof::{age, reasons};
+use crate::encryption::sweep::{Shape, reads};
 
 /// Where nobody says how old a proof may be.
 const DEFAULT_HOURS: i32 = 24;
+/// The status names so many things that are in the way (CRD).
+const BLOCKED: usize = 16;
 /// The reason where something is asked for that this version does not do.
 const NOT_SUPPORTED: &str = "NotSupported";
 
@@ -45,14 +51,7 @@ impl Asked {
         let hours = ages.into_iter().flatten().min().unwrap_or(DEFAULT_HOURS);
         let reads = encryption.is_some_and(|encryption| encryption.proof == AskedProof::Reads);
         let mut unsupported = Vec::new();
-        if encryption.is_some_and(|encryption| encryption.mode == EncryptionMode::Manage) {
-            unsupported
-                .push("`mode: Manage` changes nothing: the encryption is only observed, as with `mode: Observe`");
-        }
-        if reads {
-            unsupported.push("`proof: Reads` reads nothing: only new writes are proven, as with `proof: Writes`");
-        }
-        if encryption.is_some_and(|encryption| encryption.suspend) {
+        if encryption.is_some_and(|encryption| encryption.suspend && encryption.mode == EncryptionMode::Observe) {
             unsupported.push("`suspend` stops nothing: nothing is managed, and looking goes on");
         }
         Self {
@@ -68,17 +67,42 @@ impl Asked {
         (!all.is_empty()).then(|| format!("not in this version: {all}"))
     }
 
-    /// A verdict about Secrets in the light of what was asked: no True for more than was proven.
-    fn limit(&self, mut verdict: Verdict) -> Verdict {
-        let Some(not_done) = self.not_done() else {
-            return verdict;
+    /// A verdict about new Secrets in the light of what was asked: no True for more than was proven.
+    fn limit(&self, seen: &Snapshot, verdict: Verdict, now: &Time) -> Verdict {
+        let mut verdict = if self.reads && verdict.truth == Truth::True {
+            self.stored(seen, &verdict, now)
+        } else {
+            verdict
         };
-        if self.reads && verdict.truth == Truth::True {
-            verdict.truth = Truth::Unknown;
-            verdict.reason = NOT_SUPPORTED;
+        if let Some(not_done) = self.not_done() {
+            verdict.message = format!("{}; {not_done}", verdict.message);
         }
-        verdict.message = format!("{}; {not_done}", verdict.message);
         verdict
+    }
+
+    /// The verdict where stored values are to be proven too, and new ones are.
+    fn stored(&self, seen: &Snapshot, new: &Verdict, now: &Time) -> Verdict {
+        let unknown = |why: String| Verdict::new(new.kind, Truth::Unknown, reads::reasons::NOT_READ, why);
+        let Some(proof) = &seen.reads else {
+            return unknown(format!("{}; they are being read", new.message));
+        };
+        let replicas = seen.encryption.iter().flat_map(|proof| &proof.replicas);
+        let shape: Shape = replicas
+            .map(|replica| (replica.identity.clone(), replica.configuration_hash.clone()))
+            .collect();
+        if proof.shape != shape {
+            return unknown(
+                "the API servers or their file changed since stored Secrets were read; they are read again".to_owned(),
+            );
+        }
+        if age(&proof.at, now).is_none_or(|age| age > self.max_age) {
+            let message = format!(
+                "stored Secrets were last read at {}, longer ago than proofMaxAgeHours allows",
+                proof.at.0
+            );
+            return Verdict::new(new.kind, Truth::Unknown, reasons::PROOF_STALE, message);
+        }
+        Verdict::new(new.kind, proof.reads.truth, proof.reads.reason, &*proof.reads.message)
     }
 }
 
@@ -145,7 +169,7 @@ pub fn packets(seen: &Snapshot, asked: EnforcementProof, now: &Time, max_age: Du
 /// What is known of Secrets; a proof older than was asked says nothing any more.
 pub fn encryption(seen: &Snapshot, now: &Time, asked: &Asked) -> Option<Proof> {
     seen.encryption.as_ref().map(|proof| {
-        let verdict = asked.limit(proof.verdict(types::SECRETS_ENCRYPTED, now, asked.max_age));
+        let verdict = asked.limit(seen, proof.verdict(types::SECRETS_ENCRYPTED, now, asked.max_age), now);
         Proof {
             truth: verdict.truth,
             reason: verdict.reason,
@@ -164,7 +188,10 @@ pub fn encryption_status(
     moment: &Time,
 ) -> SecretEncryptionStatus {
     let mut verdicts = vec![match &seen.encryption {
-        Some(proof) => asked.limit(proof.verdict(encryption_types::ENCRYPTED, moment, asked.max_age)),
+        Some(proof) => {
+            let verdict = proof.verdict(encryption_types::ENCRYPTED, moment, asked.max_age);
+            asked.limit(seen, verdict, moment)
+        }
         None => Verdict::new(
             encryption_types::ENCRYPTED,
             Truth::Unknown,
@@ -172,14 +199,22 @@ pub fn encryption_status(
             "no proof was gathered yet",
         ),
     }];
-    if let Some(degraded) = seen.encryption.as_ref().and_then(|proof| proof.degraded.clone()) {
+    let rotation = seen.rotation.as_ref();
+    let mut degraded: Vec<String> = seen
+        .encryption
+        .iter()
+        .filter_map(|proof| proof.degraded.clone())
+        .collect();
+    degraded.extend(rotation.iter().flat_map(|rotation| rotation.decision.degraded.clone()));
+    if !degraded.is_empty() {
         verdicts.push(Verdict::new(
             encryption_types::DEGRADED,
             Truth::True,
             "UnreadableValues",
-            degraded,
+            degraded.join("; "),
         ));
     }
+    verdicts.extend(rotation.iter().flat_map(|rotation| rotation.decision.verdicts()));
     if let Some(not_done) = asked.not_done() {
         verdicts.push(Verdict::new(
             encryption_types::CONVERGED,
@@ -193,7 +228,20 @@ pub fn encryption_status(
         observed_generation: generation,
         conditions: conditions::conditions(&present.conditions, &verdicts, generation, now),
         replicas: replicas.unwrap_or_default(),
+        step: rotation.map(|rotation| rotation.decision.step),
+        keys: rotation.map(|rotation| rotation.keys.clone()).unwrap_or_default(),
+        values_per_key: rotation.map(|rotation| rotation.values.clone()).unwrap_or_default(),
+        blocked_by: rotation.map(blocked).unwrap_or_default(),
+        next_command: rotation.and_then(|rotation| rotation.decision.next_command.as_deref().map(line)),
+        // The rotation orders, and nobody else.
+        order: None,
     }
+}
+
+/// What is in the way, as many as the status holds.
+fn blocked(rotation: &RotationSeen) -> Vec<Line> {
+    let all = rotation.decision.blocked_by.iter().take(BLOCKED);
+    all.map(|blocked| line(&blocked.to_string())).collect()
 }
 
 /// The status of `SecretEncryption` while nothing is decided: nothing is claimed.
@@ -208,6 +256,7 @@ pub fn encryption_held(
         observed_generation: generation,
         conditions: conditions::conditions(&present.conditions, &[verdict], generation, now),
         replicas: present.replicas.clone(),
+        ..SecretEncryptionStatus::default()
     }
 }
 
@@ -217,6 +266,7 @@ mod tests {
 
     use super::*;
     use crate::controller::evidence::AdmissionProof;
+    use crate::controller::evidence::reads::ReadsProof;
     use crate::encryption::EncryptionProof;
     use crate::network::enforcement;
 
@@ -246,6 +296,8 @@ mod tests {
                 },
                 at: time(at),
             }),
+            reads: None,
+            rotation: None,
         }
     }
 
@@ -318,18 +370,69 @@ mod tests {
     }
 
     #[test]
+    fn stored_values_count_while_the_api_servers_are_those_that_were_read() {
+        let now = time("2026-01-01T01:00:00Z");
+        let asked = asked(json!({}), json!({"proof": "Reads", "proofMaxAgeHours": 2}));
+        let replica = |hash: &str| crate::api::encryption_status::ReplicaStatus {
+            identity: "a".to_owned(),
+            address: None,
+            configuration_hash: Some(hash.to_owned()),
+            writes: None,
+        };
+        let proof = |truth, reason, hash: &str, at: &str| {
+            Some(ReadsProof {
+                reads: crate::encryption::sweep::Reads {
+                    truth,
+                    reason,
+                    ..crate::encryption::sweep::unread("read")
+                },
+                shape: Shape::from([("a".to_owned(), Some(hash.to_owned()))]),
+                at: time(at),
+            })
+        };
+        let (yes, no) = (reads::reasons::VALUES_ENCRYPTED, reads::reasons::PLAINTEXT_VALUES);
+        let at = "2026-01-01T00:59:00Z";
+        for (found, truth, reason) in [
+            (None, Truth::Unknown, reads::reasons::NOT_READ),
+            (proof(Truth::True, yes, "x", at), Truth::True, yes),
+            (proof(Truth::False, no, "x", at), Truth::False, no),
+            (
+                proof(Truth::True, yes, "y", at),
+                Truth::Unknown,
+                reads::reasons::NOT_READ,
+            ),
+            (
+                proof(Truth::True, yes, "x", "2025-12-31T22:59:59Z"),
+                Truth::Unknown,
+                reasons::PROOF_STALE,
+            ),
+        ] {
+            let mut seen = seen("2026-01-01T00:59:30Z");
+            seen.encryption.as_mut().unwrap().replicas = vec![replica("x")];
+            seen.reads = found;
+            let said = encryption(&seen, &now, &asked).unwrap();
+            assert_eq!((said.truth, said.reason), (truth, reason), "{}", said.message);
+        }
+        // What new writes disprove, no reading proves.
+        let mut seen = seen(at);
+        seen.encryption.as_mut().unwrap().replicas = vec![replica("x")];
+        seen.encryption.as_mut().unwrap().truth = Truth::False;
+        seen.reads = proof(Truth::True, yes, "x", at);
+        assert_eq!(encryption(&seen, &now, &asked).unwrap().truth, Truth::False);
+    }
+
+    #[test]
     fn what_is_asked_and_not_done_is_said_and_never_claimed() {
         let (seen, now) = (seen("2026-01-01T00:00:00Z"), time("2026-01-01T00:00:01Z"));
         let waived = json!({"requirement": "Waived"});
         for (spec, truth, word) in [
             (json!({}), Truth::True, None),
-            (
-                json!({"mode": "Manage", "escrow": waived}),
-                Truth::True,
-                Some("`mode: Manage`"),
-            ),
-            (json!({"proof": "Reads"}), Truth::Unknown, Some("`proof: Reads`")),
             (json!({"suspend": true}), Truth::True, Some("`suspend`")),
+            (
+                json!({"mode": "Manage", "suspend": true, "escrow": waived}),
+                Truth::True,
+                None,
+            ),
         ] {
             let asked = asked(json!({}), spec);
             let said = encryption(&seen, &now, &asked).unwrap();

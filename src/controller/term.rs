@@ -18,18 +18,21 @@ use super::context::{Context, Parts};
 use super::error::{Class, Error};
 use super::evidence::admission::Expected;
 use super::evidence::encryption::EncryptionSettings;
-use super::evidence::{self, Evidence, Gathering};
+use super::evidence::reads::ReadSettings;
+use super::evidence::{self, Evidence, Gathering, Servers};
+use super::proofs::Asked;
 use super::stores::{self, Watches};
 use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::withdrawals::Withdrawals;
 use super::{
-    Settings, analysis, cluster, facts, forget, namespace, packets, rights, storage, unmodelled, waivers, withdraw,
-    workload,
+    Settings, analysis, cluster, facts, forget, namespace, packets, rights, rotation, storage, unmodelled, waivers,
+    withdraw, workload,
 };
 use crate::api::names;
 use crate::cluster::client::whoami;
 use crate::cluster::health::Readiness;
+use crate::cluster::sweep;
 use crate::cluster::telemetry::{Kind, KindResult, Metrics};
 use crate::network::world::ClusterNetwork;
 
@@ -37,6 +40,9 @@ use crate::network::world::ClusterNetwork;
 const RECONCILE_LIMIT: Duration = Duration::from_secs(60);
 /// How often the cluster's own addresses are read again.
 const FACTS_AGAIN: Duration = Duration::from_secs(300);
+
+/// How often it is looked for roles that are still lent.
+const LOANS_AGAIN: Duration = Duration::from_secs(60);
 
 /// What a term needs.
 pub struct Term<'a> {
@@ -135,6 +141,7 @@ pub async fn run(term: Term<'_>) {
     tasks.spawn(forget::run(ctx.clone()));
     tasks.spawn(packets::run(ctx.clone(), settings.image.clone()));
     tasks.spawn(on_evidence(ctx.clone(), index.clone()));
+    tasks.spawn(take_back_loans(client.clone()));
     let gathering = Gathering {
         client,
         config: config.clone(),
@@ -288,6 +295,19 @@ async fn watch_facts(ctx: Arc<Context>, index: Index, changed: Arc<Notify>, publ
     }
 }
 
+/// Takes back the rights of a run that was killed, at the start and for ever.
+async fn take_back_loans(client: Client) {
+    loop {
+        match sweep::take_back(&client).await {
+            Ok(taken) => taken
+                .into_iter()
+                .for_each(|role| tracing::warn!(role, "a killed run left this role lent; it is taken back")),
+            Err(error) => tracing::warn!(%error, "whether a role is still lent to the sweeper is not known"),
+        }
+        tokio::time::sleep(LOANS_AGAIN).await;
+    }
+}
+
 /// A new proof changes what every workload says.
 async fn on_evidence(ctx: Arc<Context>, index: Index) {
     let mut changes = ctx.evidence.subscribe();
@@ -303,14 +323,21 @@ async fn on_evidence(ctx: Arc<Context>, index: Index) {
 
 /// Gathers the evidence: about Secrets as `SecretEncryption` says, or as its defaults say while there is none, and about
 /// the admission policies in force. While nothing is decided it looks on, and writes no canary.
+/// The rotation of keys looks at the same API servers over the same connections.
 async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiver<Option<Arc<Expected>>>) {
     let settings = |ctx: &Context| {
         let found = ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON));
-        let settings = found.map_or_else(EncryptionSettings::default, |found| {
-            EncryptionSettings::from(&found.spec)
-        });
+        let spec = found.as_ref().map(|found| &found.spec);
+        let settings = spec.map_or_else(EncryptionSettings::default, EncryptionSettings::from);
+        let policy = ctx.policy();
+        let asked = Asked::of(policy.as_ref().map(|policy| &policy.spec), spec);
         EncryptionSettings {
             writes: ctx.view().hold("").is_none(),
+            // The stricter age holds, also where the policy asks for it.
+            reads: settings.reads.map(|reads| ReadSettings {
+                max_age: asked.max_age,
+                ..reads
+            }),
             ..settings
         }
     };
@@ -328,5 +355,7 @@ async fn gather(ctx: Arc<Context>, gathering: Gathering, in_force: watch::Receiv
             });
         }
     };
-    tokio::join!(follow, evidence::run(gathering, current, in_force));
+    let servers = Arc::new(Servers::default());
+    let rotation = rotation::run(ctx.clone(), gathering.clone(), servers.clone());
+    tokio::join!(follow, rotation, evidence::run(gathering, servers, current, in_force));
 }

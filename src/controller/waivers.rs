@@ -38,7 +38,6 @@ pub async fn run(ctx: Arc<Context>) {
         let current = waivers::of(all.iter().map(AsRef::as_ref), max_days, now);
         let current = waivers::behind_denies(&ctx.world(), current);
         tell(&ctx, &before, &current);
-        before = current;
 
         let mut wait = all
             .iter()
@@ -47,7 +46,8 @@ pub async fn run(ctx: Arc<Context>) {
             .fold(CHECK, Duration::min);
         if ctx.view().hold("").is_none() {
             for waiver in &all {
-                let verdicts = waiver::conditions(waiver, max_days, now);
+                let closed = current.get(&waiver.name_any()).and_then(|flow| flow.closed.as_deref());
+                let verdicts = waiver::conditions(waiver, max_days, now, closed);
                 let present = waiver
                     .status
                     .as_ref()
@@ -61,6 +61,7 @@ pub async fn run(ctx: Arc<Context>) {
                 }
             }
         }
+        before = current;
         tokio::select! {
             () = ctx.triggers.waivers.notified() => {}
             () = tokio::time::sleep(wait) => {}

@@ -128,7 +128,7 @@ fn nothing_moved(present: &Scrape) -> Shows {
 }
 
 /// What grew; nothing if anything shrank, which a counter only does when its process restarts.
-fn growth(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Option<BTreeMap<String, u64>> {
+pub(super) fn growth(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Option<BTreeMap<String, u64>> {
     if before.keys().any(|prefix| !after.contains_key(prefix)) {
         return None;
     }

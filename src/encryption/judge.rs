@@ -10,7 +10,8 @@ use super::canary::Shows;
 use super::observation::{Observation, Seen, View};
 use super::proof::{EncryptionProof, reasons};
 use crate::api::conditions::Truth;
-use crate::api::encryption::{Attestation, ReplicaStatus};
+use crate::api::encryption::Attestation;
+use crate::api::encryption_status::ReplicaStatus;
 
 /// A status holds so many replicas (CRD).
 const REPLICAS: usize = 16;

@@ -38,10 +38,23 @@ pub struct Scrape {
     pub reloads: u64,
     /// Successful writes of Secrets by prefix, provider and key alike.
     pub writes: BTreeMap<String, u64>,
+    /// Successful reads of Secrets from etcd by prefix, likewise; those by `identity` count under `identity`.
+    pub reads: BTreeMap<String, u64>,
     /// Reads of values that no configured key fits, of any resource.
     pub undecryptable: u64,
+    /// Successful reads and writes, by resource and prefix, provider and key alike.
+    pub operations: BTreeMap<(String, String), Operations>,
     companions: bool,
     disabled: bool,
+}
+
+/// What was done under one prefix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// Values read.
+    pub reads: u64,
+    /// Values written.
+    pub writes: u64,
 }
 
 /// One process under one configuration. While it stays the same, so does the provider that writes.
@@ -51,6 +64,13 @@ pub struct RunState {
     configuration_hash: Option<String>,
     started: String,
     reloads: u64,
+}
+
+impl RunState {
+    /// The hash of the file it runs with; Kubernetes before 1.34 does not show it.
+    pub fn configuration_hash(&self) -> Option<&str> {
+        self.configuration_hash.as_deref()
+    }
 }
 
 impl Scrape {
@@ -98,13 +118,27 @@ impl Scrape {
         let (Some(prefix), Some(count)) = (sample.label("transformer_prefix"), sample.count()) else {
             return;
         };
-        if sample.is("transformation_type", "from_storage") && prefix == "unknown" {
+        let reads = sample.is("transformation_type", "from_storage");
+        if reads && prefix == "unknown" {
             self.undecryptable += count;
-        } else if sample.is("transformation_type", "to_storage")
-            && sample.is("resource", "secrets")
-            && sample.is("status", "OK")
-        {
-            *self.writes.entry(prefix.into_owned()).or_default() += count;
+            return;
+        }
+        if !sample.is("status", "OK") || !(reads || sample.is("transformation_type", "to_storage")) {
+            return;
+        }
+        let Some(resource) = sample.label("resource") else {
+            return;
+        };
+        if resource == "secrets" {
+            let counts = if reads { &mut self.reads } else { &mut self.writes };
+            *counts.entry(prefix.clone().into_owned()).or_default() += count;
+        }
+        let key = (resource.into_owned(), prefix.into_owned());
+        let operations = self.operations.entry(key).or_default();
+        if reads {
+            operations.reads += count;
+        } else {
+            operations.writes += count;
         }
     }
 
@@ -239,8 +273,15 @@ process_start_time_seconds 1.79545829408e+09
         assert_eq!(scrape.started.as_deref(), Some("1.79545829408e+09"));
         assert_eq!(scrape.reloads, 2);
         assert_eq!(scrape.undecryptable, 4);
+        let of = |resource: &str, prefix: &str| scrape.operations.get(&(resource.to_owned(), prefix.to_owned()));
+        let operations = |reads, writes| Some(Operations { reads, writes });
+        assert_eq!(of("secrets", "k1:").copied(), operations(0, 1_234_567));
+        assert_eq!(of("secrets", "k8s:enc:aesgcm:v1:").copied(), operations(31, 1_234_567));
+        assert_eq!(of("configmaps", "k8s:enc:aesgcm:v1:").copied(), operations(0, 5));
+        assert_eq!(of("secrets", "k8s:enc:kms:v2:cloud:"), None, "it failed");
         let writes: Vec<(&str, u64)> = scrape.writes.iter().map(|(prefix, n)| (prefix.as_str(), *n)).collect();
         assert_eq!(writes, [("", 3), ("k1:", 1_234_567), ("k8s:enc:aesgcm:v1:", 1_234_567)]);
+        assert_eq!(scrape.reads, BTreeMap::from([("k8s:enc:aesgcm:v1:".to_owned(), 31)]));
         assert!(scrape.complete());
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::conditions::{Truth, Verdict};
-use crate::api::encryption::ReplicaStatus;
+use crate::api::encryption_status::ReplicaStatus;
 
 /// Reasons; part of the API.
 pub mod reasons {

@@ -195,6 +195,9 @@ pub fn roles(components: &[Component], people: &[PeopleRole]) -> String {
             "\n## Component `{}`\n\nServiceAccount `{}`.",
             component.name, component.account
         );
+        if component.lent {
+            page.push_str("It has none of these rights but while it runs: the release binds none of its roles.\n");
+        }
         for grant in &component.grants {
             let place = match grant.scope {
                 Scope::Cluster => "in the whole cluster".to_owned(),

@@ -3,6 +3,7 @@
 
 mod declared;
 mod ends;
+mod sources;
 
 pub(super) use self::ends::service_ports;
 

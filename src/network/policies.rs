@@ -7,6 +7,7 @@
 mod object;
 mod services;
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule};
@@ -32,16 +33,21 @@ pub fn namespace(world: &World, namespace: &str) -> Vec<NetworkPolicy> {
 
 /// Everything that is wanted in every namespace, sorted by namespace and name. Cheaper than asking one by one.
 pub fn all(world: &World) -> Vec<NetworkPolicy> {
+    of(world, world.namespaces.keys().map(String::as_str))
+}
+
+/// The same for some namespaces, in their order.
+pub(super) fn of<'n>(world: &World, namespaces: impl Iterator<Item = &'n str>) -> Vec<NetworkPolicy> {
     let resolver = Resolver::new(world);
-    let services = services::by_namespace(&resolver);
-    let mut policies = Vec::with_capacity(world.namespaces.len() + world.workloads.len());
-    for (name, found) in &world.namespaces {
-        match found.stage {
+    let services = LazyCell::new(|| services::by_namespace(&resolver));
+    let mut policies = Vec::with_capacity(namespaces.size_hint().0);
+    for name in namespaces {
+        match world.stage_of(name) {
             None => {}
             Some(NamespaceStage::Shared) => {
                 let first = policies.len();
                 policies.push(deny(name, NamespaceStage::Shared));
-                policies.extend(services.get(name.as_str()).into_iter().flatten().cloned());
+                policies.extend(services.get(name).into_iter().flatten().cloned());
                 sort(&mut policies[first..]);
             }
             Some(_) => policies.extend(in_namespace(&resolver, name)),

@@ -6,14 +6,19 @@
 //! for each label key ([`selector`]); the pod that is found on the way is the witness. ClusterNetworkPolicies may deny
 //! and accept before and after that ([`tiers`]): then the pair of pods is searched for ([`pairs`]).
 //!
+//! Chains of permitted connections, through pods that pass on what they get, are a report beside the verdicts ([`relays`]).
+//!
 //! Not seen here, and said elsewhere: host networks, secondary interfaces, traffic from a pod's own node, ICMP, requests
-//! through the API server, relays inside what the policy permits.
+//! through the API server, what a store keeps for whoever fetches it, relays in namespaces that do not exist yet.
 
 mod analysis;
 mod around;
+mod change;
 mod cidr;
+mod classes;
 pub mod concrete;
 mod difference;
+mod ends;
 pub mod explain;
 pub mod guard;
 mod isolated;
@@ -22,6 +27,7 @@ mod pairs;
 pub mod paths;
 mod permits;
 mod policy;
+pub mod relays;
 mod satisfy;
 mod selector;
 pub mod settle;

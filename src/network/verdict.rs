@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::policies;
+use super::reach::relays::Chains;
 use super::reach::{self, Analysis, Place, Provenance, Sides, UnmodelledPolicy, Witness};
 use super::world::World;
 use crate::api::stage::Mode;
@@ -122,6 +123,18 @@ pub fn paths(
         found.extend(reach::paths::paths(world, desired, counting, of, wanted));
     });
     each_rule_once(found)
+}
+
+/// The chains through relays from one stage to another, of the policies that count: see [`reach::relays::chains`].
+pub fn relays<P: Borrow<NetworkPolicy>>(world: &World, stored: &[P], unmodelled: &[UnmodelledPolicy]) -> Chains {
+    let mut all = Chains::default();
+    by_mode(world, &policies::all(world), stored, |_, desired, counting, of| {
+        let found = reach::relays::chains(world, desired, counting, unmodelled, of);
+        all.cut |= found.cut;
+        all.found.extend(found.found);
+    });
+    all.sort();
+    all
 }
 
 /// One path for each two rules that make one, the first. What lets through by default is one rule, wherever it does.

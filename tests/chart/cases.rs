@@ -49,6 +49,8 @@ pub fn accepted(kind: &str) -> Value {
             }),
         ),
         "SecretEncryption" => ("default", None, json!({})),
+        "EncryptionKeyRing" => ("default", None, ring()),
+        "ControlPlaneReport" => ("control-1", None, report()),
         "Waiver" => (
             "debug-host-path",
             None,
@@ -70,9 +72,132 @@ pub fn accepted(kind: &str) -> Value {
     })
 }
 
+/// A ring with a key that is in use and one that was destroyed. Nothing opens what is sealed here.
+fn ring() -> Value {
+    let sealed = format!(
+        "-----BEGIN AGE ENCRYPTED FILE-----\n{}\n-----END AGE ENCRYPTED FILE-----\n",
+        "Z".repeat(64)
+    );
+    let commitment = format!("sha256:{}", "c".repeat(64));
+    json!({
+        "lastID": 2,
+        "keys": [
+            {
+                "id": 1, "name": "key1", "provider": "Secretbox", "origin": "Imported",
+                "creationTime": "2026-01-01T00:00:00Z", "commitment": commitment, "wraps": [],
+                "retiredTime": "2026-02-01T00:00:00Z", "destroyedTime": "2026-03-01T00:00:00Z",
+            },
+            {
+                "id": 2, "name": "k2", "provider": "AESGCM", "origin": "Minted",
+                "creationTime": "2026-01-02T00:00:00Z", "commitment": commitment, "request": "once",
+                "wraps": [
+                    { "recipient": "age1node", "sealed": sealed },
+                    { "recipient": "age1offline", "sealed": sealed },
+                ],
+                "writes": [{ "node": "control-1", "count": 41 }],
+            },
+        ],
+        "members": [{
+            "node": "control-1", "recipient": "age1node", "approvedBy": "ana@example.com",
+            "joinedTime": "2026-01-01T00:00:00Z",
+        }],
+        "escrow": ["age1offline"],
+    })
+}
+
+/// A report with every field.
+fn report() -> Value {
+    let hash = format!("sha256:{}", "d".repeat(64));
+    json!({
+        "observedTime": "2026-01-03T00:00:00Z",
+        "recipient": "age1node",
+        "flags": {
+            "encryptionProviderConfig": "/etc/kubernetes/encryption/configuration.json",
+            "automaticReload": true,
+            "missing": ["--encryption-provider-config-automatic-reload=true"],
+            "persistent": false,
+        },
+        "apiServer": {
+            "identityHash": hash, "loadedHash": hash, "started": 1_767_225_600,
+            "counters": [{ "resource": "secrets", "key": "k2", "reads": 7, "writes": 41 }],
+            "unknown": 0,
+        },
+        "file": {
+            "hash": hash, "own": true,
+            "keys": [{ "name": "k2", "provider": "AESGCM" }, { "name": "identity" }],
+        },
+        "sealedID": 2,
+        "proof": {
+            "time": "2026-01-03T00:00:00Z", "revision": 300, "compactedRevision": 250,
+            "values": [{ "resource": "secrets", "key": "k2", "count": 41 }],
+        },
+        "error": "nothing",
+    })
+}
+
 /// Refused when they are created.
 pub fn on_create() -> Vec<Case> {
-    [workloads(), policies(), encryptions(), waivers()].concat()
+    [workloads(), policies(), encryptions(), rings(), reports(), waivers()].concat()
+}
+
+fn rings() -> Vec<Case> {
+    const KEY: &str = "ENC-01/ring a key is sealed for somebody until it is destroyed, and retired before";
+    let ring = |changes, says| case("EncryptionKeyRing", changes, says);
+    vec![
+        ring(
+            vec![("/metadata/name", json!("other"))],
+            "ENC-01/singleton there is one EncryptionKeyRing and its name is `default`",
+        ),
+        ring(
+            vec![("/spec/lastID", json!(1))],
+            "ENC-01/ring no key has an id above `lastID`",
+        ),
+        ring(vec![("/spec/keys/1/id", json!(1))], "Duplicate value"),
+        ring(
+            vec![("/spec/keys/1/name", json!("k3"))],
+            "ENC-01/ring a key that was minted is named `k` and its id",
+        ),
+        ring(vec![("/spec/keys/0/name", json!("a:b"))], "spec.keys[0].name"),
+        ring(
+            vec![("/spec/keys/1/provider", json!("AESCBC"))],
+            "Unsupported value: \"AESCBC\"",
+        ),
+        ring(vec![("/spec/keys/1/wraps", json!([]))], KEY),
+        ring(vec![("/spec/keys/0/retiredTime", Value::Null)], KEY),
+        ring(
+            vec![("/spec/keys/1/wraps/0/sealed", json!("x".repeat(100)))],
+            "spec.keys[1].wraps[0].sealed",
+        ),
+        ring(
+            vec![("/spec/keys/1/wraps/0/recipient", json!("age1offline"))],
+            "Duplicate value",
+        ),
+        ring(
+            vec![("/spec/members/0/recipient", json!("AGE-SECRET-KEY-1ABC"))],
+            "spec.members[0].recipient",
+        ),
+        ring(vec![("/spec/escrow", Value::Null)], "spec.escrow: Required value"),
+    ]
+}
+
+fn reports() -> Vec<Case> {
+    let report = |changes, says| case("ControlPlaneReport", changes, says);
+    vec![
+        report(
+            vec![("/spec/observedTime", Value::Null)],
+            "spec.observedTime: Required value",
+        ),
+        report(
+            vec![("/spec/apiServer/loadedHash", json!("d"))],
+            "spec.apiServer.loadedHash",
+        ),
+        report(
+            vec![("/spec/apiServer/unknown", json!(-1))],
+            "greater than or equal to 0",
+        ),
+        report(vec![("/spec/proof/revision", json!(0))], "greater than or equal to 1"),
+        report(vec![("/spec/error", json!("x".repeat(513)))], "spec.error"),
+    ]
 }
 
 fn workloads() -> Vec<Case> {

@@ -107,7 +107,14 @@ async fn installed() -> &'static ControlPlane {
                 ],
             )
             .fine();
-            for plural in ["aisecuritypolicies", "aiworkloads", "secretencryptions", "waivers"] {
+            for plural in [
+                "aisecuritypolicies",
+                "aiworkloads",
+                "controlplanereports",
+                "encryptionkeyrings",
+                "secretencryptions",
+                "waivers",
+            ] {
                 let name = format!("crd/{plural}.cloison.dev");
                 run(
                     Tool::Kubectl,

@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::{NAMESPACE, documents, root, run, template};
 
 /// Sets of values that differ in what is rendered.
-const VARIANTS: [&[&str]; 4] = [
+const VARIANTS: [&[&str]; 5] = [
+    &["--set", "agent.enabled=true"],
     &[],
     &["--set", "crds.install=false,rbac.people=false"],
     &["--set", "controller.replicas=2,rbac.aggregate=false,crds.keep=false"],
@@ -101,12 +102,24 @@ fn roles_are_those_of_the_code_in_the_namespace_of_the_release() {
     for object in objects.into_iter().chain(people().iter().map(PeopleRole::object)) {
         wanted.insert(identity(&object), without_labels(object));
     }
-    let rendered: BTreeMap<String, Value> = documents(&template(&[]).fine())
-        .into_iter()
-        .filter(|object| object["apiVersion"] == "rbac.authorization.k8s.io/v1")
-        .map(|object| (identity(&object), without_labels(object)))
-        .filter(|(identity, _)| identity != "ClusterRoleBinding//cloison-catalogue-reader")
-        .collect();
+    let roles = |arguments: &[&str]| -> BTreeMap<String, Value> {
+        documents(&template(arguments).fine())
+            .into_iter()
+            .filter(|object| object["apiVersion"] == "rbac.authorization.k8s.io/v1")
+            .map(|object| (identity(&object), without_labels(object)))
+            .filter(|(identity, _)| identity != "ClusterRoleBinding//cloison-catalogue-reader")
+            .collect()
+    };
+    let (reads, agents) = (["--set", "encryption.readStored=true"], ["--set", "agent.enabled=true"]);
+    let rendered = roles(&[reads, agents].concat());
+    // Without these values nothing lends the right to read or to rewrite Secrets.
+    for (arguments, left_out) in [(&reads, ["/cloison-rotator"]), (&agents, ["/cloison-lender"])] {
+        let mut asked: Vec<String> = rendered.keys().cloned().collect();
+        asked.retain(|identity| !left_out.iter().any(|role| identity.ends_with(role)));
+        assert_eq!(roles(arguments).into_keys().collect::<Vec<_>>(), asked);
+        assert_eq!(asked.len() + 4, rendered.len());
+    }
+    assert_eq!(roles(&[]).len() + 8, rendered.len());
     assert_eq!(rendered.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (identity, object) in rendered {
         assert_eq!(object, wanted[&identity], "{identity}");
@@ -145,8 +158,8 @@ fn every_account_is_bound_and_every_binding_has_an_account() {
         .filter(|object| object["kind"] == "ServiceAccount")
         .inspect(|account| assert_eq!(account["automountServiceAccountToken"], false))
         .map(|account| account["metadata"]["name"].as_str().unwrap())
-        // The packet canary's pods need no right at all.
-        .filter(|name| *name != names::PACKETS_ACCOUNT)
+        // The packet canary's pods need no right at all; the sweeper has one only while it runs.
+        .filter(|name| ![names::PACKETS_ACCOUNT, names::SWEEPER_ACCOUNT].contains(name))
         .collect();
     let bound: BTreeSet<&str> = objects
         .iter()
@@ -157,7 +170,10 @@ fn every_account_is_bound_and_every_binding_has_an_account() {
         .map(|subject| subject["name"].as_str().unwrap())
         .collect();
     assert_eq!(accounts, bound);
-    assert_eq!(accounts, BTreeSet::from(["cloison-canary", "cloison-controller"]));
+    assert_eq!(
+        accounts,
+        BTreeSet::from(["cloison-agent", "cloison-canary", "cloison-controller"])
+    );
 }
 
 #[test]
@@ -185,8 +201,8 @@ fn aggregation_and_the_keeping_of_definitions_follow_the_values() {
     let count = |args: &[&str], text: &str| template(args).fine().matches(text).count();
     assert_eq!(count(&[], "aggregate-to-"), 5);
     assert_eq!(count(&["--set", "rbac.aggregate=false"], "aggregate-to-"), 0);
-    assert_eq!(count(&[], "kind: CustomResourceDefinition"), 4);
-    assert_eq!(count(&[], "helm.sh/resource-policy: keep"), 4);
+    assert_eq!(count(&[], "kind: CustomResourceDefinition"), 6);
+    assert_eq!(count(&[], "helm.sh/resource-policy: keep"), 6);
     assert_eq!(count(&["--set", "crds.keep=false"], "helm.sh/resource-policy"), 0);
     assert_eq!(
         count(&["--set", "crds.install=false"], "kind: CustomResourceDefinition"),
@@ -209,6 +225,31 @@ fn the_pod_is_a_restricted_one() {
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
     assert_eq!(container["args"][0], "controller");
+}
+
+#[test]
+fn the_agent_runs_only_when_asked_and_mounts_its_directory_under_one_path() {
+    let daemon = |args: &[&str]| {
+        documents(&template(args).fine())
+            .into_iter()
+            .find(|object| object["kind"] == "DaemonSet")
+    };
+    assert!(daemon(&[]).is_none());
+    let daemon = daemon(&["--set", "agent.enabled=true,agent.directory=/srv/keys"]).unwrap();
+    let pod = &daemon["spec"]["template"]["spec"];
+    assert_eq!(pod["hostNetwork"], true);
+    assert_eq!(pod["nodeSelector"]["node-role.kubernetes.io/control-plane"], "");
+    let container = &pod["containers"][0];
+    assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
+    // The folder and not the file, and the same path on the host: the flags of the API server name it.
+    assert_eq!(pod["volumes"][0]["hostPath"]["path"], "/srv/keys");
+    assert_eq!(container["volumeMounts"][0]["mountPath"], "/srv/keys");
+    let writable = container["volumeMounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|mount| mount["readOnly"] != true);
+    assert_eq!(writable.count(), 1, "it changes nothing else of the node");
 }
 
 #[test]

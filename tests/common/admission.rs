@@ -131,7 +131,7 @@ impl Cluster {
         let labels = canary_labels();
         let labelled = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": names::CANARY_NAMESPACE, "labels": labels}});
         apply(&admin, labelled).await;
-        for account in [names::CONTROLLER_ACCOUNT, names::CANARY_ACCOUNT] {
+        for account in [names::CONTROLLER_ACCOUNT, names::CANARY_ACCOUNT, names::SWEEPER_ACCOUNT] {
             apply(
                 &admin,
                 json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": names::DEFAULT_NAMESPACE}}),

@@ -58,7 +58,12 @@ pub async fn controller(plane: &ControlPlane, identity: &str) -> Program {
 
 /// Installs the chart, starts the controller and waits until it reconciles.
 pub async fn start(plane: &ControlPlane) -> Program {
-    install(plane, &[]);
+    start_with(plane, &[]).await
+}
+
+/// The same with values of the chart, as for `--set`.
+pub async fn start_with(plane: &ControlPlane, values: &[&str]) -> Program {
+    install(plane, values);
     let controller = controller(plane, "controller").await;
     controller.start().expect("the controller starts");
     let client = plane.admin().expect("admin");

@@ -79,7 +79,7 @@ impl World {
         let (policies, expected) = watch::channel(None);
         Self {
             evidence: gathering.evidence.clone(),
-            task: tokio::spawn(evidence::run(gathering, receiver, expected)),
+            task: tokio::spawn(evidence::run(gathering, Arc::default(), receiver, expected)),
             settings,
             policies,
             plane,
@@ -174,7 +174,7 @@ async fn grant(plane: &ControlPlane) {
     }
     let canaries = json!({ "metadata": { "labels": cloison::admission::canary_labels() } });
     apply(&client, "v1", "Namespace", None, names::CANARY_NAMESPACE, canaries).await;
-    for account in [names::CONTROLLER_ACCOUNT, names::CANARY_ACCOUNT] {
+    for account in [names::CONTROLLER_ACCOUNT, names::CANARY_ACCOUNT, names::SWEEPER_ACCOUNT] {
         apply(&client, "v1", "ServiceAccount", Some(NAMESPACE), account, json!({})).await;
     }
     apply_roles(&client, |_| true).await;

@@ -5,9 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use cloison::api::network::Protocol;
-use cloison_testbed::{
-    ApiServerOptions, ControlPlane, Listens, Nodes, Options, Outcome, PodNetwork, Probe, eventually,
-};
+use cloison_testbed::{ControlPlane, Listens, Nodes, Outcome, PodNetwork, Probe, eventually};
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -18,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::draw::{Draw, Labels, NAMESPACE_KEY, PLACES, POD_KEYS, PODS};
+use crate::pods::{self, ANSWER};
 
 /// What every pod listens on. Policies name some of them, by number, range or name; no policy names 8443.
 pub const PORTS: [(Protocol, u16); 6] = [
@@ -29,8 +28,6 @@ pub const PORTS: [(Protocol, u16); 6] = [
     (Protocol::UDP, 5000),
 ];
 
-/// How long a packet may take before it counts as dropped.
-const ANSWER: Duration = Duration::from_millis(300);
 /// How long Felix may take, on a machine with other work.
 const PROGRAMMED: Duration = Duration::from_secs(60);
 
@@ -65,22 +62,13 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start() -> Self {
-        let options = Options {
-            // Without a controller manager nobody makes ServiceAccounts, and nobody minds that nodes send no heartbeat.
-            api_servers: vec![ApiServerOptions {
-                disable_admission_plugins: vec!["ServiceAccount".into()],
-                ..ApiServerOptions::default()
-            }],
-            ..Options::default()
-        };
-        let plane = ControlPlane::start(options).await.unwrap();
+        let (plane, mut nodes) = pods::start().await;
         let client = plane.admin().unwrap();
         for name in PLACES.map(|(name, _)| name).into_iter().chain(["beat"]) {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             let api: Api<Namespace> = Api::all(client.clone());
             apply(&api, name, &object).await;
         }
-        let mut nodes = Nodes::start(&plane).await.unwrap_or_else(|error| panic!("{error}"));
         let mut pods = Vec::new();
         for (index, (namespace, name, node)) in PODS.into_iter().enumerate() {
             pods.push(add(&mut nodes, node, namespace, name, named(index)).await);

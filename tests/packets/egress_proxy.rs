@@ -1,20 +1,16 @@
 //! `examples/egress-proxy`: what is known by name only is reached through a proxy, and nothing else leaves.
 
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use cloison_testbed::{
-    ApiServerOptions, ControlPlane, Listens, Nodes, Options, Outcome, PodNetwork, Probe, eventually,
-};
+use cloison_testbed::{Listens, Nodes, PodNetwork};
 use kube::Client;
 use serde_json::{Value, json};
 
-use crate::operator::{self, PATIENCE, apply, condition, policy, sealed};
+use crate::operator::{self, apply, condition, policy, sealed};
+use crate::pods;
 
 /// The proxy's port, and the one that a hub answers on.
 const PORTS: [u16; 2] = [3128, 443];
-const ANSWER: Duration = Duration::from_millis(300);
 
 /// The objects of an example that matter without a kubelet.
 async fn example(client: &Client, folder: &str) {
@@ -41,49 +37,24 @@ async fn pod(nodes: &mut Nodes, node: usize, namespace: &str, name: &str, labels
         "spec": {"automountServiceAccountToken": false, "containers": [{"name": "main",
             "image": "registry.example.com/vision/app@sha256:85aaee176b282ae1bd649d0ca2f62c41ca31bfd0566e54e241202c2411fb399d"}]},
     });
-    let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod).unwrap();
-    let listens = Listens {
+    pods::add(nodes, node, pod, listens()).await
+}
+
+fn listens() -> Listens {
+    Listens {
         tcp: PORTS.into(),
         udp: Vec::new(),
-    };
-    nodes.add(node, pod, listens).await.unwrap()
+    }
 }
 
 async fn reaches(from: &PodNetwork, to: &PodNetwork, wanted: &[u16]) {
-    let what = format!("{} reaches {} on {wanted:?}", from.name(), to.name());
-    eventually(PATIENCE, &what, || async {
-        for address in to.addresses() {
-            let probes = PORTS.map(|port| Probe::Tcp(SocketAddr::from((address, port))));
-            let outcomes = from.probe(probes.into(), ANSWER).await.unwrap();
-            let passed = PORTS
-                .iter()
-                .zip(&outcomes)
-                .filter(|(_, outcome)| **outcome == Outcome::Passed);
-            let open: Vec<u16> = passed.map(|(port, _)| *port).collect();
-            if open != wanted {
-                return Err(format!("{address}: {open:?}"));
-            }
-        }
-        Ok(())
-    })
-    .await
-    .unwrap();
+    pods::reaches(from, to, &listens(), wanted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hub_is_reached_through_the_proxy_and_no_other_way() {
-    let plane = ControlPlane::start(Options {
-        // Pods without a controller manager: nobody makes ServiceAccounts.
-        api_servers: vec![ApiServerOptions {
-            disable_admission_plugins: vec!["ServiceAccount".into()],
-            ..ApiServerOptions::default()
-        }],
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let (plane, mut nodes) = pods::start().await;
     let admin = plane.admin().unwrap();
-    let mut nodes = Nodes::start(&plane).await.unwrap_or_else(|error| panic!("{error}"));
     let _controller = operator::start(&plane).await;
     for folder in ["quickstart", "egress-proxy"] {
         example(&admin, folder).await;

@@ -13,6 +13,7 @@ mod mix;
 #[path = "../common/operator.rs"]
 mod operator;
 mod operator_at_work;
+mod pods;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -5,18 +5,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use cloison::api::names;
-use cloison_testbed::{
-    ApiServerOptions, ControlPlane, Listens, Nodes, Options, Outcome, PodNetwork, Probe, eventually,
-};
+use cloison_testbed::{Listens, Nodes, Outcome, PodNetwork, Probe, eventually};
 use kube::Client;
 use serde_json::{Value, json};
 
 use crate::operator::{self, PATIENCE, apply, condition, namespace, sealed, workload};
+use crate::pods::{self, ANSWER};
 use crate::say;
 
 /// A port that flows declare, and one that none does.
 const PORTS: [u16; 2] = [8000, 8001];
-const ANSWER: Duration = Duration::from_millis(300);
 
 struct Pods {
     trainer: PodNetwork,
@@ -29,47 +27,18 @@ async fn pod(nodes: &mut Nodes, node: usize, namespace: &str, name: &str) -> Pod
         "metadata": {"namespace": namespace, "name": name, "labels": {names::WORKLOAD_LABEL: name}},
         "spec": {"containers": [{"name": "main", "image": "registry.example.com/app:1"}]},
     });
-    let listens = Listens {
-        tcp: PORTS.into(),
-        udp: PORTS.into(),
-    };
-    nodes
-        .add(node, serde_json::from_value(pod).unwrap(), listens)
-        .await
-        .unwrap()
+    pods::add(nodes, node, pod, listens()).await
 }
 
-/// Which of [`PORTS`] get through, when both families and both protocols agree on it.
-async fn through(from: &PodNetwork, to: &PodNetwork) -> Result<Vec<u16>, String> {
-    let mut open = Vec::new();
-    for port in PORTS {
-        let ends = to.addresses().map(|address| SocketAddr::from((address, port)));
-        let probes = ends
-            .iter()
-            .flat_map(|end| [Probe::Tcp(*end), Probe::Udp(*end)])
-            .collect();
-        let outcomes = from.probe(probes, ANSWER).await.unwrap();
-        match outcomes.iter().filter(|outcome| **outcome == Outcome::Passed).count() {
-            0 => {}
-            4 => open.push(port),
-            _ => return Err(format!("{} to {} port {port}: {outcomes:?}", from.name(), to.name())),
-        }
+fn listens() -> Listens {
+    Listens {
+        tcp: PORTS.into(),
+        udp: PORTS.into(),
     }
-    Ok(open)
 }
 
 async fn reaches(from: &PodNetwork, to: &PodNetwork, wanted: &[u16]) {
-    let what = format!("{} reaches {} on {wanted:?}", from.name(), to.name());
-    eventually(PATIENCE, &what, || async {
-        let open = through(from, to).await?;
-        if open == wanted {
-            Ok(())
-        } else {
-            Err(format!("{open:?}"))
-        }
-    })
-    .await
-    .unwrap();
+    pods::reaches(from, to, &listens(), wanted).await;
 }
 
 /// How long from now until nothing gets from one pod to another any more.
@@ -103,22 +72,12 @@ async fn declare(client: &Client, name: &str, network: Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_operator_writes_is_what_packets_meet() {
-    let plane = ControlPlane::start(Options {
-        // Pods without a controller manager: nobody makes ServiceAccounts.
-        api_servers: vec![ApiServerOptions {
-            disable_admission_plugins: vec!["ServiceAccount".into()],
-            ..ApiServerOptions::default()
-        }],
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let (plane, mut nodes) = pods::start().await;
     let admin = plane.admin().unwrap();
     namespace(&admin, "road-train", "training", Some("audit")).await;
     namespace(&admin, "road-infer", "inference", Some("audit")).await;
     // The pods run before the operator comes.
-    let mut nodes = Nodes::start(&plane).await.unwrap_or_else(|error| panic!("{error}"));
-    let pods = Pods {
+    let run = Pods {
         trainer: pod(&mut nodes, 0, "road-train", "trainer").await,
         data: pod(&mut nodes, 1, "road-train", "data").await,
         server: pod(&mut nodes, 1, "road-infer", "server").await,
@@ -137,38 +96,38 @@ async fn what_the_operator_writes_is_what_packets_meet() {
         .unwrap();
     condition(&admin, "road-train", "trainer", "Ready", "True").await;
     let all = [
-        (&pods.trainer, &pods.data),
-        (&pods.trainer, &pods.server),
-        (&pods.server, &pods.trainer),
+        (&run.trainer, &run.data),
+        (&run.trainer, &run.server),
+        (&run.server, &run.trainer),
     ];
     for (from, to) in all {
         reaches(from, to, &PORTS).await;
     }
 
     // Enforced, also for pods that ran before.
-    let to_server = SocketAddr::from((pods.server.v4(), PORTS[0]));
-    let mut established = pods.trainer.connect(to_server, ANSWER).unwrap();
+    let to_server = SocketAddr::from((run.server.v4(), PORTS[0]));
+    let mut established = run.trainer.connect(to_server, ANSWER).unwrap();
     assert!(echoes(&mut established));
     let start = Instant::now();
     namespace(&admin, "road-train", "training", Some("enforce")).await;
     let applied = start.elapsed();
-    let took = dropped(&pods.trainer, &pods.server).await + applied;
+    let took = dropped(&run.trainer, &run.server).await + applied;
     // Which of the two it is, every network plugin decides for itself.
     let persists = if echoes(&mut established) { "persists" } else { "is cut" };
     say(&format!(
         "from `mode: enforce` to the packet being dropped: {took:.0?}; a connection from before {persists}"
     ));
     sealed(&admin, "road-train", "training").await;
-    reaches(&pods.trainer, &pods.data, &PORTS[..1]).await;
-    reaches(&pods.data, &pods.trainer, &[]).await;
-    reaches(&pods.trainer, &pods.server, &[]).await;
-    reaches(&pods.server, &pods.trainer, &[]).await;
+    reaches(&run.trainer, &run.data, &PORTS[..1]).await;
+    reaches(&run.data, &run.trainer, &[]).await;
+    reaches(&run.trainer, &run.server, &[]).await;
+    reaches(&run.server, &run.trainer, &[]).await;
 
     // An author takes a flow back.
     let start = Instant::now();
     declare(&admin, "trainer", Value::Null).await;
     let applied = start.elapsed();
-    let took = dropped(&pods.trainer, &pods.data).await + applied;
+    let took = dropped(&run.trainer, &run.data).await + applied;
     say(&format!(
         "from the AiWorkload without its flow to the packet being dropped: {took:.0?}"
     ));

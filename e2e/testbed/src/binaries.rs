@@ -29,6 +29,8 @@ pub enum Tool {
     NetworkConfigAnalyzer,
     /// Calico's Felix, which enforces NetworkPolicies on a node. Calico's CRDs are beside it, in `calico-crds`.
     CalicoFelix,
+    /// age, which opens what was sealed for a recipient.
+    Age,
 }
 
 impl Tool {
@@ -45,6 +47,7 @@ impl Tool {
             Self::Cyclonus => "cyclonus",
             Self::NetworkConfigAnalyzer => "network-config-analyzer",
             Self::CalicoFelix => "calico-felix",
+            Self::Age => "age",
         }
     }
 
@@ -61,7 +64,8 @@ impl Tool {
             | Self::Kubeconform
             | Self::Cyclonus
             | Self::NetworkConfigAnalyzer
-            | Self::CalicoFelix => None,
+            | Self::CalicoFelix
+            | Self::Age => None,
         }
     }
 }

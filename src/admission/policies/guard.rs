@@ -1,6 +1,8 @@
 //! `cloison-guard`: what is the operator's whatever labels an object has. Status, our finalizers and quarantine of our
-//! own kinds; and the operator's own account, which may write NetworkPolicies of ours and no others, so that a stolen
-//! token opens nothing.
+//! own kinds; and our own accounts: the operator may write NetworkPolicies of ours and no others, the sweeper may rewrite
+//! Secrets and change nothing in them, so that a stolen token opens nothing. What the agents write is in `custody`.
+
+mod custody;
 
 use super::managed::NAME_PREFIX;
 use super::{USER, Written, collected_or_emptied, may, person_with_bypass};
@@ -19,48 +21,62 @@ const OUR_FINALIZERS: &str = "cloison.dev/";
 
 pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
     let group = (names::GROUP, names::VERSION);
+    let mut matched = vec![
+        resources(group.0, group.1, &["aiworkloads"], &["CREATE", "DELETE", "UPDATE"]),
+        resources(
+            group.0,
+            group.1,
+            &["aisecuritypolicies", "secretencryptions"],
+            &["CREATE", "UPDATE"],
+        ),
+        resources(
+            group.0,
+            group.1,
+            &[
+                "aisecuritypolicies/status",
+                "aiworkloads/status",
+                "secretencryptions/status",
+            ],
+            &["UPDATE"],
+        ),
+        resources(
+            "networking.k8s.io",
+            "v1",
+            &["networkpolicies"],
+            &["CREATE", "DELETE", "UPDATE"],
+        ),
+        resources("", "v1", &["secrets"], &["CREATE", "DELETE", "UPDATE"]),
+    ];
+    matched.extend(custody::matched());
     let draft = Draft {
         name: NAME,
-        resources: vec![
-            resources(group.0, group.1, &["aiworkloads"], &["CREATE", "DELETE", "UPDATE"]),
-            resources(
-                group.0,
-                group.1,
-                &["aisecuritypolicies", "secretencryptions"],
-                &["CREATE", "UPDATE"],
+        resources: matched,
+        conditions: vec![
+            (
+                "ours",
+                format!(
+                    "request.resource.resource != 'networkpolicies' || {USER} == {}",
+                    text(&operator.user)
+                ),
             ),
-            resources(
-                group.0,
-                group.1,
-                &[
-                    "aisecuritypolicies/status",
-                    "aiworkloads/status",
-                    "secretencryptions/status",
-                ],
-                &["UPDATE"],
-            ),
-            resources(
-                "networking.k8s.io",
-                "v1",
-                &["networkpolicies"],
-                &["CREATE", "DELETE", "UPDATE"],
+            (
+                "sweeper",
+                format!(
+                    "request.resource.resource != 'secrets' || {USER} == {}",
+                    text(&operator.sweeper())
+                ),
             ),
         ],
-        conditions: vec![(
-            "ours",
-            format!(
-                "request.resource.resource != 'networkpolicies' || {USER} == {}",
-                text(&operator.user)
-            ),
-        )],
         variables: variables(operator),
         passes: format!(
-            "variables.never.size() == 0 && (variables.finalizers.size() == 0 || {}) && (variables.releases.size() == \
-             0 || {})",
+            "(variables.never + variables.approvals).size() == 0 && ((variables.finalizers + variables.custody).size() == 0 \
+             || {}) && (variables.releases.size() == 0 || {})",
             person_with_bypass(),
             may("release", "quarantines")
         ),
-        problems: "(variables.never + variables.finalizers + variables.releases)".to_owned(),
+        problems:
+            "(variables.never + variables.approvals + variables.custody + variables.finalizers + variables.releases)"
+                .to_owned(),
         ..Draft::default()
     };
     (draft.policy(hash), always(NAME, hash))
@@ -75,10 +91,15 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
     };
     let quarantine = |root: &str| entries(root, "metadata.annotations", names::QUARANTINE_ANNOTATION);
     let status = |root: &str| field(&format!("dyn({root})"), "status", "null");
-    vec![
+    let mut first = vec![
         ("operator", format!("{USER} == {}", text(&operator.user))),
         ("deletes", "request.operation == 'DELETE'".to_owned()),
+        ("subject", "dyn(variables.deletes ? oldObject : object)".to_owned()),
+    ];
+    first.extend(custody::variables(operator));
+    first.extend([
         ("policy", "request.resource.resource == 'networkpolicies'".to_owned()),
+        ("secret", "request.resource.resource == 'secrets'".to_owned()),
         // On a deletion nothing of an object is changed but that it goes.
         ("ours", format!("variables.deletes ? [] : {}", finalizers("object"))),
         (
@@ -90,14 +111,13 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
             format!("variables.deletes ? [] : {}", quarantine("object")),
         ),
         ("quarantineWas", quarantine("oldObject")),
-        ("subject", "dyn(variables.deletes ? oldObject : object)".to_owned()),
         (
             "never",
             denied(&[
                 Clause::always(
                     CLU_04.rule("status"),
                     format!(
-                        "!variables.operator && has(request.subResource) && request.subResource == 'status' && {} != {}",
+                        "!variables.operator && !variables.ring && variables.status && {} != {}",
                         status("object"),
                         status("oldObject")
                     ),
@@ -108,13 +128,18 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
                     foreign_policy(),
                     "'networkpolicies \"' + variables.subject.metadata.name + '\" is not the operator\\'s to write'",
                 ),
+                Clause::always(
+                    CLU_04.rule("rewrite"),
+                    format!("variables.secret && !({})", rewritten()),
+                    "'secrets \"' + variables.subject.metadata.name + '\" would be changed'",
+                ),
             ]),
         ),
         (
             "finalizers",
             denied(&[Clause::always(
                 CLU_04.rule("finalizer"),
-                "!variables.operator && !variables.policy && variables.ours != variables.oursWere",
+                "!variables.operator && !variables.policy && !variables.secret && variables.ours != variables.oursWere",
                 "'the finalizers of ' + request.resource.resource + ' that begin with cloison.dev/ are the operator\\'s'",
             )]),
         ),
@@ -123,14 +148,15 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
             denied(&[Clause::always(
                 OPS_01.rule("release"),
                 format!(
-                    "!variables.policy && variables.quarantineWas.size() > 0 && variables.quarantine != \
+                    "!variables.policy && !variables.secret && variables.quarantineWas.size() > 0 && variables.quarantine != \
                      variables.quarantineWas && !({})",
                     collected_or_emptied()
                 ),
                 "'AiWorkload \"' + variables.subject.metadata.name + '\" is in quarantine'",
             )]),
         ),
-    ]
+    ]);
+    first
 }
 
 /// A NetworkPolicy that our own account writes and that is not one of ours: by name, and by our label or a field that we
@@ -150,5 +176,26 @@ fn foreign_policy() -> String {
         label("object"),
         label("oldObject"),
         names::FIELD_MANAGER
+    )
+}
+
+/// A Secret that is written again as it was: its content, labels, annotations, finalizers and owners.
+fn rewritten() -> String {
+    let same = [
+        "data",
+        "type",
+        "immutable",
+        "metadata.labels",
+        "metadata.annotations",
+        "metadata.finalizers",
+        "metadata.ownerReferences",
+    ]
+    .map(|path| {
+        let (new, old) = (field("new", path, "null"), field("old", path, "null"));
+        format!("{new} == {old}")
+    });
+    format!(
+        "request.operation == 'UPDATE' && [dyn(object)].all(new, [dyn(oldObject)].all(old, {}))",
+        same.join(" && ")
     )
 }

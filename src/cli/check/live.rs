@@ -65,6 +65,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
         findings: worst(findings, usize::MAX),
         notes,
         problems: Vec::new(),
+        world,
     })
 }
 

@@ -14,12 +14,15 @@ use super::manifests::Problem;
 use super::{CliError, Connection, out, plan};
 use crate::api::names;
 use crate::compliance::{Assurance, Finding};
+use crate::network::world::World;
 
 /// Flags of `check`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 nothing is against it, 1 there are findings of severity Medium or worse, 2 something could \
-                  not be read, or the API server would refuse it. What is Unknown is printed and changes no exit code."
+                  not be read, or the API server would refuse it. What is Unknown is printed and changes no exit code; nor \
+                  do chains through relays (NET-03/relay) and what is found out about Secrets and accounts (ENC, IAM), unless the \
+                  policy enforces that control."
 )]
 pub struct Arguments {
     /// Manifests: files, folders with everything below them, `-` for standard input. Otherwise the cluster is asked.
@@ -60,14 +63,14 @@ struct Found {
     notes: Vec<String>,
     /// What could not be read.
     problems: Vec<Problem>,
+    /// What it was judged by.
+    world: World,
 }
 
 /// Checks.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
-    let (found, against) = if arguments.files.is_empty() {
-        let found = live::read(&arguments).await?;
-        let against = found.findings.clone();
-        (found, against)
+    let found = if arguments.files.is_empty() {
+        live::read(&arguments).await?
     } else {
         offline(&arguments)?
     };
@@ -76,11 +79,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Output::Table => text(&found),
         Output::Json => json(&found)?,
     })?;
-    Ok(plan::exit_code(&found.problems, &against))
+    Ok(plan::exit_code(&found.problems, &found.findings, &found.world))
 }
 
-/// What was found, and what of it counts for the exit code.
-fn offline(arguments: &Arguments) -> Result<(Found, Vec<Finding>), CliError> {
+fn offline(arguments: &Arguments) -> Result<Found, CliError> {
     let sources = plan::Sources {
         files: &arguments.files,
         home: arguments.namespace.as_deref(),
@@ -89,13 +91,12 @@ fn offline(arguments: &Arguments) -> Result<(Found, Vec<Finding>), CliError> {
     };
     let input = sources.read()?;
     let judged = plan::judge(&input, &arguments.operator_namespace, false)?;
-    let against = judged.against().cloned().collect();
-    let found = Found {
+    Ok(Found {
         findings: judged.findings,
         notes: judged.notes,
         problems: input.objects.problems,
-    };
-    Ok((found, against))
+        world: judged.world,
+    })
 }
 
 fn text(found: &Found) -> String {

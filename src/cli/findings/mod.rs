@@ -3,6 +3,7 @@
 
 mod flows;
 mod paths;
+mod relays;
 mod secrets;
 mod unseen;
 
@@ -45,6 +46,7 @@ impl Case<'_> {
     /// Everything, in no order. Places are those of files, where there are any.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut findings = paths::isolation(self);
+        findings.extend(relays::all(self));
         findings.extend(flows::cut(self));
         findings.extend(unseen::all(self));
         findings
@@ -88,6 +90,11 @@ impl Case<'_> {
             .and_then(|objects| objects.source("NetworkPolicy", namespace, name));
         source.map_or_else(|| Location::field(field), |(document, _)| document.locate(field))
     }
+}
+
+/// Whether a finding is told and counts for nothing: the policy only wants to hear of it.
+pub(super) fn is_report(finding: &Finding, world: &World) -> bool {
+    relays::is_report(finding, world) || secrets::is_report(finding, world)
 }
 
 /// A policy by `namespace/name`.

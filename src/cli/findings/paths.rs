@@ -49,7 +49,7 @@ fn unknown(reason: &str) -> RuleId {
 }
 
 /// Whether a namespace, or anything in it, is of what is judged.
-fn concerns(case: &Case<'_>, namespace: &str) -> bool {
+pub(super) fn concerns(case: &Case<'_>, namespace: &str) -> bool {
     let Some(objects) = case.objects else { return true };
     let of = |(key, own): (&(String, String), bool)| own && key.0 == namespace;
     let mut policies = objects.network_policies.iter().map(|(key, found)| (key, found.own));
@@ -70,13 +70,18 @@ fn is_own(case: &Case<'_>, half: &Provenance) -> bool {
     }
 }
 
-pub(super) fn path(case: &Case<'_>, witness: &Witness) -> Finding {
-    let message = witness.told(|rule| match rule {
+/// A rule, with its place in a file where it has one.
+pub(super) fn told(case: &Case<'_>, rule: &Provenance) -> String {
+    match rule {
         Provenance::Rule { policy, field } if case.locate_policy(policy, "").file.is_some() => {
             case.place(policy, &format!("spec.{field}"))
         }
         rule => rule.to_string(),
-    });
+    }
+}
+
+pub(super) fn path(case: &Case<'_>, witness: &Witness) -> Finding {
+    let message = witness.told(|rule| told(case, rule));
     let rules = [&witness.egress, &witness.ingress].map(|rule| match rule {
         Provenance::Rule { policy, field } => {
             let at = case.locate_policy(policy, &format!("spec.{field}"));

@@ -22,6 +22,14 @@ use crate::compliance::checks::{self, Settings, config_map};
 use crate::compliance::{Assurance, Finding, Subject};
 use crate::network::world::World;
 
+/// Whether a finding is one of these checks' that the policy only reports where it was found.
+pub(super) fn is_report(finding: &Finding, world: &World) -> bool {
+    let overrides = overrides(&world.policy, Timestamp::now());
+    let namespace = finding.subject.namespace.as_deref().unwrap_or_default();
+    let stage = world.namespaces.get(namespace).and_then(|facts| facts.stage);
+    checks::is_only_reported(finding, stage, &overrides)
+}
+
 /// A template of pods, or a pod.
 #[derive(Debug)]
 struct Template {

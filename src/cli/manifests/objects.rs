@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use super::schema::Schemas;
 use super::{Document, Manifests, Problem, did_you_mean};
-use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
+use crate::api::{
+    AiSecurityPolicy, AiWorkload, ControlPlaneReport, EncryptionKeyRing, SecretEncryption, Waiver, names,
+};
 use crate::network::cluster_policy::{ClusterNetworkPolicy, GROUP, KIND, VERSION};
 use crate::network::reach::UnmodelledPolicy;
 
@@ -152,6 +154,8 @@ impl Objects {
                 document.root.or_empty("spec");
                 document.read::<SecretEncryption>().map(drop)
             }
+            "EncryptionKeyRing" => document.read::<EncryptionKeyRing>().map(drop),
+            "ControlPlaneReport" => document.read::<ControlPlaneReport>().map(drop),
             // `check` lets no other kind of ours by.
             _ => keep(&mut self.waivers, document, None),
         }

@@ -261,7 +261,7 @@ mod tests {
             "int64",
         ];
         let schemas = Schemas::builtin();
-        assert_eq!(schemas.kinds().count(), 4);
+        assert_eq!(schemas.kinds().count(), 6);
         for schema in schemas.0.values() {
             let mut keywords = Vec::new();
             visit(schema, &schema.structure, &mut keywords);

@@ -10,15 +10,14 @@ use serde_json::json;
 
 use super::input::{Input, Sources};
 use super::{Arguments, Output, door, print, world};
-use crate::admission::{Operator, PolicySet, generate, overrides};
+use crate::admission::{Operator, PolicySet, generate};
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::Mode;
 use crate::api::workload::FlowStatus;
-use crate::cli::findings::Case;
+use crate::cli::findings::{Case, is_report};
 use crate::cli::manifests::{Objects, Problem};
 use crate::cli::{CliError, FINDINGS, UNREADABLE, out};
-use crate::compliance::checks::is_only_reported;
 use crate::compliance::id::NET_02;
 use crate::compliance::{Assurance, Finding, Location, Severity, Subject, worst};
 use crate::network::flows::Resolver;
@@ -40,18 +39,6 @@ pub(in crate::cli) struct Plan {
     pub flows: Vec<(WorkloadKey, FlowStatus)>,
     /// Gravest first, with file and line.
     pub findings: Vec<Finding>,
-}
-
-impl Plan {
-    /// The findings that count: those of the checks of Secrets only where the policy refuses them.
-    pub(in crate::cli) fn against(&self) -> impl Iterator<Item = &Finding> {
-        let overrides = overrides(&self.world.policy, Timestamp::now());
-        self.findings.iter().filter(move |finding| {
-            let namespace = finding.subject.namespace.as_deref().unwrap_or_default();
-            let stage = self.world.namespaces.get(namespace).and_then(|facts| facts.stage);
-            !is_only_reported(finding, stage, &overrides)
-        })
-    }
 }
 
 /// Reads, judges, prints.
@@ -77,15 +64,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         }
         None => out::print(&print::tables(&plan, objects.problems.is_empty()))?,
     }
-    Ok(exit_code(&objects.problems, plan.against()))
+    Ok(exit_code(&objects.problems, &plan.findings, &plan.world))
 }
 
-/// What a run ends with. What is not known blocks nobody: it is told, and counts neither for nor against.
-pub(in crate::cli) fn exit_code<'f>(problems: &[Problem], findings: impl IntoIterator<Item = &'f Finding>) -> ExitCode {
-    let against = |finding: &&Finding| finding.severity >= Severity::Medium && finding.assurance != Assurance::Unknown;
+/// What a run ends with. What is not known blocks nobody: it is told, and counts neither for nor against. Nor does what
+/// is only reported.
+pub(in crate::cli) fn exit_code(problems: &[Problem], findings: &[Finding], world: &World) -> ExitCode {
+    let counts = |finding: &Finding| finding.assurance != Assurance::Unknown && !is_report(finding, world);
+    let against = |finding: &Finding| finding.severity >= Severity::Medium && counts(finding);
     if !problems.is_empty() {
         ExitCode::from(UNREADABLE)
-    } else if findings.into_iter().any(|finding| against(&finding)) {
+    } else if findings.iter().any(against) {
         ExitCode::from(FINDINGS)
     } else {
         ExitCode::SUCCESS

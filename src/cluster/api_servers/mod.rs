@@ -3,8 +3,7 @@
 //! silence: when it breaks, requests fail.
 //!
 //! Rights used. By the controller: `get`, `list` on Leases in kube-system; `list` on EndpointSlices in `default`;
-//! `create` on `serviceaccounts/token` of [`names::CANARY_ACCOUNT`](crate::api::names::CANARY_ACCOUNT) in its own
-//! namespace.
+//! `create` on `serviceaccounts/token` of the account it speaks for, in its own namespace.
 
 mod pinned;
 mod token;
@@ -22,7 +21,7 @@ use crate::api::encryption::{ApiServers, Discovery};
 use crate::encryption::SeenLease;
 
 pub use pinned::PinnedApiServer;
-pub use token::CanaryToken;
+pub use token::AccountToken;
 
 /// The name every API server's certificate is valid for.
 const SERVER_NAME: &str = "kubernetes.default.svc";
@@ -52,11 +51,19 @@ pub enum Error {
     #[error("http: {0}")]
     Http(#[from] hyper::Error),
     /// The API server answered with an error, or with something else than was asked for.
-    #[error(transparent)]
+    #[error("{}", words(.0))]
     Api(#[from] kube::Error),
     /// An address or a token that cannot be used.
     #[error("{0}")]
     Unusable(String),
+}
+
+/// The API server's own words where it answered: one line for people.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
+    }
 }
 
 impl Error {

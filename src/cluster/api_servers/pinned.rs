@@ -21,13 +21,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::{Address, CanaryToken, Error, within};
+use super::{AccountToken, Address, Error, within};
 use crate::encryption::{Reading, Scrape};
 
 /// To connect, and to agree on TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// One TCP and TLS connection to one API server, on which all requests go, in the name of the canary account.
+/// One TCP and TLS connection to one API server, on which all requests go, in the name of the token's account.
 pub struct PinnedApiServer {
     address: Address,
     client: Client,
@@ -37,7 +37,7 @@ pub struct PinnedApiServer {
 impl PinnedApiServer {
     /// Connects. `config` gives the cluster's authority and nothing else: none of its credentials is presented, and
     /// TLS is verified whatever it says.
-    pub async fn connect(config: &Config, address: Address, token: Arc<CanaryToken>) -> Result<Self, Error> {
+    pub async fn connect(config: &Config, address: Address, token: Arc<AccountToken>) -> Result<Self, Error> {
         let (sender, connection) = dial(config, &address).await?;
         let service = Pinned {
             sender: Arc::new(Mutex::new(sender)),
@@ -60,6 +60,11 @@ impl PinnedApiServer {
     /// Where it leads.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The connection, for requests that have a deadline of their own.
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Sends one request, with a deadline for the whole answer. `what` is for the error.
@@ -147,7 +152,7 @@ async fn dial(config: &Config, address: &Address) -> Result<(SendRequest<Body>, 
 struct Pinned {
     sender: Arc<Mutex<SendRequest<Body>>>,
     host: HeaderValue,
-    token: Arc<CanaryToken>,
+    token: Arc<AccountToken>,
 }
 
 impl tower::Service<Request<Body>> for Pinned {

@@ -1,5 +1,5 @@
-//! The short-lived token of the canary account. It is held in memory, sent to the cluster's own API servers and shown to
-//! nobody.
+//! The short-lived token of an account of ours, the canary's or the sweeper's. It is held in memory, sent to the
+//! cluster's own API servers and shown to nobody.
 
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
@@ -13,7 +13,6 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::Error;
-use crate::api::names;
 
 /// The API server gives no less than ten minutes.
 const LIFETIME: Duration = Duration::from_mins(15);
@@ -22,8 +21,8 @@ const RENEW_AFTER: Duration = Duration::from_mins(10);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A token that renews itself when asked to.
-#[derive(Default)]
-pub struct CanaryToken {
+pub struct AccountToken {
+    account: &'static str,
     minted: RwLock<Option<Minted>>,
 }
 
@@ -32,7 +31,15 @@ struct Minted {
     at: Instant,
 }
 
-impl CanaryToken {
+impl AccountToken {
+    /// None yet of this ServiceAccount.
+    pub fn of(account: &'static str) -> Self {
+        Self {
+            account,
+            minted: RwLock::default(),
+        }
+    }
+
     /// Mints a token unless there is one that is young enough.
     pub async fn refresh(&self, client: &Client, namespace: &str) -> Result<(), Error> {
         if self.age().is_some_and(|age| age < RENEW_AFTER) {
@@ -49,10 +56,10 @@ impl CanaryToken {
         };
         let at = Instant::now();
         let parameters = PostParams::default();
-        let minting = accounts.create_token_request(names::CANARY_ACCOUNT, &parameters, &wanted);
+        let minting = accounts.create_token_request(self.account, &parameters, &wanted);
         let answer = timeout(TIMEOUT, minting)
             .await
-            .map_err(|_| Error::Timeout("token of the canary account"))??;
+            .map_err(|_| Error::Timeout("token of an account"))??;
         let token = answer.status.map(|status| status.token).unwrap_or_default();
         // The error is dropped on purpose: nothing that held the token may be shown.
         let mut header = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -62,17 +69,17 @@ impl CanaryToken {
         Ok(())
     }
 
-    /// Forgets the token, so that the next [`CanaryToken::refresh`] mints one.
+    /// Forgets the token, so that the next [`AccountToken::refresh`] mints one.
     pub fn forget(&self) {
         *self.minted.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The value of `Authorization`.
-    pub(super) fn header(&self) -> Result<HeaderValue, Error> {
+    pub(in crate::cluster) fn header(&self) -> Result<HeaderValue, Error> {
         let minted = self.minted.read().unwrap_or_else(PoisonError::into_inner);
         match &*minted {
             Some(minted) if minted.at.elapsed() < LIFETIME => Ok(minted.header.clone()),
-            _ => Err(Error::Unusable("no valid token of the canary account".to_owned())),
+            _ => Err(Error::Unusable(format!("no valid token of {}", self.account))),
         }
     }
 
@@ -82,8 +89,10 @@ impl CanaryToken {
     }
 }
 
-impl fmt::Debug for CanaryToken {
+impl fmt::Debug for AccountToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CanaryToken").finish_non_exhaustive()
+        f.debug_struct("AccountToken")
+            .field("account", &self.account)
+            .finish_non_exhaustive()
     }
 }

@@ -62,6 +62,18 @@ fn admin() -> PeopleRole {
                 "every object of ours; approvals are the approver's",
             ),
             Rule::new(
+                GROUP,
+                &["controlplanereports", "encryptionkeyrings"],
+                &READ,
+                "what the agents see, and the ring, in which every key is sealed; the agents write both",
+            ),
+            Rule::new(
+                GROUP,
+                &["encryptionkeyrings/status"],
+                &["patch", "update"],
+                "lets a new control-plane node hold the keys: cloison ring approve",
+            ),
+            Rule::new(
                 VIRTUAL_GROUP,
                 &["stages"],
                 &["assign"],
@@ -141,7 +153,13 @@ const READABLE: [(&str, &str, &[&str]); 18] = [
     (
         GROUP,
         "what was asked for, found and approved",
-        &["aisecuritypolicies", "aiworkloads", "secretencryptions", "waivers"],
+        &[
+            "aisecuritypolicies",
+            "aiworkloads",
+            "controlplanereports",
+            "secretencryptions",
+            "waivers",
+        ],
     ),
     (
         "",

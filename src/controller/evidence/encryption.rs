@@ -16,7 +16,8 @@ use tokio::time::{sleep, timeout};
 
 use super::Gathering;
 use super::fleet::{Fleet, Held};
-use crate::api::encryption::{ApiServers, Attestation, SecretEncryptionSpec};
+use super::reads::ReadSettings;
+use crate::api::encryption::{ApiServers, Attestation, Proof, SecretEncryptionSpec};
 use crate::api::names;
 use crate::cluster::api_servers::{Error, PinnedApiServer};
 use crate::encryption::{Canary, EncryptionProof, Observation, Reading, Write, judge};
@@ -39,6 +40,8 @@ pub struct EncryptionSettings {
     pub grace: Duration,
     /// Whether the canary Secret may be written.
     pub writes: bool,
+    /// Whether, and how, stored Secrets are read too.
+    pub reads: Option<ReadSettings>,
 }
 
 impl Default for EncryptionSettings {
@@ -56,6 +59,36 @@ impl From<&SecretEncryptionSpec> for EncryptionSettings {
             pace: Duration::from_secs(2),
             grace: Duration::from_secs(30),
             writes: true,
+            reads: (spec.proof == Proof::Reads).then(|| ReadSettings {
+                rate: u32::try_from(spec.sweep.max_requests_per_second).unwrap_or(1),
+                max_age: Duration::from_hours(u64::try_from(spec.proof_max_age_hours).unwrap_or(1)),
+            }),
+        }
+    }
+}
+
+/// Looks when it is asked to, for whoever wants the proof now.
+pub struct Observer {
+    gathering: Gathering,
+    settings: EncryptionSettings,
+    fleet: Fleet,
+}
+
+impl Observer {
+    /// Nothing was looked at yet.
+    pub fn new(gathering: Gathering, settings: EncryptionSettings) -> Self {
+        Self {
+            gathering,
+            settings,
+            fleet: Fleet::new(),
+        }
+    }
+
+    /// One look at every API server, with a canary Secret where its state was not tried by this observer yet.
+    pub async fn look(&mut self) -> Result<Observation, Error> {
+        match timeout(PASS_TIMEOUT, try_look(&self.gathering, &mut self.fleet, &self.settings)).await {
+            Ok(seen) => seen,
+            Err(_) => Err(Error::Timeout("a look at all API servers")),
         }
     }
 }

@@ -6,18 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout};
 
 use super::Gathering;
 use crate::api::encryption::{ApiServers, Attestation};
-use crate::cluster::api_servers::{self, Address, CanaryToken, Error, PinnedApiServer};
+use crate::api::names;
+use crate::cluster::api_servers::{self, AccountToken, Address, Error, PinnedApiServer};
 use crate::encryption::{FreshLease, Leases, Memory, Observation, Reading};
 
 /// Endpoints are listed again after this even if every API server is accounted for.
 const ENDPOINTS_INTERVAL: Duration = Duration::from_secs(30);
 /// Behind a load balancer an address is dialled so often more in one pass, to meet the replica that is missing.
 const EXTRA_DIALS: usize = 3;
+/// For one look at everybody, other loops' turns included.
+const LOOK: Duration = Duration::from_mins(2);
 
 /// A connection and what it last showed.
 pub(super) struct Held {
@@ -27,7 +30,7 @@ pub(super) struct Held {
 
 /// All API servers, and the memory of what canaries showed of them.
 pub(super) struct Fleet {
-    token: Arc<CanaryToken>,
+    token: Arc<AccountToken>,
     origin: Instant,
     tracker: Leases,
     leases: Vec<FreshLease>,
@@ -43,10 +46,37 @@ pub(super) struct Fleet {
     members: watch::Sender<BTreeSet<String>>,
 }
 
+/// The one fleet of a process, which its loops share.
+pub struct Servers(Mutex<Fleet>);
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self(Mutex::new(Fleet::new()))
+    }
+}
+
+impl Servers {
+    pub(super) fn fleet(&self) -> &Mutex<Fleet> {
+        &self.0
+    }
+
+    /// Who there is at this moment.
+    pub async fn now(&self, gathering: &Gathering, spec: &ApiServers) -> Result<Observation, Error> {
+        let looked = async {
+            let mut fleet = self.0.lock().await;
+            fleet.look(gathering, spec).await?;
+            Ok(fleet.observation(None))
+        };
+        timeout(LOOK, looked)
+            .await
+            .unwrap_or(Err(Error::Timeout("a look at all API servers")))
+    }
+}
+
 impl Fleet {
     pub fn new() -> Self {
         Self {
-            token: Arc::default(),
+            token: Arc::new(AccountToken::of(names::CANARY_ACCOUNT)),
             origin: Instant::now(),
             tracker: Leases::default(),
             leases: Vec::new(),

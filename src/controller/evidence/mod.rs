@@ -5,11 +5,13 @@
 //! `[cloison-canary]` in its own namespace. The account `cloison-canary`: `get` on the URL `/metrics`; `create` and
 //! `patch` on `secrets` with resourceNames `[cloison-encryption-canary]` in the operator's namespace (a PATCH that
 //! creates is authorized for `create` with the object's name, so no right on other Secrets and no Secret in the chart is
-//! needed); and for the admission canaries what `admission` says they target, all of it dry-run.
+//! needed); and for the admission canaries what `admission` says they target, all of it dry-run. For `reads` the controller
+//! also lends the account `cloison-sweeper` a role while it runs: see [`cluster::sweep`](crate::cluster::sweep).
 
 pub mod admission;
 pub mod encryption;
 mod fleet;
+pub mod reads;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,15 +21,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Client, Config};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
 use crate::api::conditions::Truth;
+use crate::api::control_plane_report::KeyValues;
+use crate::api::encryption_status::KeyStatus;
 use crate::cluster::telemetry::Kind;
 use crate::encryption::EncryptionProof;
+use crate::encryption::rotation::Decision;
 use crate::network::enforcement;
 use admission::Expected;
 use encryption::EncryptionSettings;
-use fleet::Fleet;
+use reads::ReadsProof;
+
+pub use fleet::Servers;
 
 /// What every loop needs.
 #[derive(Clone)]
@@ -42,16 +49,18 @@ pub struct Gathering {
     pub evidence: Arc<Evidence>,
 }
 
-/// Runs both loops over the same connections. Never ends; drop it to stop, for instance when leadership is lost.
+/// Runs the loops over the same connections. Never ends; drop it to stop, for instance when leadership is lost.
 pub async fn run(
     gathering: Gathering,
+    servers: Arc<Servers>,
     settings: watch::Receiver<EncryptionSettings>,
     expected: watch::Receiver<Option<Arc<Expected>>>,
 ) {
-    let fleet = Mutex::new(Fleet::new());
+    let fleet = servers.fleet();
     tokio::join!(
-        encryption::observe(&gathering, &fleet, settings),
-        admission::observe(&gathering, &fleet, expected),
+        encryption::observe(&gathering, fleet, settings.clone()),
+        reads::observe(&gathering, fleet, settings),
+        admission::observe(&gathering, fleet, expected),
     );
 }
 
@@ -92,13 +101,28 @@ pub struct PacketProof {
     pub at: Time,
 }
 
+/// Where the rotation of keys stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RotationSeen {
+    /// What is done next, and what is in the way.
+    pub decision: Decision,
+    /// The keys of the ring.
+    pub keys: Vec<KeyStatus>,
+    /// Values per resource and key, at the last reading of etcd.
+    pub values: Vec<KeyValues>,
+}
+
 /// All evidence at one moment. `None` until a first look.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Are new Secrets encrypted?
     pub encryption: Option<EncryptionProof>,
+    /// Are stored Secrets encrypted? `None` also while nobody asks for reads.
+    pub reads: Option<ReadsProof>,
     /// Do the policies refuse?
     pub admission: Option<AdmissionProof>,
+    /// How do the keys rotate? `None` while nobody asks for it.
+    pub rotation: Option<RotationSeen>,
     /// Does the network plugin enforce? `None` also while nobody asks for packets.
     pub packets: Option<PacketProof>,
 }
@@ -162,6 +186,33 @@ impl Evidence {
                 .as_ref()
                 .is_some_and(|known| known.says_the_same(&proof));
             snapshot.encryption = Some(proof);
+            !same
+        });
+    }
+
+    /// Stores what reading has shown; `None` when nobody asks for it any more.
+    pub fn publish_reads(&self, proof: Option<ReadsProof>) {
+        if let Some(proof) = &proof {
+            self.show("reads", proof.reads.truth, &proof.at);
+        }
+        self.snapshot.send_if_modified(|snapshot| {
+            let said =
+                |proof: &Option<ReadsProof>| proof.as_ref().map(|proof| (proof.reads.clone(), proof.shape.clone()));
+            let same = said(&snapshot.reads) == said(&proof);
+            snapshot.reads = proof;
+            !same
+        });
+    }
+
+    /// Stores where the rotation stands; `None` when nobody asks for it any more. Counts alone wake nobody.
+    pub fn publish_rotation(&self, seen: Option<RotationSeen>) {
+        self.snapshot.send_if_modified(|snapshot| {
+            let said = |seen: &Option<RotationSeen>| {
+                let states = |seen: &RotationSeen| seen.keys.iter().map(|key| (key.id, key.state)).collect::<Vec<_>>();
+                seen.as_ref().map(|seen| (seen.decision.clone(), states(seen)))
+            };
+            let same = said(&snapshot.rotation) == said(&seen);
+            snapshot.rotation = seen;
             !same
         });
     }

@@ -220,6 +220,12 @@ impl<'p> Map<'p> {
 
     /// Why a path through two halves is only a possible one; `None` where it is certain.
     pub(super) fn doubt(&self, mine: Side<'_, '_>, theirs: Side<'_, '_>) -> Option<Meeting> {
+        let (reason, what) = self.reason(mine, theirs)?;
+        Some(perhaps(mine, theirs, reason, &what))
+    }
+
+    /// The same as a word for a condition, and what the path depends on.
+    pub(super) fn reason(&self, mine: Side<'_, '_>, theirs: Side<'_, '_>) -> Option<(&'static str, String)> {
         let of_half = |side: Side<'_, '_>| match side.half {
             Half::Doubt(doubt) => Some((doubt.reason, doubt.what.clone())),
             Half::Rule {
@@ -230,8 +236,7 @@ impl<'p> Map<'p> {
             Half::Rule { .. } | Half::Open => None,
         };
         let cloud = || self.cloud.map(|doubt| (doubt.reason, doubt.what.clone()));
-        let (reason, what) = of_half(mine).or_else(|| of_half(theirs)).or_else(cloud)?;
-        Some(perhaps(mine, theirs, reason, &what))
+        of_half(mine).or_else(|| of_half(theirs)).or_else(cloud)
     }
 
     fn about_block(&self, side: Side<'_, '_>) -> String {
@@ -293,7 +298,7 @@ fn without_tiers(mine: Side<'_, '_>, theirs: Side<'_, '_>) -> Found {
         },
         (Answer::TooHard, _) | (_, Answer::TooHard) => Found::Unsure {
             reason: TOO_COMPLEX,
-            what: "more policies than can be searched".to_owned(),
+            what: TOO_MANY.to_owned(),
         },
     }
 }
@@ -372,19 +377,25 @@ pub(super) fn witness(
     }
 }
 
+/// What nobody knows who cannot search that long.
+pub(super) const TOO_MANY: &str = "more policies than can be searched";
+
 pub(super) fn too_complex(mine: Side<'_, '_>, theirs: Side<'_, '_>) -> Meeting {
-    perhaps(mine, theirs, TOO_COMPLEX, "more policies than can be searched")
+    perhaps(mine, theirs, TOO_COMPLEX, TOO_MANY)
 }
 
 pub(super) fn perhaps(mine: Side<'_, '_>, theirs: Side<'_, '_>, reason: &'static str, what: &str) -> Meeting {
+    let message = depends(mine, theirs, what);
+    Meeting::Perhaps { reason, message }
+}
+
+/// What a possible path hangs on, in one line.
+pub(super) fn depends(mine: Side<'_, '_>, theirs: Side<'_, '_>, what: &str) -> String {
     let (from, to) = match mine.direction {
         Direction::Egress => (place(mine), place(theirs)),
         Direction::Ingress => (place(theirs), place(mine)),
     };
-    Meeting::Perhaps {
-        reason,
-        message: format!("whether a pod in {from} can reach a pod in {to} depends on {what}"),
-    }
+    format!("whether a pod in {from} can reach a pod in {to} depends on {what}")
 }
 
 fn place<'p>(side: Side<'_, 'p>) -> &'p str {

@@ -18,7 +18,7 @@ pub(super) enum CidrError {
 }
 
 /// Addresses of both families. Ranges are sorted and disjoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Addresses {
     v4: Vec<(u128, u128)>,
     v6: Vec<(u128, u128)>,
@@ -99,6 +99,16 @@ impl Addresses {
         ranges.iter().any(|(first, last)| (*first..=*last).contains(&address))
     }
 
+    /// Those of the cells that lie inside, by index. The cells are sorted, and cut at its ends among others.
+    pub(super) fn cells_within(&self, cells: &[AddressRange]) -> Vec<usize> {
+        let v4 = self.v4.iter().map(|(first, last)| (address4(*first), address4(*last)));
+        let v6 = self.v6.iter().map(|(first, last)| (address6(*first), address6(*last)));
+        let inside = v4.chain(v6).flat_map(|(first, last)| {
+            cells.partition_point(|cell| cell.first < first)..cells.partition_point(|cell| cell.first <= last)
+        });
+        inside.collect()
+    }
+
     /// Whether it has addresses of IPv6.
     pub(super) fn is_v6(&self) -> bool {
         !self.v6.is_empty()
@@ -114,7 +124,8 @@ pub struct AddressRange {
     pub last: IpAddr,
 }
 
-/// The whole address space, cut at the ends of every block: what is true of one address of a range is true of all.
+/// The whole address space, cut at the ends of every block: what is true of one address of a range is true of all. Sorted,
+/// IPv4 first.
 pub(super) fn cells(blocks: &[&Addresses], v6: bool) -> Vec<AddressRange> {
     let cut = |ranges: fn(&Addresses) -> &[(u128, u128)], most: u128| {
         let mut starts = BTreeSet::from([0]);
@@ -134,8 +145,8 @@ pub(super) fn cells(blocks: &[&Addresses], v6: bool) -> Vec<AddressRange> {
     let mut all: Vec<AddressRange> = v4.collect();
     if v6 {
         let range = |(first, last)| AddressRange {
-            first: IpAddr::V6(Ipv6Addr::from(first)),
-            last: IpAddr::V6(Ipv6Addr::from(last)),
+            first: address6(first),
+            last: address6(last),
         };
         all.extend(cut(|block| &block.v6, u128::MAX).into_iter().map(range));
     }
@@ -145,6 +156,16 @@ pub(super) fn cells(blocks: &[&Addresses], v6: bool) -> Vec<AddressRange> {
 fn address4(number: u128) -> IpAddr {
     // Ranges of IPv4 are never larger than 32 bits.
     IpAddr::V4(Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)))
+}
+
+fn address6(number: u128) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(number))
+}
+
+/// The cell that an address is in, of cells of both families.
+pub(super) fn cell_of(address: IpAddr, cells: &[AddressRange]) -> usize {
+    let address = address.to_canonical();
+    cells.partition_point(|cell| cell.first <= address).saturating_sub(1)
 }
 
 /// Without host bits, and an IPv4 network written in IPv6 as what it is.

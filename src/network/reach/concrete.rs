@@ -1,7 +1,8 @@
 //! The pods there are: which of them can connect to which, on which ports, and by which rules.
 //!
-//! Pods that no policy can tell apart are one *class*, so that a Deployment of a hundred replicas is looked at once. A
-//! connection is allowed when the source lets it out and the target lets it in; each of both is a set of ports.
+//! Pods that no policy can tell apart are one [class](super::classes), and only classes that a policy may let meet are
+//! looked at ([`ends`](super::ends)). A connection is allowed when the source lets it out and the target lets it in; each
+//! of both is a set of ports.
 //!
 //! Not seen here, as in the symbolic mode: traffic from a pod's own node, ICMP, interfaces beside the pod network.
 //! Pods of the host network are no subject and no peer of any policy, as in most plugins; Kubernetes leaves it open.
@@ -18,6 +19,8 @@ use crate::network::cluster_policy::{ClusterNetworkPolicy, KIND};
 use crate::network::ports::PortSet;
 
 use super::cidr::{self, Addresses};
+use super::classes::Class;
+use super::ends::Ends;
 use super::policy::{self, Direction, Peer, Policy, PolicyError, Rule};
 use super::selector::Selector;
 use super::tiers::Tiers;
@@ -112,9 +115,9 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Pods that no policy tells apart.
+/// A pod, and what isolates it.
 #[derive(Debug)]
-pub(super) struct Class<'s> {
+pub(super) struct Subject<'s> {
     pub pod: &'s Pod,
     /// The policies that isolate egress, ingress, by index.
     pub isolating: [Vec<usize>; 2],
@@ -130,9 +133,10 @@ pub(super) enum Other<'m> {
 /// A snapshot that has been read.
 #[derive(Debug)]
 pub struct Connectivity<'s> {
-    snapshot: &'s Snapshot,
+    pub(super) snapshot: &'s Snapshot,
     pub(super) blocks: Blocks,
-    policies: Vec<Policy<'s>>,
+    /// Sorted by namespace and name.
+    pub(super) policies: Vec<Policy<'s>>,
     pub(super) tiers: Tiers<'s>,
     pub(super) classes: Vec<Class<'s>>,
 }
@@ -162,65 +166,63 @@ impl<'s> Connectivity<'s> {
         if !unreadable.is_empty() {
             return Err(unreadable);
         }
-        let mut by_namespace: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (index, policy) in policies.iter().enumerate() {
-            by_namespace.entry(policy.namespace).or_default().push(index);
-        }
-        let pods: BTreeSet<&Pod> = snapshot.pods.iter().collect();
-        let classes = pods.into_iter().map(|pod| {
-            let here = by_namespace.get(pod.namespace.as_str()).into_iter().flatten();
-            let selecting: Vec<usize> = here
-                .copied()
-                .filter(|index| !pod.host_network && selects(&policies[*index].subject, pod))
-                .collect();
-            let isolating = Direction::BOTH.map(|direction| {
-                let all = selecting.iter().copied();
-                all.filter(|index| policies[*index].isolates[direction as usize])
-                    .collect()
-            });
-            Class { pod, isolating }
-        });
-        let classes = classes.collect();
-        Ok(Self {
+        let mut read = Self {
             snapshot,
             blocks,
             policies,
             tiers,
-            classes,
-        })
+            classes: Vec::new(),
+        };
+        read.classes = read.grouped();
+        Ok(read)
     }
 
     /// All that is allowed, from workload to workload and between workloads and addresses outside the cluster. Pairs
     /// without any port are left out, and so are a workload and itself.
     pub fn connections(&self) -> BTreeMap<(Endpoint, Endpoint), PortSet> {
-        let mut all: BTreeMap<(Endpoint, Endpoint), PortSet> = BTreeMap::new();
-        let mut allow = |from: &Endpoint, to: &Endpoint, ports: PortSet| {
-            if !ports.is_empty() {
-                let known = all.entry((from.clone(), to.clone())).or_default();
-                *known = known.union(&ports);
+        let outside = Direction::BOTH.map(|direction| self.outside(direction));
+        let [out, into] = Direction::BOTH.map(|direction| Ends::of(self, direction, &outside[direction as usize]));
+        let mut all: BTreeMap<(&Endpoint, &Endpoint), PortSet> = BTreeMap::new();
+        let mut allow = |from, to, ports: &PortSet| {
+            if from != to {
+                let known = all.entry((from, to)).or_default();
+                *known = known.union(ports);
             }
         };
-        let ends: Vec<Endpoint> = self.classes.iter().map(|class| workload(class.pod)).collect();
-        let outside = Direction::BOTH.map(|direction| self.outside(direction));
-        for (from, source) in self.classes.iter().zip(&ends) {
-            for (to, target) in self.classes.iter().zip(&ends).filter(|(_, target)| *target != source) {
-                allow(source, target, self.between(from, to));
+        let ranges = outside
+            .each_ref()
+            .map(|ranges| ranges.iter().copied().map(Endpoint::Addresses).collect::<Vec<_>>());
+        for (index, from) in self.classes.iter().enumerate() {
+            for to in Ends::targets(&out, &into, index) {
+                let to = &self.classes[to];
+                let ports = self.between(&from.subject, &to.subject);
+                if !ports.is_empty() {
+                    for source in from.workloads.keys() {
+                        to.workloads.keys().for_each(|target| allow(source, target, &ports));
+                    }
+                }
             }
-            for (direction, ranges) in Direction::BOTH.into_iter().zip(&outside) {
-                for range in ranges {
-                    let ports = self.half(from, direction, Other::Address(range.first));
-                    let end = Endpoint::Addresses(*range);
-                    match direction {
-                        Direction::Egress => allow(source, &end, ports),
-                        Direction::Ingress => allow(&end, source, ports),
+            for (direction, ends) in Direction::BOTH.into_iter().zip([&out, &into]) {
+                let (cells, names) = (&outside[direction as usize], &ranges[direction as usize]);
+                for range in ends.ranges(index).unwrap_or_else(|| (0..cells.len()).collect()) {
+                    let ports = self.half(&from.subject, direction, Other::Address(cells[range].first));
+                    if !ports.is_empty() {
+                        from.workloads.keys().for_each(|own| match direction {
+                            Direction::Egress => allow(own, &names[range], &ports),
+                            Direction::Ingress => allow(&names[range], own, &ports),
+                        });
                     }
                 }
             }
         }
-        all
+        let named = all
+            .into_iter()
+            .map(|((from, to), ports)| ((from.clone(), to.clone()), ports));
+        named.collect()
     }
 
-    fn between(&self, from: &Class<'_>, to: &Class<'_>) -> PortSet {
+    /// The ports on which one pod can connect to another.
+    pub(super) fn between(&self, from: &Subject<'_>, to: &Subject<'_>) -> PortSet {
         let out = self.half(from, Direction::Egress, Other::Pod(to.pod));
         if out.is_empty() {
             return out;
@@ -229,22 +231,26 @@ impl<'s> Connectivity<'s> {
     }
 
     /// A pod, with what isolates it.
-    pub(super) fn class<'p>(&self, pod: &'p Pod) -> Class<'p> {
-        let isolating = Direction::BOTH.map(|direction| {
-            let all = self.policies.iter().enumerate();
-            let isolating = all.filter(|(_, policy)| {
-                !pod.host_network
-                    && policy.namespace == pod.namespace
-                    && policy.isolates[direction as usize]
-                    && selects(&policy.subject, pod)
-            });
-            isolating.map(|(index, _)| index).collect()
-        });
-        Class { pod, isolating }
+    pub(super) fn subject<'p>(&self, pod: &'p Pod) -> Subject<'p> {
+        let isolating =
+            Direction::BOTH.map(|direction| self.isolating(pod, direction).map(|(index, _)| index).collect());
+        Subject { pod, isolating }
+    }
+
+    /// The policies that isolate a pod in a direction, in order of name, each with its index.
+    pub(super) fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = (usize, &Policy<'s>)> {
+        let first = self
+            .policies
+            .partition_point(|policy| policy.namespace < pod.namespace.as_str());
+        let here = self.policies.iter().enumerate().skip(first);
+        let here = here.take_while(|(_, policy)| policy.namespace == pod.namespace);
+        here.filter(move |(_, policy)| {
+            !pod.host_network && policy.isolates[direction as usize] && selects(&policy.subject, pod)
+        })
     }
 
     /// The ports of the target that one end lets through.
-    pub(super) fn half(&self, own: &Class<'_>, direction: Direction, other: Other<'_>) -> PortSet {
+    pub(super) fn half(&self, own: &Subject<'_>, direction: Direction, other: Other<'_>) -> PortSet {
         if self.tiers.is_empty() {
             return self
                 .by_network_policies(own, direction, other)
@@ -260,7 +266,7 @@ impl<'s> Connectivity<'s> {
     /// The ports of the target that NetworkPolicies let through at one end; `None` where none isolates the pod.
     pub(super) fn by_network_policies(
         &self,
-        own: &Class<'_>,
+        own: &Subject<'_>,
         direction: Direction,
         other: Other<'_>,
     ) -> Option<PortSet> {
@@ -288,19 +294,8 @@ impl<'s> Connectivity<'s> {
         }
     }
 
-    /// The policies that isolate a pod in a direction, in order of name.
-    pub(super) fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = &Policy<'s>> {
-        let here = self
-            .policies
-            .iter()
-            .filter(move |policy| policy.namespace == pod.namespace);
-        here.filter(move |policy| {
-            !pod.host_network && policy.isolates[direction as usize] && selects(&policy.subject, pod)
-        })
-    }
-
     /// Whether the other end is the peer of a rule.
-    fn fits(&self, policy: &Policy<'_>, rule: &Rule<'_>, other: Other<'_>) -> bool {
+    pub(super) fn fits(&self, policy: &Policy<'_>, rule: &Rule<'_>, other: Other<'_>) -> bool {
         match (&rule.peer, other) {
             (Peer::Everything, _) => true,
             (Peer::Own(pods), Other::Pod(pod)) => {

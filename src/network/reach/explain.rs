@@ -98,7 +98,7 @@ impl Connectivity<'_> {
     pub fn allowed(&self, from: Asked<'_>, to: Asked<'_>) -> PortSet {
         let half = |own: Asked<'_>, other: Asked<'_>, direction: Direction| {
             let Asked::Pod(own) = own else { return PortSet::all() };
-            self.half(&self.class(own), direction, end(other))
+            self.half(&self.subject(own), direction, end(other))
         };
         half(from, to, Direction::Egress).intersection(&half(to, from, Direction::Ingress))
     }
@@ -109,7 +109,7 @@ impl Connectivity<'_> {
             isolated_by: Vec::new(),
             allowed_by: Vec::new(),
         };
-        for policy in self.isolating(own, direction) {
+        for (_, policy) in self.isolating(own, direction) {
             let name = format!("{}/{}", policy.namespace, policy.name);
             for rule in policy.rules.iter().filter(|rule| rule.direction == direction) {
                 if self.opens(policy, rule, own, other).contains(protocol, port) {

@@ -4,24 +4,19 @@
 //! [`would_open`] looks at the whole set, and says what passes after the change that did not before. The first is for the
 //! door, the second for whoever watches the set.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::ControlFlow;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use crate::api::names;
-use crate::api::stage::NamespaceStage;
-use crate::network::policies;
-use crate::network::world::{Namespace, World};
+use crate::network::cluster_policy::ClusterNetworkPolicy;
+use crate::network::world::World;
 
 use super::analysis::{Meeting, Side};
-use super::difference::Difference;
-use super::map::{Book, Half, Map, Reach, Site};
+use super::change::{Made, Part, compare, concerned};
+use super::map::{Half, Map, Reach, Site};
 use super::paths::forbidden;
-use super::permits::Permits;
 use super::policy;
 use super::{UnmodelledPolicy, Witness};
 
@@ -54,6 +49,13 @@ pub enum Change<'c> {
         namespace: &'c str,
         /// All its labels.
         labels: &'c BTreeMap<String, String>,
+    },
+    /// A ClusterNetworkPolicy is created, or becomes this one.
+    ApplyCluster(&'c ClusterNetworkPolicy),
+    /// A ClusterNetworkPolicy is deleted.
+    DeleteCluster {
+        /// Its name.
+        name: &'c str,
     },
 }
 
@@ -112,11 +114,12 @@ pub fn opens_half(world: &World, policy: &NetworkPolicy) -> Option<OpenedHalf> {
     if let Err(error) = policy::read(policy) {
         return Some(told(None, format!("cannot be read: {error}")));
     }
-    let dns = world.dns();
-    let desired = policies::namespace(world, namespace);
-    let desired: Vec<&NetworkPolicy> = desired.iter().collect();
-    let book = Book::read(world, &[policy], &[], &desired);
-    let map = Map::new(world, &book, Permits::new(world, &book, &desired, &dns), None);
+    let own = Part::of(world, vec![policy], &[], &BTreeSet::from([namespace]));
+    own.read(None, |map| half_of(map, namespace, told))
+}
+
+/// The first half of a namespace's policies that leads where it must not.
+fn half_of(map: &Map<'_>, namespace: &str, told: impl Fn(Option<String>, String) -> OpenedHalf) -> Option<OpenedHalf> {
     let near = map.site(namespace).filter(|near| near.is_staged())?;
     let halves = near.halves.iter().flatten();
     let mut rules = halves.filter_map(|half| match half {
@@ -124,7 +127,7 @@ pub fn opens_half(world: &World, policy: &NetworkPolicy) -> Option<OpenedHalf> {
         Half::Accept(_) | Half::Open | Half::Doubt(_) => None,
     });
     rules.find_map(|(half, rule, reach)| {
-        let place = leads_to(&map, near, half)?;
+        let place = leads_to(map, near, half)?;
         let what = match reach {
             Reach::Pods => "pods",
             Reach::MaybePods | Reach::Outside => "addresses that may be those of pods",
@@ -157,19 +160,32 @@ fn leads_to(map: &Map<'_>, near: &Site<'_>, half: &Half<'_>) -> Option<String> {
 /// Whether a change opens a forbidden path that was not open before: an example, certain ones before possible ones. What
 /// only becomes forbidden counts too: a stage that a Namespace is given. Such a Namespace is judged with its deny, which
 /// the controller writes at once.
+///
+/// Only what the change can touch is read: paths begin or end in its namespace. A ClusterNetworkPolicy can touch all.
 pub fn would_open(now: Set<'_>, change: Change<'_>) -> Option<Opened> {
-    let (world, policies) = after(now, change);
-    let then = Set {
-        world: &world,
-        policies: &policies,
-        unmodelled: now.unmodelled,
+    let made = Made::of(now, change);
+    let Some(namespace) = made.namespace else {
+        let world = &made.world;
+        return opened(now, Set { world, ..now }).into_iter().next();
     };
-    let namespace = match change {
-        Change::Apply(policy) => policy::identity(policy).0,
-        Change::Delete { namespace, .. } | Change::Label { namespace, .. } => namespace,
-    };
+    let before: Vec<&NetworkPolicy> = now.policies.iter().collect();
+    let after = made.policies(now);
+    let concerned = concerned(&made.world, &after, now.unmodelled, namespace);
+    let before = Part::of(now.world, before, now.unmodelled, &concerned);
+    let after = Part::of(&made.world, after, now.unmodelled, &concerned);
+    opened_around(&before, &after, namespace, Some(&concerned))
+}
+
+/// The first path from or to a namespace that is open now and was not before; `only` names the namespaces that are looked
+/// at where that is not all.
+pub(super) fn opened_around(
+    before: &Part<'_>,
+    now: &Part<'_>,
+    namespace: &str,
+    only: Option<&BTreeSet<&str>>,
+) -> Option<Opened> {
     let mut doubt = None;
-    let path = compare(now, then, |difference, map| {
+    let path = compare(before, now, only, |difference, map| {
         let near = map.site(namespace)?;
         let mut path = None;
         let _ = map.pairs(near, &mut |own, theirs| {
@@ -191,7 +207,7 @@ pub fn would_open(now: Set<'_>, change: Change<'_>) -> Option<Opened> {
 /// Every forbidden path of one set that was not open in another: an example for each two rules that make one, sorted.
 pub fn opened(before: Set<'_>, now: Set<'_>) -> Vec<Opened> {
     let mut all = Vec::new();
-    compare(before, now, |difference, map| {
+    compare(&Part::whole(before), &Part::whole(now), None, |difference, map| {
         for near in map.sites.iter().filter(|site| site.is_staged()) {
             let _ = map.pairs(near, &mut |own, theirs| {
                 if is_first_look(own, theirs) {
@@ -213,69 +229,4 @@ pub fn opened(before: Set<'_>, now: Set<'_>) -> Vec<Opened> {
 /// A path between two stages is met from both of them.
 fn is_first_look(own: Side<'_, '_>, theirs: Side<'_, '_>) -> bool {
     own.direction == policy::Direction::Egress || !theirs.site.is_some_and(Site::is_staged)
-}
-
-/// Reads both sets, and hands the difference and the map of the second on.
-fn compare<T>(before: Set<'_>, now: Set<'_>, judge: impl for<'x> FnOnce(&Difference<'x>, &'x Map<'x>) -> T) -> T {
-    let (dns_before, dns_now) = (before.world.dns(), now.world.dns());
-    let (all_before, all_now) = (policies::all(before.world), policies::all(now.world));
-    let desired = [&all_before, &all_now].map(|all| all.iter().collect::<Vec<&NetworkPolicy>>());
-    let stored = [before.policies, now.policies].map(|all| all.iter().collect::<Vec<&NetworkPolicy>>());
-    let book_before = Book::read(before.world, &stored[0], before.unmodelled, &desired[0]);
-    let book_now = Book::read(now.world, &stored[1], now.unmodelled, &desired[1]);
-    let permits = Permits::new(before.world, &book_before, &desired[0], &dns_before);
-    let map_before = Map::new(before.world, &book_before, permits, None);
-    let permits = Permits::new(now.world, &book_now, &desired[1], &dns_now);
-    let map_now = Map::new(now.world, &book_now, permits, None);
-    judge(&Difference::new(&map_before, &map_now), &map_now)
-}
-
-/// The set after a change.
-fn after<'s>(now: Set<'s>, change: Change<'_>) -> (Cow<'s, World>, Vec<NetworkPolicy>) {
-    let without = |namespace: &str, name: &str| -> Vec<NetworkPolicy> {
-        let others = now.policies.iter();
-        let others = others.filter(|known| policy::identity(known) != (namespace, name));
-        others.cloned().collect()
-    };
-    match change {
-        Change::Apply(policy) => {
-            let (namespace, name) = policy::identity(policy);
-            let mut policies = without(namespace, name);
-            policies.push(policy.clone());
-            (Cow::Borrowed(now.world), policies)
-        }
-        Change::Delete { namespace, name } => (Cow::Borrowed(now.world), without(namespace, name)),
-        Change::Label { namespace, labels } => {
-            let stage = labels
-                .get(names::STAGE_LABEL)
-                .and_then(|stage| NamespaceStage::parse(stage));
-            let mut world = now.world.clone();
-            let was = world.stage_of(namespace);
-            match world.namespaces.entry(namespace.to_owned()) {
-                Entry::Occupied(mut known) => {
-                    let known = known.get_mut();
-                    known.labels.clone_from(labels);
-                    known.stage = stage;
-                }
-                Entry::Vacant(free) => {
-                    free.insert(Namespace {
-                        name: namespace.to_owned(),
-                        labels: labels.clone(),
-                        stage,
-                        ..Namespace::default()
-                    });
-                }
-            }
-            let given = stage.filter(|_| was != stage);
-            let policies = match given {
-                Some(stage) => {
-                    let mut all = without(namespace, names::DENY_POLICY);
-                    all.push(policies::deny(namespace, stage));
-                    all
-                }
-                None => now.policies.to_vec(),
-            };
-            (Cow::Owned(world), policies)
-        }
-    }
 }

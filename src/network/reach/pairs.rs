@@ -12,7 +12,7 @@
 use crate::network::cluster_policy::{Action, Tier};
 use crate::network::ports::PortSet;
 
-use super::analysis::{CNI_DEPENDENT, Found, Side, TOO_COMPLEX};
+use super::analysis::{CNI_DEPENDENT, Found, Side, TOO_COMPLEX, TOO_MANY};
 use super::map::{Half, Map, Reach, Site};
 use super::policy::Peer;
 use super::satisfy::{self, BUDGET, Candidate};
@@ -240,19 +240,22 @@ struct TooHard;
 
 impl<'p> Map<'p> {
     /// Whether two halves make a path, with all tiers.
-    pub(super) fn in_tiers<'m>(&'m self, mine: Side<'m, 'p>, theirs: Side<'m, 'p>) -> Found {
+    pub(super) fn in_tiers(&self, mine: Side<'_, 'p>, theirs: Side<'_, 'p>) -> Found {
+        self.in_tiers_within(mine, theirs, &mut { BUDGET })
+    }
+
+    /// The same, with what is left of a budget.
+    pub(super) fn in_tiers_within<'m>(&'m self, mine: Side<'m, 'p>, theirs: Side<'m, 'p>, budget: &mut u32) -> Found {
         let Some(both) = self.both(mine, theirs) else {
             return Found::Apart;
         };
         let lanes = [self.lane(mine, theirs, 0, &both), self.lane(theirs, mine, 1, &both)];
-        let mut budget = BUDGET;
         let doubtful = mine.half.is_doubtful() || theirs.half.is_doubtful();
         let certain = [Taken::AtTheWorst].into_iter().filter(|_| !doubtful);
         for taken in certain.chain([Taken::AtTheBest]) {
-            match find(&both, &lanes, taken, &mut budget) {
+            match find(&both, &lanes, taken, budget) {
                 Err(TooHard) => {
-                    let what = "more policies than can be searched".to_owned();
-                    let reason = TOO_COMPLEX;
+                    let (reason, what) = (TOO_COMPLEX, TOO_MANY.to_owned());
                     return Found::Unsure { reason, what };
                 }
                 Ok(None) => {}
@@ -264,6 +267,23 @@ impl<'p> Map<'p> {
             }
         }
         Found::Apart
+    }
+
+    /// Whether the tiers stop nothing of what two halves let through, whichever pods it is between.
+    pub(super) fn is_left_alone(&self, mine: Side<'_, 'p>, theirs: Side<'_, 'p>) -> bool {
+        if self.tiers.is_empty() {
+            return true;
+        }
+        let Some(both) = self.both(mine, theirs) else {
+            return true;
+        };
+        let taken = Taken::AtTheWorst;
+        let lanes = [self.lane(mine, theirs, 0, &both), self.lane(theirs, mine, 1, &both)];
+        // The first way through an end is the one that meets nothing but its own half.
+        lanes.iter().all(|lane| {
+            let way = lane.ways(taken).into_iter().next();
+            way.is_some_and(|way| lane.in_the_way(way, taken).is_empty())
+        })
     }
 
     /// What the halves want of the pods and the ports, before any tier is looked at.

@@ -18,7 +18,7 @@ pub(super) enum SelectorError {
 }
 
 /// What a label must be. The sets are sorted; values are unbounded, so "not in" always leaves one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Constraint<'a> {
     /// Present, with one of these values; never empty.
     In(Vec<&'a str>),
@@ -30,7 +30,7 @@ pub(super) enum Constraint<'a> {
     Absent,
 }
 
-impl Constraint<'_> {
+impl<'a> Constraint<'a> {
     /// Both at once; `None` when nothing can be both.
     fn and(&self, other: &Self) -> Option<Self> {
         use Constraint::{Absent, In, NotIn, Present};
@@ -80,6 +80,14 @@ impl Constraint<'_> {
         }
     }
 
+    /// The values it names: all others are one to it.
+    fn values(&self) -> &[&'a str] {
+        match self {
+            Self::In(values) | Self::NotIn(values) | Self::Present(values) => values,
+            Self::Absent => &[],
+        }
+    }
+
     /// A value that fits; `None` where absent does.
     fn example(&self) -> Option<String> {
         match self {
@@ -125,7 +133,7 @@ fn either<'a>(a: &[&'a str], b: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// A selector that something can match: sorted by key, each key once. No constraint at all matches everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Selector<'a>(Vec<(&'a str, Constraint<'a>)>);
 
 impl<'a> Selector<'a> {
@@ -191,6 +199,11 @@ impl<'a> Selector<'a> {
     /// Whether it matches everything.
     pub(super) fn is_everything(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The keys it asks for, each with the values that it names.
+    pub(super) fn asked(&self) -> impl Iterator<Item = (&'a str, &[&'a str])> {
+        self.0.iter().map(|(key, constraint)| (*key, constraint.values()))
     }
 
     /// What it wants of one key; `None` when it does not care.

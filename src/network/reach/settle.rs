@@ -10,7 +10,9 @@ use std::net::IpAddr;
 use crate::network::cluster_policy::{Action, Tier};
 use crate::network::ports::PortSet;
 
-use super::concrete::{Class, Connectivity, Endpoint, Other, Pod, ports_at, selects, workload};
+use super::classes::Class;
+use super::concrete::{Connectivity, Endpoint, Other, Pod, Subject, ports_at, selects};
+use super::ends::Ends;
 use super::policy::{Direction, Peer};
 use super::tiers::Step;
 
@@ -38,9 +40,9 @@ impl Settled {
 /// Connections of which nobody knows whether they are allowed, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsettled {
-    /// How many pairs of ends.
+    /// How many pairs of ends, each pod one.
     pub pairs: usize,
-    /// The first of them, with the ports.
+    /// The first of them by name, with the ports.
     pub example: (Endpoint, Endpoint, PortSet),
 }
 
@@ -74,7 +76,7 @@ const UNKNOWN_ADDRESS: [Option<IpAddr>; 1] = [None];
 
 impl<'s> Connectivity<'s> {
     /// What all tiers say at one end.
-    pub(super) fn settled(&self, own: &Class<'_>, direction: Direction, other: Other<'_>) -> Settled {
+    pub(super) fn settled(&self, own: &Subject<'_>, direction: Direction, other: Other<'_>) -> Settled {
         let middle = Middle {
             allowed: self.by_network_policies(own, direction, other),
             elsewhere: !own.isolating[direction.opposite() as usize].is_empty(),
@@ -135,12 +137,8 @@ impl<'s> Connectivity<'s> {
         other: Other<'_>,
         address: Option<IpAddr>,
     ) -> Vec<Match<'_, 's>> {
-        let is_for = |step: &&Step<'_>| {
-            !own.host_network
-                && step.namespaces.matches(|key| self.label(&own.namespace, key))
-                && selects(&step.pods, own)
-        };
-        let steps = self.tiers.steps(tier, direction).iter().filter(is_for);
+        let steps = self.tiers.steps(tier, direction).iter();
+        let steps = steps.filter(|step| self.is_for(step, own));
         let matched = steps.filter_map(|step| {
             let surely = self.is_peer(step, other, address);
             if surely == Some(false) {
@@ -160,8 +158,13 @@ impl<'s> Connectivity<'s> {
         matched.collect()
     }
 
+    /// Whether a step is for a pod.
+    pub(super) fn is_for(&self, step: &Step<'_>, own: &Pod) -> bool {
+        !own.host_network && step.namespaces.matches(|key| self.label(&own.namespace, key)) && selects(&step.pods, own)
+    }
+
     /// Whether the other end is the peer of a step; `None`: nobody knows.
-    fn is_peer(&self, step: &Step<'_>, other: Other<'_>, address: Option<IpAddr>) -> Option<bool> {
+    pub(super) fn is_peer(&self, step: &Step<'_>, other: Other<'_>, address: Option<IpAddr>) -> Option<bool> {
         if step.unmodelled.is_some() {
             return None;
         }
@@ -186,28 +189,58 @@ impl<'s> Connectivity<'s> {
         if self.tiers.is_empty() {
             return found;
         }
-        for from in &self.classes {
-            for to in &self.classes {
-                let ends = (workload(from.pod), workload(to.pod));
-                if ends.0 != ends.1 {
-                    let out = (from, Direction::Egress, Other::Pod(to.pod));
-                    let into = (to, Direction::Ingress, Other::Pod(from.pod));
-                    self.note_unknown(&[out, into], &ends, &mut found);
-                }
+        let unsure = Direction::BOTH.map(|direction| {
+            let classes = self.classes.iter();
+            let unsure = classes.map(|class| self.may_be_unsure(&class.subject, direction));
+            unsure.collect::<Vec<bool>>()
+        });
+        let outside = self.outside(Direction::Egress);
+        let out = Ends::of(self, Direction::Egress, &outside);
+        let into = Ends::of(self, Direction::Ingress, &[]);
+        for (index, from) in self.classes.iter().enumerate() {
+            // Where one end closes all for sure, it is of no account what the other says.
+            let targets = Ends::targets(&out, &into, index).into_iter();
+            for to in targets.filter(|to| unsure[0][index] || unsure[1][*to]) {
+                let to = &self.classes[to];
+                let halves = [
+                    (&from.subject, Direction::Egress, Other::Pod(to.subject.pod)),
+                    (&to.subject, Direction::Ingress, Other::Pod(from.subject.pod)),
+                ];
+                self.note_unknown(&halves, || pairs(from, to), &mut found);
             }
-            for range in self.outside(Direction::Egress) {
-                let out = (from, Direction::Egress, Other::Address(range.first));
-                let ends = (workload(from.pod), Endpoint::Addresses(range));
-                self.note_unknown(&[out], &ends, &mut found);
+            for range in outside.iter().filter(|_| unsure[0][index]) {
+                let halves = [(&from.subject, Direction::Egress, Other::Address(range.first))];
+                let end = Endpoint::Addresses(*range);
+                let pairs = || {
+                    let own = from.workloads.iter();
+                    own.map(|(own, count)| (own.clone(), end.clone(), *count)).collect()
+                };
+                self.note_unknown(&halves, pairs, &mut found);
             }
         }
         found
     }
 
+    /// Whether anything that is unknown can come of the steps for a pod: most policies leave nothing open.
+    fn may_be_unsure(&self, own: &Subject<'_>, direction: Direction) -> bool {
+        let elsewhere = !own.isolating[direction.opposite() as usize].is_empty();
+        [Tier::Admin, Tier::Baseline].into_iter().any(|tier| {
+            let steps = self.tiers.steps(tier, direction).iter();
+            let steps: Vec<&Step<'_>> = steps.filter(|step| self.is_for(step, own.pod)).collect();
+            let skipped = |step: &Step<'_>| tier == Tier::Baseline && step.action == Action::Deny && elsewhere;
+            let by_address = |step: &Step<'_>| matches!(step.rule.peer, Peer::Addresses(_));
+            let mut ranks = steps.chunk_by(|a, b| a.priority == b.priority);
+            let tied = ranks.any(|rank| rank.iter().any(|step| step.is_tied_with(rank[0])));
+            tied || steps
+                .iter()
+                .any(|step| step.unmodelled.is_some() || by_address(step) || skipped(step))
+        })
+    }
+
     fn note_unknown(
         &self,
-        halves: &[(&Class<'_>, Direction, Other<'_>)],
-        ends: &(Endpoint, Endpoint),
+        halves: &[(&Subject<'_>, Direction, Other<'_>)],
+        pairs: impl Fn() -> Vec<(Endpoint, Endpoint, usize)>,
         found: &mut BTreeMap<String, Unsettled>,
     ) {
         let settled: Vec<Settled> = halves
@@ -222,10 +255,20 @@ impl<'s> Connectivity<'s> {
             if unknown.is_empty() {
                 continue;
             }
+            let pairs = pairs();
+            let count: usize = pairs.iter().map(|(.., count)| count).sum();
+            let Some((from, to, _)) = pairs.into_iter().next() else {
+                continue;
+            };
+            let example = (from, to, unknown.clone());
             for cause in self.causes(own.pod, *direction, *other, &unknown) {
-                let example = (ends.0.clone(), ends.1.clone(), unknown.clone());
-                let note = found.entry(cause).or_insert(Unsettled { pairs: 0, example });
-                note.pairs += 1;
+                let example = example.clone();
+                let note = found.entry(cause).or_insert(Unsettled {
+                    pairs: 0,
+                    example: example.clone(),
+                });
+                note.pairs += count;
+                note.example = note.example.clone().min(example);
             }
         }
     }
@@ -271,6 +314,17 @@ pub(super) fn addresses(other: Other<'_>) -> Vec<Option<IpAddr>> {
         Other::Pod(_) => UNKNOWN_ADDRESS.to_vec(),
         Other::Address(address) => vec![Some(address)],
     }
+}
+
+/// The workloads of two classes, pair by pair, with the number of pairs of pods; a workload and itself are none.
+fn pairs(from: &Class<'_>, to: &Class<'_>) -> Vec<(Endpoint, Endpoint, usize)> {
+    let with = |(source, some): (&Endpoint, &usize)| {
+        let (source, some) = (source.clone(), *some);
+        let others = to.workloads.iter().filter(|(target, _)| **target != source);
+        let pair = |(target, others): (&Endpoint, &usize)| (source.clone(), target.clone(), some * others);
+        others.map(pair).collect::<Vec<_>>()
+    };
+    from.workloads.iter().flat_map(with).collect()
 }
 
 /// Sends ports through the steps of a tier. Of policies with one priority each that matches may be the one that counts.

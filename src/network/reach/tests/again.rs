@@ -19,7 +19,7 @@ use crate::network::verdict::{self, Standing};
 use crate::network::world::World;
 
 /// The usual places, and others that only meet some of them.
-fn wide(modes: &[bool]) -> (World, Vec<NetworkPolicy>) {
+pub(super) fn wide(modes: &[bool]) -> (World, Vec<NetworkPolicy>) {
     let mut world = cluster();
     world
         .stage("train-2", Training)

@@ -6,15 +6,17 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::brute::{Selecting, cluster, later};
 use super::guard::{Made, balanced, changes};
 use super::selectors::universe;
 use super::tiers_naive::Naive;
 use super::tiers_random::{Style, brute, cluster_policies, holds, read, runner};
-use crate::network::reach::guard::{Opened, Set, would_open};
-use crate::network::testkit::Labels;
+use crate::network::cluster_policy::ClusterNetworkPolicy;
+use crate::network::policies;
+use crate::network::reach::guard::{Change, Opened, Set, would_open};
+use crate::network::testkit::{Labels, policy};
 use crate::network::world::World;
 
 /// One set, and what brute force says of it: whether a path may be there, and whether one surely is.
@@ -95,4 +97,63 @@ fn where_tiers_are_in_force_nothing_that_opens_is_missed() {
         panic!("{error}");
     }
     balanced("in tiers, opened", &mix.into_inner(), &["perhaps", "nothing"]);
+}
+
+#[test]
+fn a_cluster_network_policy_that_comes_or_goes_may_open_a_path() {
+    let mut world = cluster();
+    world.namespaces.retain(|_, namespace| namespace.stage.is_some());
+    let tier = |action: &str| {
+        json!({"tier": "Admin", "priority": 10, "subject": {"namespaces": {"matchLabels": {"kubernetes.io/metadata.name": "infer"}}},
+               "ingress": [{"action": action, "from": [{"namespaces": {"matchLabels": {"kubernetes.io/metadata.name": "train"}}}]}]})
+    };
+    let [deny, accept] = ["Deny", "Accept"].map(|action| ClusterNetworkPolicy::read("wall", tier(action)));
+    let to = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: infer}}}";
+    let half = policy(
+        "train",
+        "out",
+        &format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{to}]}}]}}"),
+    );
+    let denies = ["train", "infer"].map(|name| policies::deny(name, world.stage_of(name).unwrap()));
+    let stored: Vec<NetworkPolicy> = denies.into_iter().chain([half]).collect();
+    let opens = |before: &[ClusterNetworkPolicy], stored: &[NetworkPolicy], change: Change<'_>| {
+        let mut world = world.clone();
+        world.cluster_policies = before.to_vec();
+        let now = Set {
+            world: &world,
+            policies: stored,
+            unmodelled: &[],
+        };
+        matches!(would_open(now, change), Some(Opened::Path(_)))
+    };
+    // The other half is an Accept of the cluster; a deny, or the same once more, opens nothing.
+    assert!(opens(&[], &stored, Change::ApplyCluster(&accept)));
+    assert!(!opens(&[], &stored, Change::ApplyCluster(&deny)));
+    assert!(!opens(
+        std::slice::from_ref(&accept),
+        &stored,
+        Change::ApplyCluster(&accept)
+    ));
+    assert!(
+        opens(std::slice::from_ref(&deny), &stored, Change::ApplyCluster(&accept)),
+        "it becomes this one"
+    );
+    // Both halves are there, and only the deny of the cluster keeps them apart.
+    let from = to.replace("infer", "train");
+    let other = policy(
+        "infer",
+        "in",
+        &format!("{{podSelector: {{}}, ingress: [{{from: [{from}]}}]}}"),
+    );
+    let both: Vec<NetworkPolicy> = stored.into_iter().chain([other]).collect();
+    assert!(opens(
+        std::slice::from_ref(&deny),
+        &both,
+        Change::DeleteCluster { name: "wall" }
+    ));
+    assert!(!opens(
+        std::slice::from_ref(&deny),
+        &both,
+        Change::DeleteCluster { name: "other" }
+    ));
 }

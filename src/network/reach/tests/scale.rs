@@ -8,7 +8,7 @@ use crate::network::testkit::{policy, world};
 use crate::network::world::World;
 
 /// Namespaces by tens, ten workloads in each stage namespace, four flows each.
-fn large(namespaces: usize) -> World {
+pub(super) fn large(namespaces: usize) -> World {
     let mut world = world();
     world.plain("gateway", "").plain("monitoring", "").policy(
         "

@@ -153,7 +153,12 @@ pub(super) fn address(text: &str) -> IpAddr {
 }
 
 /// What a pod that could exist may be beside its labels: with a port of that name or not, at one address or another.
-fn pods_of<'e>(namespace: &'e str, labels: &'e Labels, port: (&'static str, u16), style: Style) -> Vec<End<'e>> {
+pub(super) fn pods_of<'e>(
+    namespace: &'e str,
+    labels: &'e Labels,
+    port: (&'static str, u16),
+    style: Style,
+) -> Vec<End<'e>> {
     let pod = |http, at: &str| End::Pod {
         namespace,
         labels,

@@ -1,0 +1,112 @@
+//! When etcd is read, and what was found there last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::etcd::{Etcd, EtcdError, Histogram};
+use crate::api::control_plane_report::RawProof;
+use crate::api::text::ResourceText;
+use crate::encryption::duties::report::values;
+use crate::encryption::stored::Stored;
+
+/// While something is going on: a file that reads more than it writes, or values under several keys.
+const SOON: Duration = Duration::from_secs(20);
+/// Otherwise. A reading pages through all values.
+const REST: Duration = Duration::from_mins(10);
+
+/// Reads etcd now and then.
+pub(super) struct Prover {
+    etcd: Option<Etcd>,
+    last: Option<Found>,
+    /// Asked whether it is compacted, until it is.
+    awaited: Option<i64>,
+    compacted: Option<i64>,
+}
+
+struct Found {
+    histogram: Histogram,
+    at: Instant,
+    time: Time,
+    occasion: Occasion,
+}
+
+/// What a reading is made for. Another one is made at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Occasion {
+    /// The resources that are encrypted.
+    pub resources: BTreeSet<String>,
+    /// The number of the order.
+    pub order: i64,
+    /// What the API server of this node runs with.
+    pub loaded: Option<String>,
+}
+
+impl Prover {
+    pub fn new(etcd: Option<Etcd>) -> Self {
+        Self {
+            etcd,
+            last: None,
+            awaited: None,
+            compacted: None,
+        }
+    }
+
+    /// Reads etcd if that is due. `rotates`: the file reads more than it writes.
+    pub async fn look(&mut self, occasion: &Occasion, rotates: bool) -> Result<(), EtcdError> {
+        let Some(etcd) = &self.etcd else { return Ok(()) };
+        let due = self.last.as_ref().is_none_or(|last| {
+            let mut under: BTreeMap<&str, BTreeSet<&Stored>> = BTreeMap::new();
+            for (resource, stored) in last.histogram.values.keys() {
+                under.entry(resource).or_default().insert(stored);
+            }
+            let busy = rotates || under.values().any(|under| under.len() > 1);
+            last.occasion != *occasion || last.at.elapsed() >= if busy { SOON } else { REST }
+        });
+        if due {
+            let histogram = etcd.histogram(occasion.resources.iter().map(String::as_str)).await?;
+            self.awaited.get_or_insert(histogram.revision);
+            self.last = Some(Found {
+                histogram,
+                at: Instant::now(),
+                time: super::pass::now(),
+                occasion: occasion.clone(),
+            });
+        }
+        if let Some(revision) = self.awaited
+            && etcd.is_compacted_to(revision).await?
+        {
+            self.compacted = Some(revision);
+            let newest = self.last.as_ref().map(|last| last.histogram.revision);
+            self.awaited = newest.filter(|newest| *newest > revision);
+        } else if self.awaited.is_none() {
+            let newest = self.last.as_ref().map(|last| last.histogram.revision);
+            self.awaited = newest.filter(|newest| Some(*newest) > self.compacted);
+        }
+        Ok(())
+    }
+
+    /// What was stored at the last reading.
+    pub fn stored(&self) -> Option<&BTreeMap<(String, Stored), u64>> {
+        self.last.as_ref().map(|last| &last.histogram.values)
+    }
+
+    /// As the report has it.
+    pub fn report(&self) -> Option<RawProof> {
+        let Found {
+            histogram,
+            time,
+            occasion,
+            ..
+        } = self.last.as_ref()?;
+        let resources = occasion.resources.iter().cloned();
+        Some(RawProof {
+            time: time.clone(),
+            resources: resources.map(ResourceText).collect(),
+            revision: histogram.revision,
+            compacted_revision: self.compacted,
+            values: values(&histogram.values),
+        })
+    }
+}

@@ -1,0 +1,328 @@
+//! Rotates the keys, in `mode: Manage`. Looks at the agents' reports, the ring and the API servers, asks
+//! [`plan`], writes down what the agents are to do, and runs the sweep. What is decided is decided there; what was
+//! remembered is lost with the term, and gathered anew.
+
+mod sweeping;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node as ClusterNode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use self::sweeping::Sweeping;
+use super::context::Context;
+use super::error::{Class, Error};
+use super::evidence::{Gathering, RotationSeen, Servers};
+use crate::api::control_plane_report::ControlPlaneReport;
+use crate::api::encryption::EncryptionMode;
+use crate::api::encryption_status::Order;
+use crate::api::key_ring::{EncryptionKeyRing, EncryptionKeyRingSpec};
+use crate::api::{SecretEncryption, names};
+use crate::encryption::judge::barrier;
+use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish};
+use crate::encryption::rotation::{Action, Decision, Observation, Records, plan, told};
+
+/// Between two looks while something goes on.
+const WORK: Duration = Duration::from_secs(2);
+/// After so long without another decision a person or a clock is waited for.
+const CALM: Duration = Duration::from_mins(2);
+/// Between two looks otherwise: it is seen within this time that an API server came or went.
+const REST: Duration = Duration::from_secs(15);
+
+/// Looks for ever, while `mode: Manage` asks for it.
+pub async fn run(ctx: Arc<Context>, gathering: Gathering, servers: Arc<Servers>) {
+    let mut rotation = Rotation::new(ctx, gathering, servers);
+    loop {
+        if rotation.due()
+            && let Err(error) = rotation.pass().await
+        {
+            match error.class() {
+                // Somebody else changed it between the look and the order.
+                Class::Conflict => tracing::debug!(%error, "rotation: looking again"),
+                Class::Transient => tracing::warn!(%error, "rotation: nothing is decided"),
+                Class::Permanent => {
+                    tracing::warn!(%error, "rotation: nothing is decided");
+                    rotation.gathering.evidence.publish_rotation(Some(RotationSeen {
+                        decision: Decision::unread(error.line()),
+                        keys: Vec::new(),
+                        values: Vec::new(),
+                    }));
+                }
+            }
+        }
+        sleep(WORK).await;
+    }
+}
+
+struct Rotation {
+    ctx: Arc<Context>,
+    gathering: Gathering,
+    servers: Arc<Servers>,
+    origin: Instant,
+    records: Records,
+    /// Reports by node: the version, and since when it is that one.
+    reports: HashMap<String, (Option<String>, Instant)>,
+    sweeping: Sweeping,
+    /// As it was after our last write: the store may show it later.
+    written: Option<SecretEncryption>,
+    last: Option<Last>,
+}
+
+/// The look before.
+struct Last {
+    /// The version of `SecretEncryption` after it.
+    version: Option<String>,
+    at: Instant,
+    decision: Decision,
+    /// Since when this is the decision.
+    since: Instant,
+}
+
+impl Last {
+    /// Nothing is due, or nothing that happens within seconds.
+    fn rests(&self) -> bool {
+        let idle = self.decision.action == Action::Nothing && self.decision.blocked_by.is_empty();
+        idle || self.since.elapsed() >= CALM
+    }
+}
+
+/// What one look found, with what the status shows of it.
+struct Look {
+    seen: Observation,
+    ring: EncryptionKeyRingSpec,
+    newest: Option<ControlPlaneReport>,
+}
+
+impl Rotation {
+    fn new(ctx: Arc<Context>, gathering: Gathering, servers: Arc<Servers>) -> Self {
+        Self {
+            ctx,
+            gathering,
+            servers,
+            origin: Instant::now(),
+            records: Records::default(),
+            reports: HashMap::new(),
+            sweeping: Sweeping::default(),
+            written: None,
+            last: None,
+        }
+    }
+
+    /// `SecretEncryption` as we know it.
+    fn wanted(&self) -> Option<SecretEncryption> {
+        let found = self.ctx.caches.encryptions.get(&ObjectRef::new(names::SINGLETON))?;
+        let version = |it: &SecretEncryption| it.resource_version()?.parse::<u64>().ok();
+        let newer = |written: &&SecretEncryption| written.uid() == found.uid() && version(written) > version(&found);
+        let written = self.written.as_ref().filter(newer);
+        Some(written.map_or_else(|| found.as_ref().clone(), SecretEncryption::clone))
+    }
+
+    /// Whether it is time for a look. In any other mode nothing is asked of anybody.
+    fn due(&mut self) -> bool {
+        let Some(wanted) = self
+            .wanted()
+            .filter(|wanted| wanted.spec.mode == EncryptionMode::Manage)
+        else {
+            if self.last.take().is_some() {
+                self.records = Records::default();
+                self.reports.clear();
+                self.sweeping.stop();
+                self.gathering.evidence.publish_rotation(None);
+            }
+            return false;
+        };
+        // While nothing is decided, what was ordered goes on being ordered, and no more.
+        if self.ctx.view().hold("").is_some() {
+            self.sweeping.stop();
+            return false;
+        }
+        self.last
+            .as_ref()
+            .is_none_or(|last| !last.rests() || last.version != wanted.resource_version() || last.at.elapsed() >= REST)
+    }
+
+    async fn pass(&mut self) -> Result<(), Error> {
+        let Some(wanted) = self.wanted() else { return Ok(()) };
+        // It counts only if the barrier that it began under is still the same at the look that follows.
+        if let Some((under, pass)) = self.sweeping.ended() {
+            self.records.swept(&under, pass);
+        }
+        let mut look = self.look(&wanted).await?;
+        self.records = Records::after(&look.seen);
+        look.seen.records = self.records.clone();
+        let decision = plan(&look.seen);
+        let order = decision.order(&look.seen);
+        if look.seen.order.order.as_ref() != Some(&order) {
+            tracing::info!(step = ?decision.step, action = %decision.action, number = order.number, "rotation");
+            self.order(&wanted, &order).await?;
+        }
+        match (&decision.action, self.records.held()) {
+            (Action::StartSweep, Some(held)) => self.sweeping.start(&self.gathering, held, wanted.spec.sweep),
+            _ => self.sweeping.stop(),
+        }
+        let before = self.last.take().filter(|last| last.decision == decision);
+        let now = Instant::now();
+        self.last = Some(Last {
+            version: self.wanted().and_then(|wanted| wanted.resource_version()),
+            at: now,
+            decision: decision.clone(),
+            since: before.map_or(now, |last| last.since),
+        });
+        self.publish(&look, decision);
+        Ok(())
+    }
+
+    /// Who must have answered is asked last, so that who comes meanwhile is missed by the reports and not by the lists.
+    async fn look(&mut self, wanted: &SecretEncryption) -> Result<Look, Error> {
+        let client = || self.gathering.client.clone();
+        let reports: Api<ControlPlaneReport> = Api::all(client());
+        let listed = reports.list(&ListParams::default()).await;
+        let reports = listed.map_err(Error::api("list ControlPlaneReports"))?.items;
+        let ring: Api<EncryptionKeyRing> = Api::all(client());
+        let ring = ring.get_opt(names::SINGLETON).await;
+        let ring = ring.map_err(Error::api(format!("read EncryptionKeyRing {}", names::SINGLETON)))?;
+        let now = Instant::now();
+        let (leases, unaccounted) = match self.servers.now(&self.gathering, &wanted.spec.api_servers).await {
+            Ok(seen) => (seen.leases.clone(), barrier(&seen).map(|(_, why)| why)),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        let nodes: Api<ClusterNode> = Api::all(client());
+        let listed = nodes
+            .list_metadata(&ListParams::default().labels(names::CONTROL_PLANE_LABEL))
+            .await;
+        let nodes = listed.map_err(Error::api("list control-plane Nodes"))?.items;
+        // A report counts as that of the node it is named after, and of no other; whose Node lacks the label is nobody.
+        let of = |name: &str| reports.iter().find(|report| report.name_any() == name);
+        self.reports.retain(|name, _| of(name).is_some());
+        let each = nodes.iter().map(|node| {
+            let name = node.name_any();
+            let report = of(&name);
+            let since = report.map(|report| {
+                let version = report.resource_version();
+                let entry = self
+                    .reports
+                    .entry(name.clone())
+                    .or_insert_with(|| (version.clone(), now));
+                if entry.0 != version {
+                    *entry = (version, now);
+                }
+                entry.1
+            });
+            Node {
+                silent_for: since.map_or(Duration::MAX, |since| since.elapsed()),
+                report: report.map(|report| Report::of(&report.spec)),
+                name,
+            }
+        });
+        let nodes: Vec<Node> = each.collect();
+        let proofs = || {
+            nodes
+                .iter()
+                .filter_map(|node| of(&node.name))
+                .filter(|report| report.spec.proof.is_some())
+        };
+        let revision = |report: &&ControlPlaneReport| report.spec.proof.as_ref().map(|proof| proof.revision);
+        let newest = proofs().max_by_key(revision).cloned();
+        let compacted = proofs()
+            .filter_map(|report| report.spec.proof.as_ref()?.compacted_revision)
+            .max();
+        let ring = ring.map_or_else(none, |ring| ring.spec);
+        let request = wanted.annotations().get(names::ROTATION_ANNOTATION);
+        let seen = Observation {
+            wish: Wish::of(
+                &wanted.spec,
+                request.filter(|request| request.len() <= REQUEST).cloned(),
+                BTreeSet::new(),
+            ),
+            ring: Ring::of(&ring, &Time(Timestamp::now())),
+            leases,
+            unaccounted,
+            order: Standing::of(wanted.status.as_ref().and_then(|status| status.order.as_ref())),
+            records: self.records.clone(),
+            latest_proof: newest
+                .as_ref()
+                .and_then(|report| report.spec.proof.as_ref())
+                .map(Proof::of),
+            compacted: compacted.and_then(|it| u64::try_from(it).ok()).unwrap_or_default(),
+            now: self.origin.elapsed(),
+            nodes,
+        };
+        Ok(Look { seen, ring, newest })
+    }
+
+    /// Over the version that was looked at and no other: between the look and the order nobody else ordered.
+    async fn order(&mut self, wanted: &SecretEncryption, order: &Order) -> Result<(), Error> {
+        let before = wanted.status.as_ref().and_then(|status| status.order.as_ref());
+        let patch = json!({
+            "metadata": { "resourceVersion": wanted.resource_version(), "uid": wanted.uid() },
+            "status": { "order": replaced(&json!(before), json!(order)) },
+        });
+        let parameters = PatchParams {
+            field_manager: Some(names::ORDER_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let all: Api<SecretEncryption> = Api::all(self.gathering.client.clone());
+        let written = all
+            .patch_status(names::SINGLETON, &parameters, &Patch::Merge(patch))
+            .await;
+        self.written = Some(written.map_err(Error::api("order by the status of SecretEncryption default"))?);
+        Ok(())
+    }
+
+    fn publish(&self, look: &Look, decision: Decision) {
+        let proof = look.newest.as_ref().and_then(|report| report.spec.proof.as_ref());
+        self.gathering.evidence.publish_rotation(Some(RotationSeen {
+            keys: told::keys(&look.ring, &look.seen),
+            values: proof.map(|proof| proof.values.clone()).unwrap_or_default(),
+            decision,
+        }));
+    }
+}
+
+/// The longest request for a rotation that a key can bear.
+const REQUEST: usize = 63;
+
+/// No agent made a ring yet.
+fn none() -> EncryptionKeyRingSpec {
+    EncryptionKeyRingSpec {
+        last_id: 0,
+        keys: Vec::new(),
+        members: Vec::new(),
+        escrow: Vec::new(),
+    }
+}
+
+/// A merge patch that leaves `next` and nothing else where `before` was.
+fn replaced(before: &Value, mut next: Value) -> Value {
+    if let (Some(before), Some(next)) = (before.as_object(), next.as_object_mut()) {
+        for (field, old) in before {
+            let new = next.entry(field).or_insert(Value::Null);
+            *new = replaced(old, new.take());
+        }
+    }
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::replaced;
+
+    #[test]
+    fn nothing_of_the_order_before_is_left() {
+        let before = json!({"number": 3, "mint": {"afterID": 0, "request": "now"}, "retire": [1]});
+        let next = json!({"number": 4, "mint": {"afterID": 1}, "configuration": {"write": "k1"}});
+        let wanted = json!({"number": 4, "mint": {"afterID": 1, "request": null}, "retire": null, "configuration": {"write": "k1"}});
+        assert_eq!(replaced(&before, next.clone()), wanted);
+        assert_eq!(replaced(&serde_json::Value::Null, next.clone()), next);
+    }
+}

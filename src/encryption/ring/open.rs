@@ -1,0 +1,63 @@
+//! Opening: from sealed keys to keys, each compared with its commitment.
+
+use std::collections::BTreeMap;
+
+use zeroize::Zeroizing;
+
+use super::{Identity, Refusal, commitment, living};
+use crate::api::key_ring::{EncryptionKeyRingSpec, RingKey};
+use crate::encryption::KeyMaterial;
+
+/// Keys by their number.
+pub type Opened = BTreeMap<i64, KeyMaterial>;
+
+/// Why one key does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// There is nothing for this identity.
+    #[error("is not sealed for this identity")]
+    NotSealed,
+    /// age refuses it.
+    #[error("does not open: what is sealed was changed or cut, or is for another identity")]
+    Unreadable,
+    /// Something else than a key was sealed.
+    #[error("opens, and is no key of 32 bytes in base64")]
+    NoKey,
+    /// Another key was sealed.
+    #[error("opens, and is not the key that was minted: it differs from its commitment")]
+    Mismatch,
+}
+
+/// Opens one key.
+fn open_key(key: &RingKey, identity: &Identity) -> Result<KeyMaterial, Fault> {
+    let wrap = key.wraps.iter().find(|wrap| wrap.recipient == *identity.recipient());
+    let sealed = wrap.ok_or(Fault::NotSealed)?.sealed.as_bytes();
+    let text = age::decrypt(identity.secret(), sealed).map_err(|_| Fault::Unreadable)?;
+    let text = Zeroizing::new(text);
+    let text = std::str::from_utf8(&text).map_err(|_| Fault::NoKey)?;
+    let material = KeyMaterial::from_base64(text.trim_end()).ok_or(Fault::NoKey)?;
+    if commitment(key.id, &key.name, key.provider, &material) != key.commitment {
+        return Err(Fault::Mismatch);
+    }
+    Ok(material)
+}
+
+/// Every key that lives, with what became of opening it.
+pub fn inspect<'a>(
+    ring: &'a EncryptionKeyRingSpec,
+    identity: &Identity,
+) -> Vec<(&'a RingKey, Result<KeyMaterial, Fault>)> {
+    living(ring).map(|key| (key, open_key(key, identity))).collect()
+}
+
+/// Every key that lives; or the first that does not open. A holder that cannot open all of them seals none for others.
+pub fn open(ring: &EncryptionKeyRingSpec, identity: &Identity) -> Result<Opened, Refusal> {
+    let opened = |(key, opened): (&RingKey, Result<KeyMaterial, Fault>)| match opened {
+        Ok(material) => Ok((key.id, material)),
+        Err(fault) => Err(Refusal::Closed {
+            name: key.name.to_string(),
+            fault,
+        }),
+    };
+    inspect(ring, identity).into_iter().map(opened).collect()
+}
