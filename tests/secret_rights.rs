@@ -53,7 +53,7 @@ const RULES: [Rule; 18] = [
     (&["create"], GROUP, &["rolebindings"], &[]),
     (&["bind"], GROUP, &["clusterroles"], &[]),
     (&["update", "escalate"], GROUP, &["roles"], &[]),
-    (&["delete"], "*", &["*"], &[]),
+    (&["update"], "", &["secrets", "services"], &[]),
     (&["*"], "*", &["*"], &[]),
 ];
 
@@ -249,6 +249,10 @@ async fn the_api_server_grants_every_step_and_nothing_where_there_is_none() {
                     account(name, "get", "", "secrets", Some("infer")),
                     account(name, "list", "", "secrets", Some("infer")),
                     account(name, "watch", "", "secrets", Some("infer")),
+                    account(name, "patch", "", "secrets", Some("infer")),
+                    account(name, "delete", "", "secrets", Some("infer")),
+                    account(name, "deletecollection", "", "secrets", Some("infer")),
+                    account(name, "patch", "", "pods", Some("infer")),
                     account(name, "create", "", "pods", Some("infer")),
                     account(name, "patch", "apps", "deployments", Some("infer")),
                     account(name, "create", "batch", "jobs", Some("infer")),

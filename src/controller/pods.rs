@@ -166,6 +166,7 @@ impl From<Whole> for Pod {
             ephemeral_containers: Some(ephemeral_containers),
             volumes: spec.volumes,
         });
+        let facts = facts.of_running(metadata.name.as_deref().unwrap_or_default());
         let asked = running.into_iter().chain(first);
         let asked = asked.flat_map(|Resources { limits, requests }| limits.into_keys().chain(requests.into_keys()));
         // Those with a domain are extended; cpu, memory and the like have none.
@@ -227,6 +228,17 @@ mod tests {
         assert_eq!(claims, ["nic".to_owned()].into());
         assert_eq!(pod.metadata.labels.as_ref().map(BTreeMap::len), Some(1));
         assert!(pod.metadata.annotations.is_none());
+    }
+
+    #[test]
+    fn a_claim_that_is_made_with_a_pod_is_known_by_its_name() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "train-0", "namespace": "ns"},
+            "spec": {"containers": [], "volumes": [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]},
+        }))
+        .unwrap();
+        let claim = pod::VolumeUse::Claim("train-0-scratch".to_owned());
+        assert_eq!(pod.facts.volumes, [("volumes[0]".to_owned(), claim)]);
     }
 
     #[test]

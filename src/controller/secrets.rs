@@ -29,7 +29,9 @@ pub fn look(
     let subject = Subject::namespaced("AiWorkload", namespace, name);
     let mut findings = checks::workload(&subject, &settings);
     let storage = ctx.storage.borrow().clone();
-    for facts in ctx.caches.pod_facts.of(key) {
+    let pods = ctx.caches.pod_facts.of(key);
+    let takes_secrets = pods.iter().any(|facts| !facts.secrets.is_empty());
+    for facts in pods {
         findings.extend(checks::pod(&facts, namespace, &storage, &subject, &settings));
     }
     let used = ctx.caches.pod_facts.accounts(namespace);
@@ -38,13 +40,13 @@ pub fn look(
     findings.extend(shared.filter(|(user, _)| user == name).map(|(_, finding)| finding));
     findings.extend(ctx.rights.borrow().get(namespace).into_iter().flatten().cloned());
     let findings = checks::heard(findings, &settings);
-    let kept = kept(&settings, &findings);
+    let kept = kept(&settings, &findings, takes_secrets);
     (checks::merged(findings), kept)
 }
 
 /// Whether what the workload itself asks for holds; `None` where it asks for nothing that could be broken. Secrets are not
-/// listed, because that right would be one on their data: what only they could tell is Unknown.
-fn kept(settings: &Settings<'_>, findings: &[Finding]) -> Option<Proof> {
+/// listed, because that right would be one on their data: what only they could tell is Unknown as soon as a pod takes one.
+fn kept(settings: &Settings<'_>, findings: &[Finding], takes_secrets: bool) -> Option<Proof> {
     let asked = settings.secrets?;
     let files = [
         ENC_04.rule("reference"),
@@ -84,8 +86,10 @@ fn kept(settings: &Settings<'_>, findings: &[Finding]) -> Option<Proof> {
             unread.push(setting);
         }
     }
-    unread.extend((asked.immutability == Some(Immutability::Required)).then_some("immutability"));
-    unread.extend(asked.max_age_days.map(|_| "maxAgeDays"));
+    if takes_secrets {
+        unread.extend((asked.immutability == Some(Immutability::Required)).then_some("immutability"));
+        unread.extend(asked.max_age_days.map(|_| "maxAgeDays"));
+    }
     (!unread.is_empty()).then(|| Proof {
         truth: Truth::Unknown,
         reason: "SettingsNotRead",
@@ -99,6 +103,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::stage::Stage;
+    use crate::api::workload::WorkloadSecrets;
 
     fn word(asked: serde_json::Value, findings: &[Finding], off: bool) -> Option<(Truth, &'static str)> {
         let spec = json!({"stage": "Training", "owner": "t@ville.example", "purpose": "For a test", "secrets": asked});
@@ -108,7 +114,25 @@ mod tests {
         let policy: AiSecurityPolicySpec = serde_json::from_value(policy).unwrap();
         let overrides = overrides(&policy, Timestamp::UNIX_EPOCH);
         let settings = Settings::of(&workload, &policy, &overrides);
-        kept(&settings, findings).map(|proof| (proof.truth, proof.reason))
+        kept(&settings, findings, true).map(|proof| (proof.truth, proof.reason))
+    }
+
+    #[test]
+    fn without_a_secret_there_is_nothing_that_only_it_could_tell() {
+        let asked = WorkloadSecrets {
+            immutability: Some(Immutability::Required),
+            max_age_days: Some(30),
+            ..WorkloadSecrets::default()
+        };
+        let policy = AiSecurityPolicySpec::default();
+        let settings = Settings {
+            secrets: Some(&asked),
+            ..Settings::without_workload(Stage::Training, &policy, &[])
+        };
+        assert_eq!(kept(&settings, &[], false), None);
+        let told = kept(&settings, &[], true).map(|proof| proof.message);
+        let message = "whether spec.secrets is kept is not known: immutability, maxAgeDays";
+        assert_eq!(told.as_deref(), Some(message));
     }
 
     #[test]

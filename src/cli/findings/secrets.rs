@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
 
 use crate::admission::overrides;
@@ -15,6 +16,7 @@ use crate::api::stage::NamespaceStage;
 use crate::cli::manifests::{Document, Node, Objects};
 use crate::cli::snapshot::{makes_pods, templates};
 use crate::compliance::checks::account::{self, Account};
+use crate::compliance::checks::lifetime::{self, SecretFacts};
 use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
 use crate::compliance::checks::rights::Rights;
 use crate::compliance::checks::volumes::{Claim, Class, Storage, Volume};
@@ -54,6 +56,8 @@ pub(in crate::cli) struct SecretUses {
     classes: Vec<Class>,
     claims: Vec<Claim>,
     volumes: Vec<Volume>,
+    /// Of Secrets what is beside their data, and where they are written.
+    secrets: BTreeMap<(String, String), (SecretFacts, Document)>,
     roles: Vec<Role>,
     cluster_roles: Vec<ClusterRole>,
     bindings: Vec<RoleBinding>,
@@ -77,6 +81,21 @@ impl SecretUses {
                     let none = found.automount_service_account_token == Some(false);
                     let word = if none { Account::AddsNone } else { Account::AddsToken };
                     self.accounts.insert((namespace.to_owned(), name.to_owned()), word);
+                }
+            }
+            ("v1", "Secret") if own => {
+                #[derive(serde::Deserialize)]
+                struct Secret {
+                    metadata: ObjectMeta,
+                    immutable: Option<bool>,
+                }
+                if let Ok(Secret { metadata, immutable }) = document.read() {
+                    let facts = SecretFacts {
+                        created: metadata.creation_timestamp.map(|time| time.0),
+                        immutable: immutable == Some(true),
+                    };
+                    let key = (namespace.to_owned(), name.to_owned());
+                    self.secrets.insert(key, (facts, document.clone()));
                 }
             }
             ("v1", "ConfigMap") if own => {
@@ -145,7 +164,7 @@ impl SecretUses {
             let subject = Subject::namespaced("AiWorkload", namespace.unwrap_or_default(), name.unwrap_or_default());
             findings.extend(checks::workload(&subject, &settings));
         }
-        for template in self.templates.iter().filter(|template| template.own) {
+        for template in &self.templates {
             let Some(stage) = stage(&template.namespace).and_then(NamespaceStage::workload_stage) else {
                 continue;
             };
@@ -155,13 +174,19 @@ impl SecretUses {
                 Some(spec) => Settings::of(spec, &world.policy, &overrides),
                 None => Settings::without_workload(stage, &world.policy, &overrides),
             };
-            findings.extend(self.of_template(template, &storage, &settings));
+            findings.extend(self.of_secrets(template, &settings));
+            if template.own {
+                findings.extend(self.of_template(template, &storage, &settings));
+            }
         }
         let stages = world
             .namespaces
             .iter()
             .filter_map(|(name, facts)| Some((name.clone(), facts.stage?)));
         let rights = Rights::new(&self.roles, &self.cluster_roles, &self.bindings, &self.cluster_bindings);
+        // Several templates may take one Secret.
+        findings.sort();
+        findings.dedup();
         let paths = rights.findings(&stages.collect()).into_values().flatten();
         let of_namespaces = self.config_maps.iter().cloned().chain(paths);
         // Of one without a stage nobody says what holds there.
@@ -169,6 +194,23 @@ impl SecretUses {
             let stage = finding.subject.namespace.as_deref().and_then(stage);
             stage.is_some_and(|stage| checks::is_heard(finding, stage, &overrides))
         }));
+        findings
+    }
+
+    /// What is against the Secrets that a template takes.
+    fn of_secrets(&self, template: &Template, settings: &Settings<'_>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for name in &template.facts.secrets {
+            let Some((facts, document)) = self.secrets.get(&(template.namespace.clone(), name.clone())) else {
+                continue;
+            };
+            let subject = Subject::namespaced("Secret", &*template.namespace, &**name);
+            let found = lifetime::secret(*facts, &subject, settings, Timestamp::now());
+            findings.extend(found.into_iter().map(|finding| {
+                let field = finding.at.as_ref().and_then(|at| at.field.clone()).unwrap_or_default();
+                finding.at(document.locate(&field))
+            }));
+        }
         findings
     }
 

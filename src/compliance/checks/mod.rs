@@ -7,6 +7,7 @@ pub mod account;
 pub mod config_map;
 pub mod credentials;
 pub mod delivery;
+pub mod lifetime;
 pub mod pod;
 pub mod rights;
 pub mod volumes;
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 
 use super::catalogue::Catalogue;
 use super::finding::{Finding, Location, Subject};
-use super::id::{ENC_04, Family, RuleId};
+use super::id::{ENC_04, ENC_06, Family, RuleId};
 use super::mode::ControlOverride;
 use crate::api::network::ConnectTo;
 use crate::api::policy::AiSecurityPolicySpec;
@@ -38,6 +39,8 @@ pub struct Settings<'a> {
     pub classification: Classification,
     /// StorageClasses that the organisation says are encrypted.
     pub encrypted_classes: &'a [ObjectName],
+    /// The oldest that the organisation lets a Secret be, in days.
+    pub policy_max_age_days: Option<i32>,
     /// The modes of controls, as the policy changes them.
     pub overrides: &'a [ControlOverride],
 }
@@ -59,16 +62,15 @@ impl<'a> Settings<'a> {
 
     /// Those of pods in a stage whose workload is not known.
     pub fn without_workload(stage: Stage, policy: &'a AiSecurityPolicySpec, overrides: &'a [ControlOverride]) -> Self {
-        let listed = policy
-            .secrets
-            .as_ref()
-            .and_then(|secrets| secrets.encrypted_storage_classes.as_deref());
+        let of_policy = policy.secrets.as_ref();
+        let listed = of_policy.and_then(|secrets| secrets.encrypted_storage_classes.as_deref());
         Self {
             stage,
             secrets: None,
             network: None,
             classification: Classification::default(),
             encrypted_classes: listed.unwrap_or_default(),
+            policy_max_age_days: of_policy.and_then(|secrets| secrets.max_age_days),
             overrides,
         }
     }
@@ -89,6 +91,12 @@ impl<'a> Settings<'a> {
         let asked = self.secrets.and_then(|secrets| secrets.delivery);
         let refused = self.mode(&ENC_04.rule("reference")) == ControlMode::Enforce;
         asked == Some(Delivery::EnvFromSecretsAllowed) && refused
+    }
+
+    /// The oldest that a Secret of its pods may be, in days: the stricter word of the workload and the policy.
+    pub fn max_age_days(&self) -> Option<i32> {
+        let asked = self.secrets.and_then(|secrets| secrets.max_age_days);
+        asked.into_iter().chain(self.policy_max_age_days).min()
     }
 
     /// Whether it declares that it speaks with the API server.
@@ -116,17 +124,25 @@ pub fn pod(
     heard(findings, settings)
 }
 
-/// Everything against what a workload asks for.
+/// Everything against what a workload asks for: what is looser than the policy counts for nothing.
 pub fn workload(subject: &Subject, settings: &Settings<'_>) -> Vec<Finding> {
-    let looser = settings.is_looser().then(|| {
+    let looser = |field: &str, message: String| {
+        Finding::new(ENC_06.rule("looser"), subject.clone(), message).at(Location::field(field))
+    };
+    let delivery = settings.is_looser().then(|| {
         let message = format!(
             "it allows variables from Secrets, and the policy refuses them in stage {}",
             settings.stage
         );
-        Finding::new(super::id::ENC_06.rule("looser"), subject.clone(), message)
-            .at(Location::field("spec.secrets.delivery"))
+        looser("spec.secrets.delivery", message)
     });
-    heard(looser.into_iter().collect(), settings)
+    let asked = settings.secrets.and_then(|secrets| secrets.max_age_days);
+    let ages = asked.zip(settings.policy_max_age_days);
+    let age = ages.filter(|(asked, most)| asked > most).map(|(asked, most)| {
+        let message = format!("it allows Secrets of {asked} days, and the policy {most}");
+        looser("spec.secrets.maxAgeDays", message)
+    });
+    heard(delivery.into_iter().chain(age).collect(), settings)
 }
 
 /// Without what the policy switched off.

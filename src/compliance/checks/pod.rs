@@ -1,6 +1,8 @@
 //! What the checks look at of a pod: read from its `spec` as the API spells it, be it of a watch, of a request at the door
 //! or of a manifest. The value of a variable is looked at while it is read, and dropped.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -22,6 +24,8 @@ pub struct PodFacts {
     pub from_secrets: Vec<FromSecret>,
     /// Credentials that are written out.
     pub literals: Vec<Literal>,
+    /// The Secrets that enter its containers, as files or as variables.
+    pub secrets: BTreeSet<String>,
     /// Volumes that may keep data, each with its field.
     pub volumes: Vec<(String, VolumeUse)>,
 }
@@ -31,12 +35,14 @@ pub struct PodFacts {
 pub enum VolumeUse {
     /// A PersistentVolumeClaim of this name.
     Claim(String),
-    /// A claim that is made with the pod, of this StorageClass.
-    Ephemeral(Option<String>),
+    /// A claim that is made with the pod: the name of the volume, and its StorageClass.
+    Ephemeral(String, Option<String>),
     /// The node's own disk: `hostPath`, or an `emptyDir` that is not in memory.
     NodeDisk,
     /// An inline volume of this CSI driver.
     Driver(String),
+    /// A volume of another kind, by the name of its field: `nfs`.
+    Other(String),
 }
 
 /// A projected token.
@@ -150,6 +156,23 @@ pub struct Volume {
     empty_dir: Option<EmptyDir>,
     host_path: Option<IgnoredAny>,
     csi: Option<Inline>,
+    secret: Option<SecretVolume>,
+    /// All other kinds, those of later versions too.
+    #[serde(flatten)]
+    #[allow(
+        clippy::zero_sized_map_values,
+        reason = "a set cannot be read from a map, and the values are not to be kept"
+    )]
+    others: BTreeMap<String, Option<IgnoredAny>>,
+}
+
+/// Kinds of volumes that only bring something in.
+const SOURCES: [&str; 3] = ["configMap", "downwardAPI", "image"];
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SecretVolume {
+    secret_name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -197,6 +220,7 @@ struct Projected {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Source {
+    secret: Option<Name>,
     service_account_token: Option<ProjectedToken>,
 }
 
@@ -232,6 +256,17 @@ impl From<Spec> for PodFacts {
 }
 
 impl PodFacts {
+    /// The same of a pod that runs: its claims are there by the name that the API server gives them, and the volumes that
+    /// they are bound to say more than the class they were asked of.
+    pub fn of_running(mut self, pod: &str) -> Self {
+        for (_, used) in &mut self.volumes {
+            if let VolumeUse::Ephemeral(volume, _) = used {
+                *used = VolumeUse::Claim(format!("{pod}-{volume}"));
+            }
+        }
+        self
+    }
+
     fn container(&mut self, at: &str, container: Container) {
         let Container {
             name,
@@ -263,6 +298,7 @@ impl PodFacts {
 
     fn reference(&mut self, container: &str, variable: Option<String>, secret: String, field: String) {
         let container = container.to_owned();
+        self.secrets.insert(secret.clone());
         self.from_secrets.push(FromSecret {
             container,
             variable,
@@ -280,6 +316,7 @@ impl PodFacts {
     fn volume(&mut self, at: &str, volume: Volume) {
         let sources = volume.projected.and_then(|projected| projected.sources);
         for (index, source) in sources.into_iter().flatten().enumerate() {
+            self.secrets.extend(source.secret.map(|secret| secret.name));
             let Some(token) = source.service_account_token else {
                 continue;
             };
@@ -297,14 +334,19 @@ impl PodFacts {
                 field: format!("{at}.projected.sources[{index}].serviceAccountToken"),
             });
         }
-        let in_memory = |dir: &EmptyDir| dir.medium.as_deref() == Some("Memory");
+        self.secrets.extend(volume.secret.map(|secret| secret.secret_name));
+        let in_memory = |dir: &EmptyDir| {
+            let medium = dir.medium.as_deref().unwrap_or_default();
+            medium == "Memory" || medium.starts_with("HugePages")
+        };
+        let name = volume.name;
         let uses = [
             volume
                 .persistent_volume_claim
                 .map(|claim| VolumeUse::Claim(claim.claim_name)),
             volume
                 .ephemeral
-                .map(|made| VolumeUse::Ephemeral(made.volume_claim_template.spec.storage_class_name)),
+                .map(|made| VolumeUse::Ephemeral(name, made.volume_claim_template.spec.storage_class_name)),
             volume
                 .empty_dir
                 .filter(|dir| !in_memory(dir))
@@ -312,7 +354,12 @@ impl PodFacts {
             volume.host_path.map(|_| VolumeUse::NodeDisk),
             volume.csi.map(|inline| VolumeUse::Driver(inline.driver)),
         ];
-        let uses = uses.into_iter().flatten();
+        let others = volume.others.into_iter().filter(|(_, said)| said.is_some());
+        let others = others.filter(|(kind, _)| !SOURCES.contains(&kind.as_str()));
+        let uses = uses
+            .into_iter()
+            .flatten()
+            .chain(others.map(|(kind, _)| VolumeUse::Other(kind)));
         self.volumes.extend(uses.map(|used| (at.to_owned(), used)));
     }
 }

@@ -1,7 +1,8 @@
 use serde_json::{Value, json};
 
 use super::account::{self, Account};
-use super::pod::PodFacts;
+use super::lifetime::{self, SecretFacts};
+use super::pod::{PodFacts, VolumeUse};
 use super::volumes::Storage;
 use super::{Settings, config_map, is_only_reported, pod, workload};
 use crate::admission::overrides;
@@ -143,6 +144,71 @@ fn a_workload_may_be_stricter_than_the_policy_and_not_looser() {
 }
 
 #[test]
+fn a_secret_is_no_older_than_the_stricter_of_workload_and_policy_says() {
+    let now = "2026-11-26T00:00:00Z".parse().unwrap();
+    let of = |asked: Value, most: Value, created: &str| {
+        let asked = asking("Training", json!({"secrets": {"maxAgeDays": asked}}));
+        let policy: AiSecurityPolicySpec = read(json!({"secrets": {"maxAgeDays": most}}));
+        let settings = Settings::of(&asked, &policy, &[]);
+        let facts = SecretFacts {
+            created: created.parse().ok(),
+            ..SecretFacts::default()
+        };
+        let mut found = lifetime::secret(facts, &subject(), &settings, now);
+        found.extend(workload(&subject(), &settings));
+        told(&found)
+    };
+    let age = "ENC-06/age metadata.creationTimestamp";
+    let looser = "ENC-06/looser spec.secrets.maxAgeDays";
+    let (month, more) = ("2026-10-27T00:00:00Z", "2026-10-26T23:59:59Z");
+    let none = Value::Null;
+    assert_eq!(of(none.clone(), none.clone(), more), [""; 0]);
+    assert_eq!(of(json!(30), none.clone(), month), [""; 0]);
+    assert_eq!(of(json!(30), none.clone(), more), [age]);
+    assert_eq!(of(none, json!(30), more), [age], "the policy's word holds for all");
+    assert_eq!(of(json!(30), json!(60), more), [age], "it may be stricter");
+    assert_eq!(of(json!(60), json!(30), more), [age, looser], "and not looser");
+    assert_eq!(of(json!(30), json!(30), ""), [""; 0], "it is still to be");
+}
+
+#[test]
+fn a_secret_that_may_change_is_told_to_who_asks_that_it_cannot() {
+    let now = "2026-11-26T00:00:00Z".parse().unwrap();
+    let of = |asked: Value, immutable: bool| {
+        let asked = asking("Training", json!({"secrets": {"immutability": asked}}));
+        let policy: AiSecurityPolicySpec = read(json!({}));
+        let facts = SecretFacts {
+            immutable,
+            ..SecretFacts::default()
+        };
+        told(&lifetime::secret(
+            facts,
+            &subject(),
+            &Settings::of(&asked, &policy, &[]),
+            now,
+        ))
+    };
+    for asked in ["Required", "Preferred"] {
+        assert_eq!(of(json!(asked), false), ["ENC-06/immutable immutable"]);
+        assert_eq!(of(json!(asked), true), [""; 0]);
+    }
+    assert_eq!(of(Value::Null, false), [""; 0]);
+}
+
+#[test]
+fn every_way_in_which_a_secret_enters_a_container_is_seen() {
+    let found = facts(json!({
+        "imagePullSecrets": [{"name": "pull"}],
+        "containers": [{"name": "a", "env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "by-key", "key": "k"}}}]}],
+        "initContainers": [{"name": "b", "envFrom": [{"secretRef": {"name": "whole"}}]}],
+        "volumes": [{"name": "v", "secret": {"secretName": "file"}},
+                    {"name": "w", "projected": {"sources": [{"configMap": {"name": "c"}}, {"secret": {"name": "projected"}}]}}],
+    }));
+    let wanted = ["by-key", "file", "projected", "whole"];
+    assert_eq!(found.secrets, wanted.map(str::to_owned).into());
+}
+
+#[test]
 fn what_the_policy_switched_off_is_not_told() {
     let spec = json!({"containers": [{"name": "a", "envFrom": [{"secretRef": {"name": "s"}}]}]});
     let off = json!({"controls": [{"id": "ENC-04", "mode": "Disabled", "reason": "for a test of modes"}]});
@@ -251,13 +317,44 @@ fn an_account_that_two_workloads_share_is_told_to_both() {
 fn data_that_is_confidential_is_not_on_the_disk_of_a_node() {
     let spec = json!({"serviceAccountName": "own", "containers": [], "volumes": [
         {"name": "shm", "emptyDir": {"medium": "Memory"}}, {"name": "tmp", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/"}},
-        {"name": "kube-api-access-b", "emptyDir": {}},
+        {"name": "kube-api-access-b", "emptyDir": {}}, {"name": "pages", "emptyDir": {"medium": "HugePages-2Mi"}},
     ]});
     let of = |more: Value| told(&judged(spec.clone(), &asking("Training", more), &read(json!({}))));
     let found = ["volumes[1]", "volumes[2]", "volumes[3]"].map(|field| format!("ENC-02/scratch {field}"));
     assert_eq!(of(json!({})), [""; 0]);
     assert_eq!(of(json!({"data": {"classification": "Restricted"}})), found);
     assert_eq!(of(json!({"secrets": {"volumes": "Encrypted"}})), found);
+}
+
+#[test]
+fn a_volume_of_any_kind_that_is_not_known_is_not_called_encrypted() {
+    let spec = json!({"serviceAccountName": "own", "containers": [], "volumes": [
+        {"name": "c", "configMap": {"name": "c"}}, {"name": "d", "downwardAPI": {"items": []}}, {"name": "i", "image": {"reference": "r"}},
+        {"name": "s", "secret": {"secretName": "s"}}, {"name": "p", "projected": {"sources": []}},
+        {"name": "n", "nfs": {"server": "files.example.com", "path": "/"}}, {"name": "later", "ofALaterVersion": {}, "iscsi": null},
+    ]});
+    let asked = asking("Training", json!({"secrets": {"volumes": "Encrypted"}}));
+    let found = judged(spec, &asked, &read(json!({})));
+    let kinds: Vec<_> = found
+        .iter()
+        .map(|finding| (finding.message.as_str(), finding.assurance))
+        .collect();
+    let message = |kind: &str| format!("whether a volume of kind {kind} is encrypted is not known");
+    let (nfs, later) = (message("nfs"), message("ofALaterVersion"));
+    assert_eq!(
+        kinds,
+        [(nfs.as_str(), Assurance::Unknown), (later.as_str(), Assurance::Unknown)]
+    );
+}
+
+#[test]
+fn a_claim_made_with_a_pod_is_judged_by_its_volume_once_the_pod_is_there() {
+    let found = facts(json!({"containers": [], "volumes": [
+        {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {"storageClassName": "fast"}}}}]}));
+    let class = VolumeUse::Ephemeral("scratch".to_owned(), Some("fast".to_owned()));
+    assert_eq!(found.volumes, [("volumes[0]".to_owned(), class)]);
+    let claim = VolumeUse::Claim("train-0-scratch".to_owned());
+    assert_eq!(found.of_running("train-0").volumes, [("volumes[0]".to_owned(), claim)]);
 }
 
 #[test]

@@ -120,10 +120,16 @@ fn end(identity: &Identity, rights: &[Right<'_>], targets: &BTreeSet<&str>) -> O
     found.sort_by(|a, b| (a.0, a.1, &a.2.by).cmp(&(b.0, b.1, &b.2.by)));
     let (act, target, right) = found.first()?;
     let words = match act {
-        ReadSecrets => format!("{} secrets in {target}", right.power.verb),
+        ReadSecrets => match right.power.verb {
+            verb @ ("get" | "list" | "watch") => format!("{verb} secrets in {target}"),
+            verb => format!("{verb} secrets in {target}, which is answered with their data"),
+        },
         RunPods => {
             let (verb, resource) = (right.power.verb, right.power.resource);
             format!("{verb} {resource} in {target}, and mount its Secrets there")
+        }
+        Exec if right.power.resource == "pods" => {
+            format!("give the pods of {target}, where its Secrets are mounted, an image of its own")
         }
         Exec => format!("run commands in the pods of {target}, where its Secrets are mounted"),
         Kubelet => format!("run commands in the pods of {target} through the kubelets"),

@@ -51,7 +51,10 @@ pub(super) struct Power {
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io";
-const READ: &[&str] = &["get", "list", "watch"];
+/// The verbs whose answer holds the data: a patch answers with the whole object, a deletion of many with the list, and one
+/// that leaves a finalizer (`propagationPolicy=Orphan`) with the object; all three as a dry run too. `tests/secret_verbs.rs`
+/// asks a real API server.
+const READ: &[&str] = &["get", "list", "watch", "patch", "deletecollection", "delete"];
 const WRITE: &[&str] = &["create", "update", "patch"];
 const MAKE: &[&str] = &["create"];
 /// `get` was enough for a websocket until 1.35, and is where that gate is off.
@@ -102,6 +105,8 @@ const TABLE: &[(Act, &str, &str, &[&str])] = &[
     ),
     (Act::Exec, "", "pods/exec", CONNECT),
     (Act::Exec, "", "pods/attach", CONNECT),
+    // The image of a container is one of the few fields of a pod that may change.
+    (Act::Exec, "", "pods", &["patch", "update"]),
     (Act::Kubelet, "", "nodes/proxy", CONNECT),
     (Act::RequestToken, "", "serviceaccounts/token", MAKE),
     (Act::ImpersonateAccount, "", "serviceaccounts", &["impersonate"]),

@@ -60,6 +60,7 @@ impl Rights {
         for right in rights {
             let words = match right.power.act {
                 Act::RunPods => "run a pod as",
+                Act::Exec if right.power.resource == "pods" => "give an image of its own to a pod of",
                 Act::Exec => "run commands in a pod of",
                 Act::CreateSecrets if rights.iter().any(|other| reads_beside(other, &right.scope)) => {
                     "have a Secret filled with a token of"

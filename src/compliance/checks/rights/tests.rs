@@ -104,22 +104,28 @@ fn granted(rule: &str) -> Option<usize> {
 #[test]
 fn each_right_that_opens_a_secret_is_a_path_and_its_neighbour_is_none() {
     for (opens, harmless) in [
-        ("get secrets", "delete secrets"),
+        ("get secrets", "update secrets"),
         ("list secrets", "get configmaps"),
         ("watch secrets", "get secrets.example.com"),
         ("get secrets one", "create secrets"),
+        // What these answer holds the data.
+        ("patch secrets", "patch configmaps"),
+        ("delete secrets one", "delete configmaps"),
+        ("deletecollection secrets", "deletecollection pods"),
         ("create pods", "get pods"),
         ("patch deployments.apps", "patch deployments/scale.apps"),
         ("create jobs.batch", "patch jobs.batch"),
         ("update cronjobs.batch", "delete cronjobs.batch"),
         ("create rayclusters.ray.io", "get rayclusters.ray.io"),
-        ("patch pods/ephemeralcontainers", "patch pods"),
+        ("patch pods/ephemeralcontainers", "patch pods/status"),
+        ("patch pods", "delete pods"),
+        ("update pods one", "update pods/resize"),
         ("create pods/exec", "create pods/portforward"),
         ("get pods/attach", "get pods/log"),
         ("create */exec", "create */log"),
         ("create serviceaccounts/token", "create serviceaccounts"),
         ("* secrets", "* services"),
-        ("get *", "delete *"),
+        ("get *", "update services"),
     ] {
         assert_eq!(granted(opens), Some(1), "{opens}");
         assert_eq!(granted(harmless), None, "{harmless}");
@@ -138,7 +144,12 @@ fn a_rule_is_kept_where_it_leads_on() {
     ] {
         assert!(kept(leads), "{leads}");
     }
-    for harmless in ["get pods", "delete *", "get configmaps", "watch secrets.example.com"] {
+    for harmless in [
+        "get pods",
+        "update services",
+        "get configmaps",
+        "watch secrets.example.com",
+    ] {
         assert!(!kept(harmless), "{harmless}");
     }
 }

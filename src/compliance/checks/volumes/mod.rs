@@ -38,7 +38,7 @@ impl Storage {
     pub fn judge(&self, namespace: &str, used: &VolumeUse, listed: &[&str]) -> Option<Word> {
         Some(match used {
             VolumeUse::Claim(name) => self.claim(namespace, name, listed),
-            VolumeUse::Ephemeral(class) => self.class(class.as_deref(), listed),
+            VolumeUse::Ephemeral(_, class) => self.class(class.as_deref(), listed),
             VolumeUse::NodeDisk => word(
                 Truth::Unknown,
                 "NodeDisk",
@@ -49,6 +49,11 @@ impl Storage {
                 Truth::Unknown,
                 "UnknownDriver",
                 format!("how the inline driver {driver} keeps data is not known"),
+            ),
+            VolumeUse::Other(kind) => word(
+                Truth::Unknown,
+                "UnknownKind",
+                format!("whether a volume of kind {kind} is encrypted is not known"),
             ),
         })
     }

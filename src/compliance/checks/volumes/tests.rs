@@ -203,7 +203,7 @@ fn the_default_class_is_the_newest_that_is_marked() {
     };
     let judge = |classes: &[Arc<Class>]| {
         let word = Storage::new(classes.to_vec(), [], [])
-            .judge("train", &VolumeUse::Ephemeral(None), &[])
+            .judge("train", &VolumeUse::Ephemeral("v".to_owned(), None), &[])
             .unwrap();
         (word.truth, word.reason)
     };
@@ -234,12 +234,13 @@ fn what_is_no_claim_is_not_called_encrypted() {
         None,
         "it keeps no data"
     );
+    assert_eq!(word(VolumeUse::Other("nfs".to_owned())), Some((Unknown, "UnknownKind")));
     assert_eq!(
-        word(VolumeUse::Ephemeral(Some(String::new()))),
+        word(VolumeUse::Ephemeral("v".to_owned(), Some(String::new()))),
         Some((Unknown, "StaticVolume"))
     );
     assert_eq!(
-        word(VolumeUse::Ephemeral(Some("x".to_owned()))),
+        word(VolumeUse::Ephemeral("v".to_owned(), Some("x".to_owned()))),
         Some((Unknown, "ClassMissing"))
     );
 }

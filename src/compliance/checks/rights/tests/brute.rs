@@ -10,6 +10,8 @@ use super::{Objects, account, group, read, rule, user};
 
 const NAMESPACES: [&str; 3] = ["train", "infer", "tools"];
 const ACCOUNTS: [&str; 2] = ["default", "a"];
+/// What answers with the data of a Secret.
+const READ: &[&str] = &["get", "list", "watch", "patch", "delete", "deletecollection"];
 const ROLES: [&str; 4] = ["r0", "r1", "r2", "r3"];
 
 /// Somebody: what it is called, and the rights it brings itself.
@@ -112,10 +114,11 @@ impl Judge<'_> {
     /// Whether somebody has the Secrets of inference in hand.
     fn ends(&self, who: &Who) -> bool {
         let may = |verbs: &[&str], resource: &str| self.may(who, verbs, resource, "infer", None);
-        may(&["get", "list", "watch"], "secrets")
+        may(READ, "secrets")
             || may(&["create"], "pods")
             || may(&["create", "update", "patch"], "deployments.apps")
             || may(&["create", "get"], "pods/exec")
+            || may(&["update", "patch"], "pods")
             || may(&["create"], "serviceaccounts/token")
             || self.may(who, &["create", "get"], "nodes/proxy", "", None)
     }
@@ -128,7 +131,8 @@ impl Judge<'_> {
             let pods = any(&["create"], "pods", namespace)
                 || any(&["create", "update", "patch"], "deployments.apps", namespace)
                 || any(&["create", "get"], "pods/exec", namespace)
-                || any(&["create"], "secrets", namespace) && any(&["get", "list", "watch"], "secrets", namespace);
+                || any(&["update", "patch"], "pods", namespace)
+                || any(&["create"], "secrets", namespace) && any(READ, "secrets", namespace);
             for account in ACCOUNTS {
                 let name = Some(account);
                 let becomes = pods
@@ -285,7 +289,7 @@ const RULES: [&str; 26] = [
     "update,escalate roles.rbac",
     "update,escalate clusterroles.rbac r0",
     "escalate roles.rbac",
-    "delete *",
+    "update services",
 ];
 
 fn world(dice: &mut Dice) -> Objects {
