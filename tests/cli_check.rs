@@ -252,7 +252,7 @@ fn what_manifests_do_with_secrets_is_told_by_place_and_never_by_value() {
         "ENC-04/config-map 23 data..env",
         "ENC-04/env-from 13 spec.template.spec.initContainers[0].envFrom[0]",
         "ENC-04/literal 16 spec.template.spec.containers[0].args[0]",
-        "IAM-07/secret-path null ",
+        "IAM-07/secret-path 34 roleRef",
     ];
     assert_eq!((code, told(&findings)), (1, wanted.map(str::to_owned).into()));
     let said = check(folder.path(), &files);
@@ -350,4 +350,90 @@ fn a_relay_between_two_stages_is_reported_and_enforced_only_on_demand() {
             .contains("through 2 relays: to a pod in kube-system with labels {k8s-app: kube-dns} (DNS)"),
         "{split:?}"
     );
+}
+
+/// Of roles that manifests bind, those of Kubernetes itself are known, and others are not taken for harmless.
+#[test]
+fn a_role_that_is_not_in_the_input_is_known_or_told_as_unknown() {
+    let bind = |name: &str, role: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: serve}}\nroleRef: \
+             {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {role}}}\nsubjects: [{{kind: ServiceAccount, namespace: \
+             train, name: own}}]\n"
+        )
+    };
+    let told = |folder: &std::path::Path, files: &[&str]| -> Vec<String> {
+        let (code, findings) = json_of(folder, files);
+        assert_eq!(code, 0, "{findings:?}");
+        let paths = findings
+            .iter()
+            .filter(|finding| finding["rule"] == "IAM-07/secret-path");
+        let word = |finding: &Value| {
+            let place = format!("{}:{}", finding["at"]["file"], finding["at"]["line"]).replace('"', "");
+            format!("{place} {} {}", finding["assurance"], finding["message"]).replace('"', "")
+        };
+        paths.map(word).collect()
+    };
+    let known = folder(&[("base.yaml", &base()), ("own.yaml", &bind("ci", "edit"))]);
+    let found = told(known.path(), &["-f", "base.yaml", "-f", "own.yaml"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("own.yaml:4 Observed"), "{found:?}");
+    assert!(
+        found[0].contains("get secrets in serve (RoleBinding serve/ci)"),
+        "{found:?}"
+    );
+
+    let unknown = folder(&[("base.yaml", &base()), ("own.yaml", &bind("ci", "ours"))]);
+    let found = told(unknown.path(), &["-f", "base.yaml", "-f", "own.yaml"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("own.yaml:4 Unknown RoleBinding serve/ci gives accounts of training"),
+        "{found:?}"
+    );
+    let harmless = folder(&[("base.yaml", &base()), ("own.yaml", &bind("ci", "view"))]);
+    assert_eq!(told(harmless.path(), &["-f", "base.yaml", "-f", "own.yaml"]), [""; 0]);
+
+    // What is there already is for its own manifests to say.
+    let beside = folder(&[("base.yaml", &base()), ("own.yaml", &bind("ci", "view"))]);
+    std::fs::write(
+        beside.path().join("there.yaml"),
+        [base(), bind("old", "edit")].join("---\n"),
+    )
+    .unwrap();
+    let found = told(beside.path(), &["-f", "own.yaml", "--with", "there.yaml"]);
+    assert_eq!(found, [""; 0]);
+    std::fs::write(beside.path().join("own.yaml"), bind("ci", "edit")).unwrap();
+    std::fs::write(beside.path().join("there.yaml"), base()).unwrap();
+    let found = told(beside.path(), &["-f", "own.yaml", "--with", "there.yaml"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn a_secret_that_may_change_is_told_where_the_workload_asks_that_it_cannot() {
+    let asking = base().replace(
+        "stage: Training",
+        "stage: Training\n  secrets: {immutability: Required}",
+    );
+    let secret = |immutable: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: train}}\n{immutable}stringData: {{k: canary-value}}\n"
+        )
+    };
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: train, labels: {cloison.dev/workload: road}}\nspec:\n  \
+               serviceAccountName: own\n  automountServiceAccountToken: false\n  containers: [{name: main, image: i}]\n  volumes: \
+               [{name: v, secret: {secretName: s}}]\n";
+    for (immutable, wanted) in [("", 1), ("immutable: false\n", 1), ("immutable: true\n", 0)] {
+        let all = [
+            asking.as_str(),
+            &secret(immutable),
+            pod,
+            &pod.replace("name: p,", "name: q,"),
+        ]
+        .join("---\n");
+        let folder = folder(&[("all.yaml", &all)]);
+        let (_, findings) = json_of(folder.path(), &["-f", "all.yaml"]);
+        let told = findings.iter().filter(|finding| finding["rule"] == "ENC-06/immutable");
+        assert_eq!(told.count(), wanted, "{immutable:?}: {findings:?}");
+        assert!(!format!("{findings:?}").contains("canary-value"));
+    }
 }

@@ -15,7 +15,7 @@ mod operator;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloison::compliance::checks::rights::{Asked, Rights};
+use cloison::compliance::checks::rights::{Asked, Rights, builtin_roles};
 use cloison_testbed::{ControlPlane, Options, eventually};
 use dice::Dice;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
@@ -204,6 +204,52 @@ where
         .await
         .unwrap()
         .items
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roles_of_every_cluster_lead_where_we_say() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let client = plane.admin().unwrap();
+    let theirs = eventually(PATIENCE, "the roles of Kubernetes are there", || async {
+        let roles = all::<ClusterRole>(&client).await;
+        let filled = |name: &str| {
+            let found = roles.iter().find(|role| role.metadata.name.as_deref() == Some(name));
+            found.is_some_and(|role| role.rules.as_ref().is_some_and(|rules| !rules.is_empty()))
+        };
+        if ["cluster-admin", "admin", "edit", "view"].into_iter().all(filled) {
+            Ok(roles)
+        } else {
+            Err("not yet")
+        }
+    });
+    let theirs = theirs.await.unwrap();
+    let binding = |home: &str, kind: &str, role: &str, account: (&str, &str)| -> RoleBinding {
+        let object = json!({"metadata": {"name": "b", "namespace": home}, "roleRef": {"apiGroup": GROUP, "kind": kind, "name": role},
+            "subjects": [{"kind": "ServiceAccount", "namespace": account.0, "name": account.1}]});
+        serde_json::from_value(object).unwrap()
+    };
+    let reader: Role = serde_json::from_value(json!({"metadata": {"name": "reader", "namespace": "infer"},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}))
+    .unwrap();
+    for (role, opens) in [
+        ("cluster-admin", true),
+        ("admin", true),
+        ("edit", true),
+        ("view", false),
+    ] {
+        for home in ["infer", "tools"] {
+            let first = binding(home, "ClusterRole", role, ("train", "a"));
+            let bindings = [first, binding("infer", "Role", "reader", ("tools", "deployer"))];
+            let links = |roles: &[ClusterRole]| {
+                let rights = Rights::new([&reader], roles, &bindings, []);
+                let chain = rights.chain("train", "a", &BTreeSet::from(["infer"])).unwrap();
+                chain.map(|chain| chain.links.len())
+            };
+            let steps = if home == "infer" { 1 } else { 2 };
+            assert_eq!(links(&theirs), opens.then_some(steps), "{role} in {home}");
+            assert_eq!(links(&builtin_roles()), links(&theirs), "{role} in {home}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

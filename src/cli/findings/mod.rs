@@ -4,6 +4,7 @@
 mod flows;
 mod paths;
 mod relays;
+mod rights;
 mod secrets;
 mod unseen;
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
 
+use super::rights::{RightsRead, Stages};
 use crate::admission::overrides;
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
@@ -18,7 +18,6 @@ use crate::cli::snapshot::{makes_pods, templates};
 use crate::compliance::checks::account::{self, Account};
 use crate::compliance::checks::lifetime::{self, SecretFacts};
 use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
-use crate::compliance::checks::rights::Rights;
 use crate::compliance::checks::volumes::{Claim, Class, Storage, Volume};
 use crate::compliance::checks::{self, Settings, config_map};
 use crate::compliance::{Assurance, Finding, Subject};
@@ -58,10 +57,7 @@ pub(in crate::cli) struct SecretUses {
     volumes: Vec<Volume>,
     /// Of Secrets what is beside their data, and where they are written.
     secrets: BTreeMap<(String, String), (SecretFacts, Document)>,
-    roles: Vec<Role>,
-    cluster_roles: Vec<ClusterRole>,
-    bindings: Vec<RoleBinding>,
-    cluster_bindings: Vec<ClusterRoleBinding>,
+    rights: RightsRead,
 }
 
 impl SecretUses {
@@ -113,7 +109,7 @@ impl SecretUses {
             ("storage.k8s.io/v1", "StorageClass") => keep(&mut self.classes, document, None),
             ("v1", "PersistentVolume") => keep(&mut self.volumes, document, None),
             ("v1", "PersistentVolumeClaim") => keep(&mut self.claims, document, Some(namespace)),
-            ("rbac.authorization.k8s.io/v1", kind) => self.add_right(document, kind, namespace),
+            ("rbac.authorization.k8s.io/v1", _) => self.rights.add(document, namespace, own),
             _ if makes_pods(document) => {
                 for (path, node) in places(document) {
                     let Some(spec) = node.get("spec") else { continue };
@@ -133,16 +129,6 @@ impl SecretUses {
                     });
                 }
             }
-            _ => {}
-        }
-    }
-
-    fn add_right(&mut self, document: &Document, kind: &str, namespace: &str) {
-        match kind {
-            "Role" => keep(&mut self.roles, document, Some(namespace)),
-            "RoleBinding" => keep(&mut self.bindings, document, Some(namespace)),
-            "ClusterRole" => keep(&mut self.cluster_roles, document, None),
-            "ClusterRoleBinding" => keep(&mut self.cluster_bindings, document, None),
             _ => {}
         }
     }
@@ -179,20 +165,26 @@ impl SecretUses {
                 findings.extend(self.of_template(template, &storage, &settings));
             }
         }
-        let stages = world
+        let stages: Stages = world
             .namespaces
             .iter()
-            .filter_map(|(name, facts)| Some((name.clone(), facts.stage?)));
-        let rights = Rights::new(&self.roles, &self.cluster_roles, &self.bindings, &self.cluster_bindings);
+            .filter_map(|(name, facts)| Some((name.clone(), facts.stage?)))
+            .collect();
+        let mut before = stages.clone();
+        before.retain(|name, _| objects.source("Namespace", "", name).is_none_or(|(_, own)| !own));
         // Several templates may take one Secret.
         findings.sort();
         findings.dedup();
-        let paths = rights.findings(&stages.collect()).into_values().flatten();
-        let of_namespaces = self.config_maps.iter().cloned().chain(paths);
+        let of_namespaces = self.config_maps.iter().cloned();
         // Of one without a stage nobody says what holds there.
         findings.extend(of_namespaces.filter(|finding| {
             let stage = finding.subject.namespace.as_deref().and_then(stage);
             stage.is_some_and(|stage| checks::is_heard(finding, stage, &overrides))
+        }));
+        // What is not known of a binding may concern any stage.
+        findings.extend(self.rights.findings(&stages, &before).into_iter().filter(|finding| {
+            let stage = finding.subject.namespace.as_deref().and_then(stage);
+            checks::is_heard(finding, stage.unwrap_or(NamespaceStage::Training), &overrides)
         }));
         findings
     }
@@ -231,7 +223,7 @@ impl SecretUses {
     }
 }
 
-fn keep<T: DeserializeOwned + ResourceExt>(into: &mut Vec<T>, document: &Document, namespace: Option<&str>) {
+pub(super) fn keep<T: DeserializeOwned + ResourceExt>(into: &mut Vec<T>, document: &Document, namespace: Option<&str>) {
     if let Ok(mut object) = document.read::<T>() {
         object.meta_mut().namespace = namespace.map(str::to_owned);
         into.push(object);

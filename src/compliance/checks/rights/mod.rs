@@ -6,6 +6,7 @@
 //! `escalate`; the kubelet's API. Not followed are webhooks, certificate requests, nodes, and external secret stores that
 //! believe an account.
 
+mod builtin;
 mod chain;
 mod identity;
 mod power;
@@ -18,6 +19,7 @@ use k8s_openapi::api::rbac::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+pub use builtin::builtin_roles;
 pub use chain::{Asked, Chain, Link};
 use power::Power;
 pub use power::leads_on;
@@ -108,7 +110,7 @@ impl Rights {
         }
         for binding in bindings {
             let namespace = binding.metadata.namespace.clone().unwrap_or_default();
-            let by = format!("RoleBinding {namespace}/{}", name_of(binding.metadata.name.as_ref()));
+            let by = binding_name(Some(&namespace), name_of(binding.metadata.name.as_ref()));
             let held = Held {
                 role: role_key(&binding.role_ref, Some(&namespace)),
                 scope: Scope::In(namespace),
@@ -120,7 +122,7 @@ impl Rights {
             let held = Held {
                 scope: Scope::Everywhere,
                 role: role_key(&binding.role_ref, None),
-                by: format!("ClusterRoleBinding {}", name_of(binding.metadata.name.as_ref())),
+                by: binding_name(None, name_of(binding.metadata.name.as_ref())),
             };
             rights.bind(binding.subjects.iter().flatten(), &held);
         }
@@ -172,38 +174,102 @@ impl Rights {
     /// What leads from the accounts of training and evaluation to the Secrets of inference: a finding for each account, by
     /// its namespace. `stages` are those of the namespaces.
     pub fn findings(&self, stages: &BTreeMap<String, NamespaceStage>) -> BTreeMap<String, Vec<Finding>> {
+        let mut findings: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
+        for found in self.found(stages) {
+            findings
+                .entry(found.namespace.clone())
+                .or_default()
+                .push(found.finding());
+        }
+        findings
+    }
+
+    /// The same as chains.
+    pub fn found(&self, stages: &BTreeMap<String, NamespaceStage>) -> Vec<Found> {
         use NamespaceStage::{Evaluation, Inference, Training};
         let of = |wanted: &[NamespaceStage]| -> BTreeSet<&str> {
             let found = stages.iter().filter(|(_, stage)| wanted.contains(stage));
             found.map(|(name, _)| name.as_str()).collect()
         };
         let targets = of(&[Inference]);
-        let mut findings: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
         if targets.is_empty() {
-            return findings;
+            return Vec::new();
         }
+        let mut all = Vec::new();
         for namespace in of(&[Training, Evaluation]) {
             for account in self.accounts_of(namespace) {
-                let subject = Subject::namespaced("ServiceAccount", namespace, &*account);
-                let rule = IAM_07.rule("secret-path");
-                let finding = match self.chain(namespace, &account, &targets) {
-                    Ok(None) => continue,
-                    Ok(Some(chain)) => {
-                        let fix = format!("take the first right away: {}", chain.links[0].by);
-                        Finding::new(rule, subject, format!("ServiceAccount {account}: {}", chain.told())).with_fix(fix)
-                    }
-                    Err(limit) => {
-                        let message = format!(
-                            "ServiceAccount {account}: its rights lead to more than {limit} other identities; whether one of them reads the \
-                             Secrets of an inference namespace was not followed to the end"
-                        );
-                        Finding::new(rule, subject, message).with_assurance(Assurance::Unknown)
-                    }
-                };
-                findings.entry(namespace.to_owned()).or_default().push(finding);
+                if let Some(chain) = self.chain(namespace, &account, &targets).transpose() {
+                    let namespace = namespace.to_owned();
+                    all.push(Found {
+                        namespace,
+                        account,
+                        chain,
+                    });
+                }
             }
         }
-        findings
+        all
+    }
+}
+
+/// An account whose rights lead to the Secrets of inference, or that was not followed to the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub account: String,
+    /// The chain; an error is the number of identities after which the search was given up.
+    pub chain: Result<Chain, usize>,
+}
+
+impl Found {
+    /// As a finding about the account.
+    pub fn finding(&self) -> Finding {
+        let Self {
+            namespace,
+            account,
+            chain,
+        } = self;
+        let subject = Subject::namespaced("ServiceAccount", &**namespace, &**account);
+        let rule = IAM_07.rule("secret-path");
+        match chain {
+            Ok(chain) => {
+                let fix = format!("take the first right away: {}", chain.links[0].by);
+                Finding::new(rule, subject, format!("ServiceAccount {account}: {}", chain.told())).with_fix(fix)
+            }
+            Err(limit) => {
+                let message = format!(
+                    "ServiceAccount {account}: its rights lead to more than {limit} other identities; whether one of them reads the \
+                     Secrets of an inference namespace was not followed to the end"
+                );
+                Finding::new(rule, subject, message).with_assurance(Assurance::Unknown)
+            }
+        }
+    }
+}
+
+/// How a binding is called in a chain; without a namespace it is a ClusterRoleBinding.
+pub fn binding_name(namespace: Option<&str>, name: &str) -> String {
+    match namespace {
+        Some(namespace) => format!("RoleBinding {namespace}/{name}"),
+        None => format!("ClusterRoleBinding {name}"),
+    }
+}
+
+/// Whether a binding's subject names an account of a namespace, or a group that such an account is in.
+pub fn may_name(subject: &RbacSubject, namespace: &str) -> bool {
+    let name = subject.name.as_str();
+    match subject.kind.as_str() {
+        "ServiceAccount" => subject.namespace.as_deref() == Some(namespace),
+        "Group" => {
+            ["system:authenticated", "system:serviceaccounts"].contains(&name)
+                || name.strip_prefix(ACCOUNTS_PREFIX) == Some(namespace)
+        }
+        _ => {
+            let account = name.strip_prefix(ACCOUNT_PREFIX).and_then(|name| name.split_once(':'));
+            account.is_some_and(|(home, _)| home == namespace)
+        }
     }
 }
 

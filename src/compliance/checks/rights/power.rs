@@ -50,7 +50,7 @@ pub(super) struct Power {
     pub names: Names,
 }
 
-const RBAC: &str = "rbac.authorization.k8s.io";
+pub(super) const RBAC: &str = "rbac.authorization.k8s.io";
 /// The verbs whose answer holds the data: a patch answers with the whole object, a deletion of many with the list, and one
 /// that leaves a finalizer (`propagationPolicy=Orphan`) with the object; all three as a dry run too. `tests/secret_verbs.rs`
 /// asks a real API server.
