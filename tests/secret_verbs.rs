@@ -107,7 +107,7 @@ async fn a_right_on_secrets_is_a_path_if_the_api_server_answers_it_with_their_da
             }
         });
         // A refusal for another reason, such as that it is there already, is an answer too.
-        let said = said.await.unwrap().map_or_else(|error| error.to_string(), |text| text);
+        let said = said.await.unwrap().unwrap_or_else(|error| error.to_string());
         assert_eq!(said.contains(VALUE), hands_out, "{verb} {path}: {said}");
     }
 }

@@ -150,23 +150,21 @@ mod tests {
     fn only_the_first_that_says_something_and_the_last_are_news() {
         let index = PodIndex::default();
         let key = WorkloadKey::new("train", "default");
+        let news = [key.clone()];
         let [one, two, other] = [
             pod("a", "x", "Running"),
             pod("b", "x", "Running"),
             pod("c", "y", "Running"),
         ];
-        assert_eq!(index.changed(None, Some(&one)), [key.clone()]);
+        assert_eq!(index.changed(None, Some(&one)), news);
         assert_eq!(index.changed(None, Some(&two)), [], "it says the same");
         assert_eq!(index.changed(Some(&one), Some(&one)), []);
-        assert_eq!(index.changed(None, Some(&other)), [key.clone()]);
+        assert_eq!(index.changed(None, Some(&other)), news);
         assert_eq!(index.of(&key).len(), 2);
         assert_eq!(index.changed(Some(&one), None), [], "another says it still");
-        assert_eq!(
-            index.changed(Some(&two), Some(&pod("b", "x", "Succeeded"))),
-            [key.clone()]
-        );
+        assert_eq!(index.changed(Some(&two), Some(&pod("b", "x", "Succeeded"))), news);
         assert_eq!(index.accounts("train"), [("y".to_owned(), "default".to_owned())]);
-        assert_eq!(index.changed(Some(&other), None), [key.clone()]);
+        assert_eq!(index.changed(Some(&other), None), news);
         assert_eq!(index.of(&key), []);
     }
 }

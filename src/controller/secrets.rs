@@ -106,7 +106,7 @@ mod tests {
     use crate::api::stage::Stage;
     use crate::api::workload::WorkloadSecrets;
 
-    fn word(asked: serde_json::Value, findings: &[Finding], off: bool) -> Option<(Truth, &'static str)> {
+    fn word(asked: &serde_json::Value, findings: &[Finding], off: bool) -> Option<(Truth, &'static str)> {
         let spec = json!({"stage": "Training", "owner": "t@ville.example", "purpose": "For a test", "secrets": asked});
         let workload = serde_json::from_value(spec).unwrap();
         let controls = json!([{"id": "ENC-02", "mode": "Disabled", "reason": "for a test of modes"}]);
@@ -142,30 +142,27 @@ mod tests {
         let plain = finding(ENC_02.rule("storage-class"));
         let unknown = plain.clone().with_assurance(Assurance::Unknown);
         let (files, encrypted) = (json!({"delivery": "FilesOnly"}), json!({"volumes": "Encrypted"}));
-        assert_eq!(word(files.clone(), &[], false), None);
+        assert_eq!(word(&files, &[], false), None);
         assert_eq!(
-            word(files, &[by_env.clone()], false),
+            word(&files, std::slice::from_ref(&by_env), false),
             Some((Truth::False, "NotFilesOnly"))
         );
         assert_eq!(
-            word(json!({}), &[by_env, plain.clone()], false),
+            word(&json!({}), &[by_env, plain.clone()], false),
             None,
             "nothing is asked for"
         );
-        assert_eq!(word(encrypted.clone(), &[], false), None);
+        assert_eq!(word(&encrypted, &[], false), None);
         assert_eq!(
-            word(encrypted.clone(), &[plain], false),
+            word(&encrypted, &[plain], false),
             Some((Truth::False, "VolumeNotEncrypted"))
         );
         let not_read = Some((Truth::Unknown, "SettingsNotRead"));
-        assert_eq!(word(encrypted.clone(), &[unknown], false), not_read);
-        assert_eq!(
-            word(encrypted.clone(), &[finding(ENC_02.rule("scratch"))], false),
-            not_read
-        );
-        assert_eq!(word(encrypted, &[], true), not_read, "nobody looks");
-        assert_eq!(word(json!({"immutability": "Required"}), &[], false), not_read);
-        assert_eq!(word(json!({"maxAgeDays": 30}), &[], false), not_read);
-        assert_eq!(word(json!({"immutability": "Preferred"}), &[], false), None);
+        assert_eq!(word(&encrypted, &[unknown], false), not_read);
+        assert_eq!(word(&encrypted, &[finding(ENC_02.rule("scratch"))], false), not_read);
+        assert_eq!(word(&encrypted, &[], true), not_read, "nobody looks");
+        assert_eq!(word(&json!({"immutability": "Required"}), &[], false), not_read);
+        assert_eq!(word(&json!({"maxAgeDays": 30}), &[], false), not_read);
+        assert_eq!(word(&json!({"immutability": "Preferred"}), &[], false), None);
     }
 }

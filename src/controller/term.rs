@@ -122,17 +122,13 @@ pub async fn run(term: Term<'_>) {
         unreadable,
     }));
     withdraw::adopt(&ctx, &index);
-    // Before the first word on any workload: a status that loses its findings and gets them back is two writes for nothing.
-    storage::look(&ctx);
-    rights::search(&ctx).await;
+    follow_secrets(&mut tasks, &ctx, &index).await;
     let Queues {
         workloads,
         namespaces,
         deletions,
     } = queues;
     tasks.spawn(analysis::run(ctx.clone(), index.clone(), analysed_tx));
-    tasks.spawn(rights::run(ctx.clone(), index.clone()));
-    tasks.spawn(storage::run(ctx.clone(), index.clone()));
     tasks.spawn(cluster::run(ctx.clone(), in_force_tx, hash_tx));
     tasks.spawn(unmodelled::run(ctx.clone(), others_tx));
     tasks.spawn(watch_facts(ctx.clone(), index.clone(), addresses, facts_tx));
@@ -170,6 +166,15 @@ pub async fn run(term: Term<'_>) {
     if let Some(ended) = tasks.join_next().await {
         tracing::error!(?ended, "a loop of the controller ended; starting the term again");
     }
+}
+
+/// Looks at storage and rights before the first word on any workload, and follows them: a status that loses its findings and
+/// gets them back is two writes for nothing.
+async fn follow_secrets(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: &Index) {
+    storage::look(ctx);
+    rights::search(ctx).await;
+    tasks.spawn(rights::run(ctx.clone(), index.clone()));
+    tasks.spawn(storage::run(ctx.clone(), index.clone()));
 }
 
 /// Asks who we are until the API server answers.

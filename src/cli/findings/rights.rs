@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::secrets::keep;
 use crate::api::stage::NamespaceStage;
 use crate::cli::manifests::Document;
-use crate::compliance::checks::rights::{Rights, binding_name, builtin_roles, may_name};
+use crate::compliance::checks::rights::{Found, Rights, binding_name, builtin_roles, may_name};
 use crate::compliance::id::IAM_07;
 use crate::compliance::{Assurance, Finding, Subject};
 
@@ -63,7 +63,7 @@ impl RightsRead {
         let known: Vec<Finding> = rights(&[&self.beside])
             .found(before)
             .iter()
-            .map(|found| found.finding())
+            .map(Found::finding)
             .collect();
         let now = rights(&[&self.own, &self.beside]).found(stages);
         let chains = now.iter().filter_map(|found| {
@@ -71,8 +71,8 @@ impl RightsRead {
             if known.contains(&finding) {
                 return None;
             }
-            let links = found.chain.iter().flat_map(|chain| &chain.links);
-            let document = links.filter_map(|link| self.places.get(&link.by)).next();
+            let mut links = found.chain.iter().flat_map(|chain| &chain.links);
+            let document = links.find_map(|link| self.places.get(&link.by));
             Some(match document {
                 Some(document) => finding.at(document.locate("roleRef")),
                 None => finding,

@@ -177,4 +177,5 @@ pub fn merged(findings: Vec<Finding>) -> Vec<Finding> {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "what a test writes down is its own")]
 mod tests;

@@ -258,6 +258,7 @@ impl From<Spec> for PodFacts {
 impl PodFacts {
     /// The same of a pod that runs: its claims are there by the name that the API server gives them, and the volumes that
     /// they are bound to say more than the class they were asked of.
+    #[must_use]
     pub fn of_running(mut self, pod: &str) -> Self {
         for (_, used) in &mut self.volumes {
             if let VolumeUse::Ephemeral(volume, _) = used {

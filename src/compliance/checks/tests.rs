@@ -274,6 +274,7 @@ fn tokens_for_others_are_fine_for_an_hour_and_the_api_servers_must_be_declared()
 
 #[test]
 fn a_template_gets_a_token_unless_it_or_its_account_says_no() {
+    use Account::{AddsNone, AddsToken, Unknown};
     let workload = asking("Training", json!({}));
     let policy: AiSecurityPolicySpec = read(json!({}));
     let settings = Settings::of(&workload, &policy, &[]);
@@ -282,7 +283,6 @@ fn a_template_gets_a_token_unless_it_or_its_account_says_no() {
             facts(json!({"serviceAccountName": "own", "automountServiceAccountToken": automount, "containers": []}));
         account::of_template(&facts, account, &subject(), &settings).map(|finding| finding.assurance)
     };
-    use Account::{AddsNone, AddsToken, Unknown};
     assert_eq!(token(Some(false), AddsToken), None);
     assert_eq!(
         token(Some(true), AddsNone),

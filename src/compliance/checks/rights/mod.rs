@@ -326,4 +326,5 @@ fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "what a test writes down is its own")]
 mod tests;

@@ -217,4 +217,5 @@ impl Storage {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "what a test writes down is its own")]
 mod tests;
