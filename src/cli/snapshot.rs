@@ -4,7 +4,7 @@ mod live;
 mod manifests;
 mod pods;
 
-pub(super) use self::manifests::pods_of;
+pub(super) use self::manifests::{makes_pods, pods_of, templates};
 pub(super) use self::pods::running;
 
 use std::collections::BTreeMap;

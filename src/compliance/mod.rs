@@ -4,6 +4,7 @@
 //! thing a control checks, and what messages and waivers name. Both live in `catalogue.yaml`.
 
 pub mod catalogue;
+pub mod checks;
 pub mod finding;
 pub mod id;
 pub mod mode;

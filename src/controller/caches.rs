@@ -159,7 +159,7 @@ pub fn keep<K: Cached>(
     tasks: &mut JoinSet<()>,
     mut writer: Writer<K>,
     stream: impl Stream<Item = watch::Result<Event<K>>> + Send + 'static,
-    prune: fn(&mut K),
+    prune: impl FnMut(&mut K) + Send + 'static,
     (kind, metrics): (&'static str, Metrics),
     mut leaves: impl FnMut(&Seen<'_, K>) + Send + 'static,
     mut on_change: impl FnMut(Seen<'_, K>) + Send + 'static,
@@ -226,6 +226,20 @@ pub fn prune<K: ResourceExt>(object: &mut K) {
     object
         .annotations_mut()
         .remove("kubectl.kubernetes.io/last-applied-configuration");
+}
+
+/// Of its metadata keeps who it is, which version, and some labels.
+pub fn only_labels<K: ResourceExt>(object: &mut K, kept: impl Fn(&str) -> bool) {
+    let metadata = std::mem::take(object.meta_mut());
+    let labels = metadata.labels.unwrap_or_default().into_iter();
+    *object.meta_mut() = ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        resource_version: metadata.resource_version,
+        labels: Some(labels.filter(|(key, _)| kept(key)).collect()),
+        ..ObjectMeta::default()
+    };
 }
 
 /// As [`prune`], but keeps the names of the managers: they tell ours from foreign objects.

@@ -9,6 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, Val
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -19,7 +20,9 @@ use super::analysis::Analysed;
 use super::backoff::Backoff;
 use super::evidence::Evidence;
 use super::patience::Patience;
+use super::pod_facts::PodIndex;
 use super::pods::Pod;
+use super::rights;
 use super::triggers::Triggers;
 use super::unmodelled::Others;
 use super::unreadable::UnreadableWorkloads;
@@ -32,6 +35,7 @@ use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::workload::AiWorkloadStatus;
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
 use crate::cluster::telemetry::Metrics;
+use crate::compliance::checks::volumes::{Claim, Class, Storage, Volume};
 use crate::network::waivers;
 use crate::network::world::{self, ClusterNetwork, WorkloadKey, World};
 
@@ -46,6 +50,8 @@ pub struct Caches {
     pub network_policies: Store<NetworkPolicy>,
     /// Pods: who they are, and their interfaces.
     pub pods: Store<Pod>,
+    /// What they do with Secrets, by workload.
+    pub pod_facts: Arc<PodIndex>,
     /// The policy.
     pub security_policies: Store<AiSecurityPolicy>,
     /// Waivers.
@@ -60,6 +66,20 @@ pub struct Caches {
     pub slices: Store<EndpointSlice>,
     /// The stop button.
     pub off: Store<ConfigMap>,
+    /// StorageClasses.
+    pub storage_classes: Store<Class>,
+    /// Claims.
+    pub claims: Store<Claim>,
+    /// Volumes.
+    pub volumes: Store<Volume>,
+    /// Roles.
+    pub roles: Store<Role>,
+    /// ClusterRoles.
+    pub cluster_roles: Store<ClusterRole>,
+    /// RoleBindings.
+    pub role_bindings: Store<RoleBinding>,
+    /// ClusterRoleBindings.
+    pub cluster_role_bindings: Store<ClusterRoleBinding>,
 }
 
 /// What every reconcile shares.
@@ -74,6 +94,10 @@ pub struct Context {
     pub evidence: Arc<Evidence>,
     /// The analysis of all policies.
     pub analysed: watch::Receiver<Arc<Analysed>>,
+    /// Rights that lead to Secrets of inference.
+    pub rights: watch::Sender<Arc<rights::Found>>,
+    /// Classes, claims and volumes.
+    pub storage: watch::Sender<Arc<Storage>>,
     /// How reconciles are set off.
     pub triggers: Triggers,
     /// Who we are in events.
@@ -153,6 +177,8 @@ impl Context {
             caches: parts.caches,
             evidence: parts.evidence,
             analysed: parts.analysed,
+            rights: watch::Sender::default(),
+            storage: watch::Sender::default(),
             triggers: parts.triggers,
             reporter: parts.reporter,
             metrics: parts.metrics,

@@ -68,6 +68,8 @@ pub struct WorkloadEvidence<'a> {
     pub admission: Option<Proof>,
     /// The encryption proof; `None` until there is one.
     pub encryption: Option<Proof>,
+    /// Whether the workload's own settings for Secrets are kept; `None` where it has none that could be broken.
+    pub secret_settings: Option<Proof>,
     /// The packet canary's word on the cluster.
     pub packets: Proof,
     /// What its running pods have beside the pod network.
@@ -89,7 +91,7 @@ pub fn judge(seen: &WorkloadEvidence<'_>) -> Vec<Verdict> {
         from_proof(types::ENFORCEMENT_VERIFIED, Some(&seen.packets)),
         seen.interfaces.clone(),
         flows_satisfied(seen),
-        from_proof(types::SECRETS_ENCRYPTED, seen.encryption.as_ref()),
+        secrets_encrypted(seen),
         admission_enforced(seen),
         Verdict::new(
             types::CONFORMS,
@@ -148,6 +150,23 @@ fn from_proof(kind: &'static str, proof: Option<&Proof>) -> Verdict {
         Some(proof) => Verdict::new(kind, proof.truth, proof.reason, proof.message.clone()),
         None => Verdict::new(kind, Truth::Unknown, "NotProbed", "no proof was gathered yet"),
     }
+}
+
+/// The cluster's proof and the workload's own settings: what is disproven is told before what is not known.
+fn secrets_encrypted(seen: &WorkloadEvidence<'_>) -> Verdict {
+    let of_cluster = from_proof(types::SECRETS_ENCRYPTED, seen.encryption.as_ref());
+    let Some(settings) = &seen.secret_settings else {
+        return of_cluster;
+    };
+    let weight = |truth: Truth| match truth {
+        Truth::False => 2,
+        Truth::Unknown => 1,
+        Truth::True => 0,
+    };
+    if weight(settings.truth) > weight(of_cluster.truth) {
+        return from_proof(types::SECRETS_ENCRYPTED, Some(settings));
+    }
+    of_cluster
 }
 
 fn policies_isolate(seen: &WorkloadEvidence<'_>) -> Verdict {

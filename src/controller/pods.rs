@@ -1,7 +1,9 @@
-//! Pods as the controller keeps them: who they are, and their interfaces. Of tens of thousands nothing else is remembered.
+//! Pods as the controller keeps them: who they are, their interfaces, and what they do with Secrets. Of tens of thousands
+//! nothing else is remembered.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod as CorePod;
@@ -10,7 +12,9 @@ use kube::core::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::caches;
 use crate::api::names;
+use crate::compliance::checks::pod::{self, PodFacts};
 use crate::network::interfaces::Interfaces;
 
 /// A pod.
@@ -20,6 +24,8 @@ pub struct Pod {
     metadata: ObjectMeta,
     /// Beside the pod network.
     pub interfaces: Interfaces,
+    /// What it does with Secrets; pods of one template share it.
+    pub facts: Arc<PodFacts>,
     /// It has ended, and has no network any more.
     pub ended: bool,
 }
@@ -89,6 +95,11 @@ struct Spec {
     containers: Vec<Container>,
     #[serde(default)]
     init_containers: Vec<Container>,
+    #[serde(default)]
+    ephemeral_containers: Vec<Container>,
+    service_account_name: Option<String>,
+    automount_service_account_token: Option<bool>,
+    volumes: Option<Vec<pod::Volume>>,
 }
 
 #[derive(Deserialize)]
@@ -97,9 +108,34 @@ struct Claim {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Container {
     #[serde(default)]
     resources: Resources,
+    #[serde(default)]
+    name: String,
+    env: Option<Vec<pod::Variable>>,
+    env_from: Option<Vec<pod::EnvFrom>>,
+    command: Option<Vec<String>>,
+    args: Option<Vec<String>>,
+}
+
+impl Container {
+    /// What it asks for, and what of it has to do with Secrets.
+    fn split(self) -> (Resources, pod::Container) {
+        let of_secrets = pod::Container {
+            name: self.name,
+            env: self.env,
+            env_from: self.env_from,
+            command: self.command,
+            args: self.args,
+        };
+        (self.resources, of_secrets)
+    }
+}
+
+fn split(containers: Vec<Container>) -> (Vec<Resources>, Vec<pod::Container>) {
+    containers.into_iter().map(Container::split).unzip()
 }
 
 #[derive(Default, Deserialize)]
@@ -119,11 +155,20 @@ struct Status {
 impl From<Whole> for Pod {
     fn from(whole: Whole) -> Self {
         let Whole { metadata, spec, status } = whole;
-        let containers = spec.containers.into_iter().chain(spec.init_containers);
-        let asked = containers.flat_map(|container| {
-            let Resources { limits, requests } = container.resources;
-            limits.into_keys().chain(requests.into_keys())
+        let (running, containers) = split(spec.containers);
+        let (first, init_containers) = split(spec.init_containers);
+        let (_, ephemeral_containers) = split(spec.ephemeral_containers);
+        let facts = PodFacts::from(pod::Spec {
+            service_account_name: spec.service_account_name,
+            automount_service_account_token: spec.automount_service_account_token,
+            containers: Some(containers),
+            init_containers: Some(init_containers),
+            ephemeral_containers: Some(ephemeral_containers),
+            volumes: spec.volumes,
         });
+        let facts = facts.of_running(metadata.name.as_deref().unwrap_or_default());
+        let asked = running.into_iter().chain(first);
+        let asked = asked.flat_map(|Resources { limits, requests }| limits.into_keys().chain(requests.into_keys()));
         // Those with a domain are extended; cpu, memory and the like have none.
         let resources: BTreeSet<String> = asked.filter(|name| name.contains('/')).collect();
         let interfaces = Interfaces {
@@ -139,6 +184,7 @@ impl From<Whole> for Pod {
         };
         Self {
             interfaces,
+            facts: Arc::new(facts),
             ended: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
             metadata,
         }
@@ -147,16 +193,7 @@ impl From<Whole> for Pod {
 
 /// Drops what no decision looks at.
 pub fn prune(pod: &mut Pod) {
-    let labels = pod.metadata.labels.take().unwrap_or_default();
-    let kept = labels.into_iter().filter(|(key, _)| key == names::WORKLOAD_LABEL);
-    pod.metadata = ObjectMeta {
-        name: pod.metadata.name.take(),
-        namespace: pod.metadata.namespace.take(),
-        uid: pod.metadata.uid.take(),
-        resource_version: pod.metadata.resource_version.take(),
-        labels: Some(kept.collect()),
-        ..ObjectMeta::default()
-    };
+    caches::only_labels(pod, |key| key == names::WORKLOAD_LABEL);
 }
 
 #[cfg(test)]
@@ -191,6 +228,17 @@ mod tests {
         assert_eq!(claims, ["nic".to_owned()].into());
         assert_eq!(pod.metadata.labels.as_ref().map(BTreeMap::len), Some(1));
         assert!(pod.metadata.annotations.is_none());
+    }
+
+    #[test]
+    fn a_claim_that_is_made_with_a_pod_is_known_by_its_name() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "train-0", "namespace": "ns"},
+            "spec": {"containers": [], "volumes": [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]},
+        }))
+        .unwrap();
+        let claim = pod::VolumeUse::Claim("train-0-scratch".to_owned());
+        assert_eq!(pod.facts.volumes, [("volumes[0]".to_owned(), claim)]);
     }
 
     #[test]

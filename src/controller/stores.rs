@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Config as WatchConfig;
@@ -15,12 +15,15 @@ use tokio::task::JoinSet;
 
 use super::caches::{self, Cached, Seen, Unread};
 use super::context::{Caches, key_of};
+use super::pod_facts::PodIndex;
 use super::pods::{self, Pod};
 use super::triggers::{Index, Triggers};
 use super::unreadable::Reporter;
 use super::withdrawals::Withdrawals;
 use crate::api::{AiSecurityPolicy, AiWorkload, SecretEncryption, Waiver, names};
 use crate::cluster::telemetry::Metrics;
+use crate::compliance::checks::rights;
+use crate::network::world::WorkloadKey;
 
 /// Starts watches.
 pub struct Watches<'a> {
@@ -47,7 +50,7 @@ impl Watches<'_> {
         api: Api<DeserializeGuard<K>>,
         config: WatchConfig,
         kind: &'static str,
-        prune: fn(&mut K),
+        prune: impl FnMut(&mut K) + Send + 'static,
         on_change: impl FnMut(Seen<'_, K>) + Send + 'static,
     ) -> Store<K>
     where
@@ -156,26 +159,27 @@ impl Watches<'_> {
                 }
             },
         );
-        let t = triggers.clone();
-        let api = Api::all(client.clone());
-        let prune = caches::prune::<ValidatingAdmissionPolicy>;
-        let admission_policies = self.keep(api, ours(), "ValidatingAdmissionPolicy", prune, move |_| {
-            t.cluster.notify_one()
-        });
-        let t = triggers.clone();
-        let api = Api::all(client.clone());
-        let prune = caches::prune::<ValidatingAdmissionPolicyBinding>;
-        let admission_bindings = self.keep(api, ours(), "ValidatingAdmissionPolicyBinding", prune, move |_| {
-            t.cluster.notify_one()
-        });
+        let wakes = &triggers.cluster;
+        let admission_policies = self.waking("ValidatingAdmissionPolicy", ours(), wakes, caches::prune);
+        let admission_bindings = self.waking("ValidatingAdmissionPolicyBinding", ours(), wakes, caches::prune);
         let api = Api::namespaced(client.clone(), "default");
         let only = all().labels("kubernetes.io/service-name=kubernetes");
         let changed = self.addresses.clone();
         let slices = self.keep(api, only, "EndpointSlice", caches::prune::<EndpointSlice>, move |_| {
             changed.notify_one();
         });
-        let pods = self.pods(triggers.clone(), namespaces.clone());
+        let pod_facts: Arc<PodIndex> = Arc::default();
+        let pods = self.pods(triggers.clone(), namespaces.clone(), pod_facts.clone());
+        let (of_storage, of_rights) = (&triggers.storage, &triggers.rights);
         let caches = Caches {
+            pod_facts,
+            storage_classes: self.waking("StorageClass", all(), of_storage, |_| {}),
+            claims: self.waking("PersistentVolumeClaim", all(), of_storage, |_| {}),
+            volumes: self.waking("PersistentVolume", all(), of_storage, |_| {}),
+            roles: self.waking("Role", all(), of_rights, prune_role),
+            cluster_roles: self.waking("ClusterRole", all(), of_rights, prune_cluster_role),
+            role_bindings: self.waking("RoleBinding", all(), of_rights, prune_binding),
+            cluster_role_bindings: self.waking("ClusterRoleBinding", all(), of_rights, prune_binding),
             namespaces,
             workloads,
             network_policies,
@@ -191,14 +195,27 @@ impl Watches<'_> {
         (caches, made)
     }
 
+    /// Objects of which any change wakes one loop.
+    fn waking<K: Cached>(
+        &mut self,
+        kind: &'static str,
+        config: WatchConfig,
+        wakes: &Arc<Notify>,
+        prune: fn(&mut K),
+    ) -> Store<K>
+    where
+        DeserializeGuard<K>: Resource<DynamicType = ()>,
+    {
+        let wakes = wakes.clone();
+        let api = Api::all(self.client.clone());
+        self.keep(api, config, kind, prune, move |_| wakes.notify_one())
+    }
+
     /// Pods: only those of stage namespaces set anything off.
-    fn pods(&mut self, triggers: Triggers, namespaces: Store<Namespace>) -> Store<Pod> {
+    fn pods(&mut self, triggers: Triggers, namespaces: Store<Namespace>, index: Arc<PodIndex>) -> Store<Pod> {
+        let shared = index.clone();
         let on_change = move |seen: Seen<'_, Pod>| {
             let here = seen.object().namespace().unwrap_or_default();
-            let staged = |ns: Arc<Namespace>| ns.labels().contains_key(names::STAGE_LABEL);
-            if !namespaces.get(&ObjectRef::new(&here)).is_some_and(staged) {
-                return;
-            }
             let before = match &seen {
                 Seen::Applied { old, .. } => old.as_deref(),
                 Seen::Deleted(pod) | Seen::Gone(pod) => Some(*pod),
@@ -207,6 +224,15 @@ impl Watches<'_> {
                 Seen::Applied { new, .. } => Some(*new),
                 Seen::Deleted(_) | Seen::Gone(_) => None,
             };
+            // Also of namespaces without a stage: they may be given one.
+            let news = index.changed(before, after);
+            let staged = |ns: Arc<Namespace>| ns.labels().contains_key(names::STAGE_LABEL);
+            if !namespaces.get(&ObjectRef::new(&here)).is_some_and(staged) {
+                return;
+            }
+            for WorkloadKey { namespace, name } in news {
+                triggers.workload(ObjectRef::new(&name).within(&namespace));
+            }
             if before.map(Pod::workload) != after.map(Pod::workload) {
                 triggers.namespace(&here);
             }
@@ -222,9 +248,33 @@ impl Watches<'_> {
                 triggers.workload(ObjectRef::new(pod.workload()).within(&here));
             }
         };
+        let prune = move |pod: &mut Pod| {
+            pods::prune(pod);
+            shared.share(&mut pod.facts);
+        };
         let api = Api::all(self.client.clone());
-        self.keep(api, WatchConfig::default(), "Pod", pods::prune, on_change)
+        self.keep(api, WatchConfig::default(), "Pod", prune, on_change)
     }
+}
+
+fn prune_role(role: &mut Role) {
+    caches::only_labels(role, |_| false);
+    only_on_the_way(&mut role.rules);
+}
+
+/// Its labels say which others take it in.
+fn prune_cluster_role(role: &mut ClusterRole) {
+    caches::only_labels(role, |_| true);
+    only_on_the_way(&mut role.rules);
+}
+
+fn prune_binding<K: ResourceExt>(binding: &mut K) {
+    caches::only_labels(binding, |_| false);
+}
+
+/// Most rules lead nowhere near a Secret.
+fn only_on_the_way(rules: &mut Option<Vec<PolicyRule>>) {
+    rules.iter_mut().for_each(|rules| rules.retain(rights::leads_on));
 }
 
 /// Waits until every store holds a full list: a verdict from half a cache would be a guess.
@@ -234,6 +284,7 @@ pub async fn complete(caches: &Caches) {
         workloads,
         network_policies,
         pods,
+        pod_facts: _,
         security_policies,
         waivers,
         encryptions,
@@ -241,6 +292,13 @@ pub async fn complete(caches: &Caches) {
         admission_bindings,
         slices,
         off,
+        storage_classes,
+        claims,
+        volumes,
+        roles,
+        cluster_roles,
+        role_bindings,
+        cluster_role_bindings,
     } = caches;
     // A store fails to become ready only when its watch was dropped, and then this term is over.
     let _ = tokio::join!(
@@ -255,5 +313,12 @@ pub async fn complete(caches: &Caches) {
         admission_bindings.wait_until_ready(),
         slices.wait_until_ready(),
         off.wait_until_ready(),
+        storage_classes.wait_until_ready(),
+        claims.wait_until_ready(),
+        volumes.wait_until_ready(),
+        roles.wait_until_ready(),
+        cluster_roles.wait_until_ready(),
+        role_bindings.wait_until_ready(),
+        cluster_role_bindings.wait_until_ready(),
     );
 }

@@ -26,7 +26,8 @@ use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::withdrawals::Withdrawals;
 use super::{
-    Settings, analysis, cluster, facts, forget, namespace, packets, rotation, unmodelled, waivers, withdraw, workload,
+    Settings, analysis, cluster, facts, forget, namespace, packets, rights, rotation, storage, unmodelled, waivers,
+    withdraw, workload,
 };
 use crate::api::names;
 use crate::cluster::client::whoami;
@@ -121,6 +122,7 @@ pub async fn run(term: Term<'_>) {
         unreadable,
     }));
     withdraw::adopt(&ctx, &index);
+    follow_secrets(&mut tasks, &ctx, &index).await;
     let Queues {
         workloads,
         namespaces,
@@ -164,6 +166,15 @@ pub async fn run(term: Term<'_>) {
     if let Some(ended) = tasks.join_next().await {
         tracing::error!(?ended, "a loop of the controller ended; starting the term again");
     }
+}
+
+/// Looks at storage and rights before the first word on any workload, and follows them: a status that loses its findings and
+/// gets them back is two writes for nothing.
+async fn follow_secrets(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: &Index) {
+    storage::look(ctx);
+    rights::search(ctx).await;
+    tasks.spawn(rights::run(ctx.clone(), index.clone()));
+    tasks.spawn(storage::run(ctx.clone(), index.clone()));
 }
 
 /// Asks who we are until the API server answers.

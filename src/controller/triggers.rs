@@ -45,6 +45,10 @@ pub struct Triggers {
     pub encryption: Arc<Notify>,
     /// Wakes the packet canary, which follows the policy and the stop button.
     pub packets: Arc<Notify>,
+    /// Wakes the search for rights that lead to Secrets.
+    pub rights: Arc<Notify>,
+    /// Wakes whoever follows the storage.
+    pub storage: Arc<Notify>,
 }
 
 /// The receiving ends.
@@ -85,6 +89,8 @@ impl Triggers {
             waivers: Arc::default(),
             encryption: Arc::default(),
             packets: Arc::default(),
+            rights: Arc::default(),
+            storage: Arc::default(),
         };
         let queues = Queues {
             workloads: workloads_rx,
@@ -155,6 +161,8 @@ impl Triggers {
         self.waivers.notify_one();
         self.encryption.notify_one();
         self.packets.notify_one();
+        self.rights.notify_one();
+        self.storage.notify_one();
     }
 
     fn changed_world(&self) {
@@ -191,6 +199,7 @@ impl Triggers {
         if !same_labels {
             self.changed_world();
             self.cluster.notify_one();
+            self.rights.notify_one();
             // Anybody may use what the catalogue has here, and no workload names it.
             if lock(&self.catalogue).contains(&name) {
                 self.everything(index);

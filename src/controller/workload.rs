@@ -15,7 +15,7 @@ use super::open;
 use super::place::{self, Placed};
 use super::proofs::Asked;
 use super::writer::Scope;
-use super::{proofs, report};
+use super::{proofs, report, secrets};
 use crate::api::conditions::Verdict as Judged;
 use crate::api::stage::Mode;
 use crate::api::{AiWorkload, names};
@@ -74,7 +74,10 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
         Ok(placement) => (placement, None),
         Err(error) => (Placement::Failed(error.reason(), error.line()), Some(error)),
     };
-    let status = assess(&ctx, &seen, known, &refusals, &resolved, &ends, placement);
+    let moment = Context::moment();
+    let (of_secrets, kept) = secrets::look(&ctx, &seen.key, &workload, &seen.world.policy, moment);
+    let mut status = assess(&ctx, &seen, known, (&refusals, kept), &resolved, &ends, placement);
+    status.findings.extend(of_secrets);
     report::workload(&ctx, &workload, status).await?;
     match failure {
         Some(error) => Err(error),
@@ -217,7 +220,7 @@ fn assess(
     ctx: &Context,
     seen: &Seen,
     known: &Workload,
-    refusals: &[Finding],
+    (refusals, kept): (&[Finding], Option<Proof>),
     resolved: &Flows,
     ends: &Ends,
     placement: Placement,
@@ -242,6 +245,7 @@ fn assess(
         admission_off: seen.admission_off.as_deref(),
         admission: proofs::admission(&evidence, &policy_hash, &moment, asked.max_age),
         encryption: proofs::encryption(&evidence, &moment, &asked),
+        secret_settings: kept,
         packets: proofs::packets(
             &evidence,
             seen.world.policy.network.enforcement_proof,

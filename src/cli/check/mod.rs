@@ -21,7 +21,8 @@ use crate::network::world::World;
 #[command(
     after_help = "Exit codes: 0 nothing is against it, 1 there are findings of severity Medium or worse, 2 something could \
                   not be read, or the API server would refuse it. What is Unknown is printed and changes no exit code; nor \
-                  do chains through relays (NET-03/relay), unless the policy enforces that control."
+                  do chains through relays (NET-03/relay) and what is found out about Secrets and accounts (ENC, IAM), unless the \
+                  policy enforces that control."
 )]
 pub struct Arguments {
     /// Manifests: files, folders with everything below them, `-` for standard input. Otherwise the cluster is asked.

@@ -4,11 +4,14 @@
 mod flows;
 mod paths;
 mod relays;
+mod rights;
+mod secrets;
 mod unseen;
+
+pub(super) use self::secrets::SecretUses;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-pub(super) use self::relays::is_report;
 use super::manifests::Objects;
 use crate::compliance::{Finding, Location, Subject};
 use crate::network::reach::concrete::Pod;
@@ -88,6 +91,11 @@ impl Case<'_> {
             .and_then(|objects| objects.source("NetworkPolicy", namespace, name));
         source.map_or_else(|| Location::field(field), |(document, _)| document.locate(field))
     }
+}
+
+/// Whether a finding is told and counts for nothing: the policy only wants to hear of it.
+pub(super) fn is_report(finding: &Finding, world: &World) -> bool {
+    relays::is_report(finding, world) || secrets::is_report(finding, world)
 }
 
 /// A policy by `namespace/name`.

@@ -28,7 +28,7 @@ fn rule() -> RuleId {
 }
 
 /// Whether a finding is only a report: a chain where the policy does not enforce that there be none, or word of others.
-pub(in crate::cli) fn is_report(finding: &Finding, world: &World) -> bool {
+pub(super) fn is_report(finding: &Finding, world: &World) -> bool {
     let Subject { kind, name, .. } = &finding.subject;
     finding.rule == rule() && (kind != NAMESPACE || mode(world, name) != ControlMode::Enforce)
 }

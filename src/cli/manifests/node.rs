@@ -56,12 +56,25 @@ impl Node {
         }
     }
 
-    /// The values inside, of a list or a map.
-    pub fn children(&self) -> Box<dyn Iterator<Item = &Self> + '_> {
+    /// The values inside with the step that leads to each: `.key` or `[0]`.
+    pub fn steps(&self) -> Box<dyn Iterator<Item = (String, &Self)> + '_> {
         match &self.shape {
-            Shape::List(items) => Box::new(items.iter()),
-            Shape::Map(entries) => Box::new(entries.iter().map(|(_, node)| node)),
+            Shape::List(items) => Box::new(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, node)| (format!("[{index}]"), node)),
+            ),
+            Shape::Map(entries) => Box::new(entries.iter().map(|(name, node)| (format!(".{name}"), node))),
             Shape::Null | Shape::Bool(_) | Shape::Number(_) | Shape::Text(_) => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// The value, where it is a text.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.shape {
+            Shape::Text(text) => Some(text),
+            _ => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
-use crate::cli::findings::SeenPod;
+use crate::cli::findings::{SecretUses, SeenPod};
 use crate::cli::manifests::{Manifests, Objects, Problem};
 use crate::cli::snapshot::pods_of;
 use crate::network::reach::concrete::{Blocks, Connectivity, Snapshot};
@@ -28,6 +28,8 @@ pub(in crate::cli) struct Input {
     pub objects: Objects,
     /// The pods, and those that templates would make.
     pub pods: Vec<SeenPod>,
+    /// What has to do with Secrets.
+    pub secrets: SecretUses,
     /// What was set aside.
     pub notes: Vec<String>,
 }
@@ -36,9 +38,10 @@ impl Sources<'_> {
     /// Reads it all. What cannot be read is a problem of [`Objects`], and the rest goes on.
     pub(in crate::cli) fn read(&self) -> Result<Input, CliError> {
         let home = self.home.unwrap_or("default");
-        let (mut objects, mut pods) = read(self.files, home, true);
+        let mut secrets = SecretUses::default();
+        let (mut objects, mut pods) = read(self.files, home, true, &mut secrets);
         if !self.beside.is_empty() {
-            let (beside, more) = read(self.beside, home, false);
+            let (beside, more) = read(self.beside, home, false, &mut secrets);
             objects.complete(beside);
             pods.extend(more);
         }
@@ -64,14 +67,20 @@ impl Sources<'_> {
         let unreadable = unreadable(&objects);
         objects.problems.extend(unreadable);
         objects.problems.sort_by(|a, b| a.at.cmp(&b.at));
-        Ok(Input { objects, pods, notes })
+        Ok(Input {
+            objects,
+            pods,
+            secrets,
+            notes,
+        })
     }
 }
 
-fn read(files: &[PathBuf], home: &str, own: bool) -> (Objects, Vec<SeenPod>) {
+fn read(files: &[PathBuf], home: &str, own: bool, secrets: &mut SecretUses) -> (Objects, Vec<SeenPod>) {
     let manifests = Manifests::read(files);
     let (mut pods, mut problems) = (Vec::new(), Vec::new());
     for document in &manifests.documents {
+        secrets.add(document, home, own);
         match pods_of(document, home) {
             Ok(found) => pods.extend(found.into_iter().map(|(_, pod)| SeenPod {
                 pod,

@@ -112,7 +112,12 @@ pub(in crate::cli) fn tell(problems: &[Problem]) {
 
 /// Judges an input. `as_enforced` takes every namespace with a stage as one in mode Enforce.
 pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced: bool) -> Result<Plan, CliError> {
-    let Input { objects, pods, notes } = input;
+    let Input {
+        objects,
+        pods,
+        secrets,
+        notes,
+    } = input;
     let mut notes = notes.clone();
     notes.extend(without_policy(objects));
     let scene = Scene::of(objects, as_enforced)?;
@@ -158,6 +163,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
     findings.extend(refused);
     findings.retain(|finding| case.is_own(&finding.subject));
     findings.extend(case.findings());
+    findings.extend(secrets.findings(objects, &world));
     let findings: Vec<Finding> = findings.into_iter().map(|finding| case.locate(finding)).collect();
     // The namespace of a peer was assumed to judge the flow; what is written there is for its own manifests to say.
     policies.retain(|policy| {

@@ -95,7 +95,7 @@ pub(super) fn read(input: &Input) -> Result<(Seen, Around), CliError> {
 pub(in crate::cli) fn pods_of(document: &Document, home: &str) -> Result<Vec<(String, Pod)>, Problem> {
     let (version, kind) = document.kind();
     let group = version.split_once('/').map_or("", |(group, _)| group);
-    if !(group.is_empty() || GROUPS.contains(&group)) || DORMANT.contains(&kind) {
+    if !makes_pods(document) {
         return Ok(Vec::new());
     }
     if (group, kind) == ("", "Pod") {
@@ -107,12 +107,8 @@ pub(in crate::cli) fn pods_of(document: &Document, home: &str) -> Result<Vec<(St
     let metadata = document.root.get("metadata");
     let text = |key: &str| metadata.and_then(|metadata| metadata.text(key));
     let namespace = text("namespace").unwrap_or(home);
-    let mut templates = Vec::new();
-    if let Some(spec) = document.root.get("spec") {
-        find(spec, &mut templates);
-    }
     let mut found = Vec::new();
-    for template in templates {
+    for (_, template) in templates(document) {
         let template: PodTemplateSpec = document.read_part(template)?;
         let name = text("name").unwrap_or_default();
         let pod = templated(namespace, (kind.to_owned(), name.to_owned()), &template);
@@ -121,8 +117,23 @@ pub(in crate::cli) fn pods_of(document: &Document, home: &str) -> Result<Vec<(St
     Ok(found)
 }
 
-/// Every `template` that has containers, however deep.
-fn find<'n>(node: &'n Node, found: &mut Vec<&'n Node>) {
+/// Whether a document is a pod, or of a kind that makes pods.
+pub(in crate::cli) fn makes_pods(document: &Document) -> bool {
+    let (version, kind) = document.kind();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    (group.is_empty() || GROUPS.contains(&group)) && !DORMANT.contains(&kind)
+}
+
+/// Every `template` of a document that has containers, however deep, by its path.
+pub(in crate::cli) fn templates(document: &Document) -> Vec<(String, &Node)> {
+    let mut found = Vec::new();
+    if let Some(spec) = document.root.get("spec") {
+        find(spec, "spec", &mut found);
+    }
+    found
+}
+
+fn find<'n>(node: &'n Node, path: &str, found: &mut Vec<(String, &'n Node)>) {
     let template = node.get("template");
     let own = template.filter(|template| {
         template
@@ -130,7 +141,9 @@ fn find<'n>(node: &'n Node, found: &mut Vec<&'n Node>) {
             .is_some_and(|spec| spec.items("containers").is_some())
     });
     match own {
-        Some(template) => found.push(template),
-        None => node.children().for_each(|child| find(child, found)),
+        Some(template) => found.push((format!("{path}.template"), template)),
+        None => node
+            .steps()
+            .for_each(|(step, child)| find(child, &format!("{path}{step}"), found)),
     }
 }

@@ -199,6 +199,24 @@ fn controller_reads() -> Vec<Rule> {
         )
         .named([format!("aiworkloads.{GROUP}")]),
         Rule::new(
+            "",
+            &["persistentvolumeclaims", "persistentvolumes"],
+            &FOLLOW,
+            "whether the volumes of a workload are encrypted",
+        ),
+        Rule::new(
+            "storage.k8s.io",
+            &["storageclasses"],
+            &FOLLOW,
+            "whether the volumes of a workload are encrypted",
+        ),
+        Rule::new(
+            RBAC,
+            &["clusterrolebindings", "clusterroles", "rolebindings", "roles"],
+            &FOLLOW,
+            "whether rights lead from an account of training to the Secrets of inference",
+        ),
+        Rule::new(
             RBAC,
             &["clusterroles"],
             &["get"],

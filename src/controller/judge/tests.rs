@@ -30,6 +30,7 @@ fn well() -> WorkloadEvidence<'static> {
         admission_off: None,
         admission: Some(proof(WELL, "CanariesRefused")),
         encryption: Some(proof(WELL, "NewWritesEncrypted")),
+        secret_settings: None,
         packets: proof(Truth::Unknown, "NotProbed"),
         interfaces: Verdict::new(types::INTERFACES_COVERED, WELL, "PodNetworkOnly", ""),
         quarantine: None,
@@ -41,6 +42,26 @@ fn of(verdicts: &[Verdict], kind: &str) -> (Truth, &'static str) {
     let found: Vec<_> = verdicts.iter().filter(|verdict| verdict.kind == kind).collect();
     assert_eq!(found.len(), 1, "{kind}: {verdicts:?}");
     (found[0].truth, found[0].reason)
+}
+
+#[test]
+fn a_workloads_own_settings_take_the_proof_of_the_cluster_away_and_never_mend_it() {
+    use Truth::{False, Unknown};
+    let word = |cluster: Option<Truth>, settings: Option<Truth>| {
+        let evidence = WorkloadEvidence {
+            encryption: cluster.map(|truth| proof(truth, "Cluster")),
+            secret_settings: settings.map(|truth| proof(truth, "Settings")),
+            ..well()
+        };
+        of(&judge(&evidence), types::SECRETS_ENCRYPTED)
+    };
+    assert_eq!(word(Some(WELL), None), (WELL, "Cluster"));
+    assert_eq!(word(Some(WELL), Some(Unknown)), (Unknown, "Settings"));
+    assert_eq!(word(Some(WELL), Some(False)), (False, "Settings"));
+    assert_eq!(word(Some(Unknown), Some(False)), (False, "Settings"));
+    assert_eq!(word(Some(Unknown), Some(Unknown)), (Unknown, "Cluster"));
+    assert_eq!(word(Some(False), Some(False)), (False, "Cluster"));
+    assert_eq!(word(None, Some(WELL)), (Unknown, "NotProbed"));
 }
 
 #[test]
