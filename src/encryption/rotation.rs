@@ -185,7 +185,10 @@ fn unclear(view: &View<'_>) -> impl Iterator<Item = Blocked> {
         .nodes
         .iter()
         .filter(|node| node.server.is_some() && node.running.is_none());
-    nodes.map(|node| Blocked::NotLoaded(node.name.to_owned(), None))
+    nodes.map(|node| match node.flags_missing {
+        [] => Blocked::NotLoaded(node.name.to_owned(), None),
+        flags => Blocked::ConfiguredElsewhere(node.name.to_owned(), flags.to_vec()),
+    })
 }
 
 /// The step, for a person who suspended it.

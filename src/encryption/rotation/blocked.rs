@@ -26,6 +26,8 @@ pub enum Blocked {
     FlagsMissing(String, Vec<String>),
     /// The API server has not loaded the file that is there, or does not say what it loaded: node, and what it runs with.
     NotLoaded(String, Option<String>),
+    /// An API server that runs with a configuration in another place than the agent's directory: what it lacks.
+    ConfiguredElsewhere(String, Vec<String>),
     /// The agent has not written the file that was ordered.
     NotWritten(String),
     /// The agent has not said that it read the order of this number.
@@ -76,6 +78,7 @@ impl Blocked {
             Self::Unaccounted(_) => "ReplicaUnseen",
             Self::FlagsMissing(..) => "FlagsMissing",
             Self::NotLoaded(..) => "NotLoaded",
+            Self::ConfiguredElsewhere(..) => "ForeignConfig",
             Self::NotWritten(_) => "NotWritten",
             Self::OrderUnread(..) => "OrderUnread",
             Self::ForeignConfig(..) => "ForeignConfig",
@@ -118,6 +121,11 @@ impl Blocked {
             }
             Self::NotMember(node) => format!("cloison ring approve {node}"),
             Self::FlagsMissing(node, flags) => format!("on {node}, add {}", flags.join(" ")),
+            Self::ConfiguredElsewhere(node, flags) => format!(
+                "on {node}, first copy the present file to the new place, with mode 0600, or nothing that it encrypts can be \
+                 read; then add {}",
+                flags.join(" ")
+            ),
             Self::SweepBlocked(_) | Self::Unreadable(..) | Self::Left(..) => "cloison encryption verify".to_owned(),
             Self::UnknownReplica(_) | Self::Unaccounted(_) | Self::IdentityShared | Self::NotLoaded(..) => {
                 "cloison encryption status".to_owned()
@@ -162,6 +170,10 @@ impl fmt::Display for Blocked {
             Self::NotLoaded(node, Some(running)) => {
                 write!(formatter, "Node/{node}: its API server runs with {running} and has not loaded its new file yet")
             }
+            Self::ConfiguredElsewhere(node, _) => write!(
+                formatter,
+                "Node/{node}: its API server runs with an EncryptionConfiguration outside the agent's directory, whose keys the ring does not hold"
+            ),
             Self::NotLoaded(node, None) => write!(
                 formatter,
                 "Node/{node}: its API server has loaded neither the file on its disk nor one that is known; it may do so within a minute (before Kubernetes 1.34 it never says)"
@@ -252,6 +264,10 @@ mod tests {
             (Blocked::FlagsMissing(node(), vec!["--a=b".to_owned()]), "Node/cp-1"),
             (Blocked::NotLoaded(node(), Some("C(k1;k1)".to_owned())), "Node/cp-1"),
             (Blocked::NotLoaded(node(), None), "Node/cp-1"),
+            (
+                Blocked::ConfiguredElsewhere(node(), vec!["--flag=new in the place of old".to_owned()]),
+                "Node/cp-1",
+            ),
             (Blocked::NotWritten(node()), "Node/cp-1"),
             (Blocked::OrderUnread(node(), 7), "Node/cp-1"),
             (Blocked::ForeignConfig(node(), "sha256:00".to_owned()), "Node/cp-1"),

@@ -3,6 +3,7 @@
 //! Everything shown is the output of real programs. Each scene says what must be seen; the exit code is 0 only if all of
 //! it was.
 
+mod keys;
 mod scenes;
 mod stage;
 
@@ -49,6 +50,7 @@ async fn scenes(stage: &mut Stage) -> Result<(), String> {
     scenes::moved_stage(stage)?;
     scenes::hostile_policy(stage)?;
     scenes::deleted_policy(stage)?;
-    scenes::encryption(stage).await?;
+    keys::first_enable(stage).await?;
+    keys::rotation(stage).await?;
     scenes::controller_killed(stage)
 }

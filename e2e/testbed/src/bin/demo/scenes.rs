@@ -7,7 +7,7 @@ use cloison_testbed::Program;
 
 use super::stage::{Output, Stage, say, scene};
 
-const NAMESPACE: &str = "cloison-system";
+pub const NAMESPACE: &str = "cloison-system";
 const PRIVILEGED: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"miner","namespace":"vision-train","labels":{"cloison.dev/workload":"road-train"}},"spec":{"containers":[{"name":"main","image":"registry.example.com/vision/trainer@sha256:771ed3e147668c60055b8252967579c0c7089cf88a3918b19a3e62e41b98b121","securityContext":{"privileged":true}}]}}"#;
 /// How many the quickstart has.
 const WORKLOADS: usize = 3;
@@ -93,7 +93,7 @@ pub fn audit(stage: &mut Stage) -> Result<(), String> {
 }
 
 /// The `cloison` program, built by the same cargo that built this one.
-fn program() -> Result<PathBuf, String> {
+pub fn program() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let release = own.components().any(|part| part.as_os_str() == "release");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -391,35 +391,6 @@ pub fn deleted_policy(stage: &mut Stage) -> Result<(), String> {
     stage.expect("it is back", back.ok && back.text != before);
     Ok(())
 }
-
-/// The admin switches encryption on, and the proof follows.
-pub async fn encryption(stage: &mut Stage) -> Result<(), String> {
-    scene("Secrets are in plaintext; the admin switches encryption on");
-    let message = r#"jsonpath={.status.conditions[?(@.type=="SecretsEncrypted")].status} {.status.conditions[?(@.type=="SecretsEncrypted")].message}{"\n"}"#;
-    let ask = ["get", "aisp", "default", "-o", message];
-    let before = stage.wait(&ask, |output| output.text.starts_with("False"))?;
-    stage.expect(
-        "SecretsEncrypted is False: new Secrets were seen going to etcd in plaintext",
-        before.text.starts_with("False"),
-    );
-    say("(the admin gives both API servers an EncryptionConfiguration with AES-GCM first, and restarts them)");
-    let written = stage.plane.write_encryption_config(AES_GCM);
-    written.map_err(|error| error.to_string())?;
-    stage
-        .plane
-        .restart_api_servers()
-        .await
-        .map_err(|error| error.to_string())?;
-    let after = stage.wait(&ask, |output| output.text.starts_with("True"))?;
-    stage.expect(
-        "SecretsEncrypted is True, for new writes, on every API server",
-        after.text.starts_with("True"),
-    );
-    Ok(())
-}
-
-/// A key for this demo alone: 32 zero bytes.
-const AES_GCM: &str = r#"{"kind":"EncryptionConfiguration","apiVersion":"apiserver.config.k8s.io/v1","resources":[{"resources":["secrets"],"providers":[{"aesgcm":{"keys":[{"name":"k1","secret":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]}},{"identity":{}}]}]}"#;
 
 /// The refusals hold without the controller.
 pub fn controller_killed(stage: &mut Stage) -> Result<(), String> {
