@@ -81,8 +81,7 @@ fn refusal(settings: Option<SecretEncryption>) -> Result<SecretEncryption, &'sta
 
 /// What will happen now.
 fn announced(status: &SecretEncryptionStatus, request: &str) -> String {
-    let mut text = format!("asked for a rotation at {request}: ");
-    text.push_str(&match status.step {
+    let what = match status.step {
         None => "the controller has not told yet where the keys stand, and takes it up when it runs".to_owned(),
         Some(Step::Idle) => {
             "a new key is made and sealed, every API server learns to read it and then writes it, every value is rewritten, \
@@ -97,8 +96,8 @@ fn announced(status: &SecretEncryptionStatus, request: &str) -> String {
             "a rotation is on its way (step {}) and is finished first; then this one begins",
             told::step(step)
         ),
-    });
-    text.push('\n');
+    };
+    let mut text = format!("asked for a rotation at {request}: {what}\n");
     for blocked in &status.blocked_by {
         let _ = writeln!(text, "waits: {}", out::clean(&blocked.0));
     }

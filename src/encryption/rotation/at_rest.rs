@@ -127,7 +127,7 @@ fn stale(read: &Time, now: &Time, max_age: Duration) -> Option<(&'static str, St
 type Finding = (Truth, &'static str, String);
 
 /// Judges a reading alone, for whoever knows by other means what the API servers write: `held` are the keys of the ring.
-pub fn reading(raw: &RawProof, resources: &BTreeSet<String>, held: &BTreeSet<Under>) -> (Truth, &'static str, String) {
+fn reading(raw: &RawProof, resources: &BTreeSet<String>, held: &BTreeSet<Under>) -> (Truth, &'static str, String) {
     plaintext(resources, Some(raw))
         .or_else(|| incomplete(resources, Some(raw)))
         .or_else(|| strangers(resources, Some(raw), held))
@@ -140,7 +140,7 @@ pub fn reading(raw: &RawProof, resources: &BTreeSet<String>, held: &BTreeSet<Und
         })
 }
 
-/// The same as a verdict of a certain age.
+/// The same as a verdict of type `kind`, if the reading is young enough.
 pub fn reading_verdict(
     kind: &'static str,
     raw: &RawProof,
@@ -148,13 +148,11 @@ pub fn reading_verdict(
     held: &BTreeSet<Under>,
     (now, max_age): (&Time, Duration),
 ) -> Verdict {
-    match stale(&raw.time, now, max_age) {
-        Some((reason, message)) => Verdict::new(kind, Truth::Unknown, reason, message),
-        None => {
-            let (truth, reason, message) = reading(raw, resources, held);
-            Verdict::new(kind, truth, reason, message)
-        }
-    }
+    let (truth, reason, message) = stale(&raw.time, now, max_age).map_or_else(
+        || reading(raw, resources, held),
+        |(reason, message)| (Truth::Unknown, reason, message),
+    );
+    Verdict::new(kind, truth, reason, message)
 }
 
 /// One value disproves the claim, whatever else is unknown.

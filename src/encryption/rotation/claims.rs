@@ -258,8 +258,10 @@ mod tests {
         assert_eq!(said(kind, |_| {}), (Truth::True, "Removed"));
         assert_eq!(said(kind, silent), (Truth::Unknown, "NodeUnreachable"));
         let on_disk = |seen: &mut Observation| {
-            let configuration = file(&mut seen.nodes[1]).configuration.as_mut().unwrap();
-            configuration.read.insert(Under::Identity);
+            // Its API server runs with the file from before.
+            let file = file(&mut seen.nodes[1]);
+            file.hash = "sha256:other".to_owned();
+            file.configuration.as_mut().unwrap().read.insert(Under::Identity);
         };
         assert_eq!(said(kind, on_disk), (Truth::False, "IdentityServed"));
         assert_eq!(
