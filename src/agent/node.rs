@@ -92,13 +92,17 @@ pub fn flags(manifest: &Path, port: u16) -> Option<Flags> {
 }
 
 /// As the report has them, with what [`to_persist`] found.
-pub fn flags_seen(flags: &Flags, file: &Path, to_persist: Option<Vec<String>>) -> FlagsSeen {
+pub fn flags_seen(flags: &Flags, file: &Path, to_persist: Option<&[String]>) -> FlagsSeen {
     FlagsSeen {
         encryption_provider_config: flags.config.as_deref().map(line),
         automatic_reload: flags.reload,
         missing: flags.missing(file).iter().map(|missing| line(missing)).collect(),
-        persistent: to_persist.as_ref().map(Vec::is_empty),
-        to_persist: to_persist.iter().flatten().map(|lacking| line(lacking)).collect(),
+        persistent: to_persist.map(<[String]>::is_empty),
+        to_persist: to_persist
+            .unwrap_or_default()
+            .iter()
+            .map(|lacking| line(lacking))
+            .collect(),
         // Rounded up: what is waited for must not be shorter.
         request_timeout_seconds: flags
             .longest_request()

@@ -332,7 +332,7 @@ impl Agent {
             Some(flags) => {
                 let file = self.directory.path(FILE);
                 let to_persist = node::to_persist(&self.client, &file).await;
-                Some(node::flags_seen(&flags, &file, to_persist))
+                Some(node::flags_seen(&flags, &file, to_persist.as_deref()))
             }
         };
         let spec = ControlPlaneReportSpec {

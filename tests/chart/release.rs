@@ -255,7 +255,7 @@ async fn a_release_lives_and_leaves_what_it_promised() {
         .map(ResourceExt::name_any)
         .filter(|name| name.ends_with(".cloison.dev"))
         .collect();
-    assert_eq!(ours.len(), 4, "{ours:?}");
+    assert_eq!(ours.len(), 6, "{ours:?}");
     api(&client, "AiSecurityPolicy", None)
         .get(names::SINGLETON)
         .await

@@ -12,7 +12,8 @@ use super::*;
 async fn of_two_controllers_that_order_over_one_version_one_is_refused() {
     let world = World::start(1).await;
     let client = world.cluster.operator().await;
-    let all: Api<SecretEncryption> = Api::all(client.clone());
+    // The controller follows the object, and reads it nowhere one by one.
+    let all: Api<SecretEncryption> = Api::all(world.cluster.admin());
     let order = |number: i64, retire: Vec<i64>| Order {
         number,
         retire,
@@ -42,10 +43,7 @@ async fn of_two_controllers_that_order_over_one_version_one_is_refused() {
     }
     // Neither is one that was made anew meanwhile.
     let gone = seen.clone();
-    all_as_admin(&world)
-        .delete("default", &Default::default())
-        .await
-        .unwrap();
+    all.delete("default", &Default::default()).await.unwrap();
     let spec = json!({"apiVersion": CLOISON, "kind": "SecretEncryption", "metadata": {"name": "default"}, "spec": {}});
     apply(&world.cluster.admin(), spec).await;
     let late = orders::write(&client, &gone, &order(99, Vec::new())).await.unwrap_err();
@@ -53,8 +51,4 @@ async fn of_two_controllers_that_order_over_one_version_one_is_refused() {
         matches!(&late, kube::Error::Api(status) if status.code == 409),
         "{late:?}"
     );
-}
-
-fn all_as_admin(world: &World) -> Api<SecretEncryption> {
-    Api::all(world.cluster.admin())
 }

@@ -14,8 +14,8 @@ use super::schedules::{recover, round};
 
 const LINE: &str = "extraArgs: - {name: encryption-provider-config, value: \"/etc/x\"}";
 
-fn lacking() -> Option<Vec<String>> {
-    Some(vec![LINE.to_owned()])
+fn lacking() -> Vec<String> {
+    vec![LINE.to_owned()]
 }
 
 /// Everybody reports, and the controller decides.
@@ -29,7 +29,7 @@ fn told(crew: &mut Crew) {
 #[test]
 fn no_first_key_is_made_while_an_upgrade_would_drop_the_flags() {
     let mut crew = Crew::new(&["a", "b"]);
-    crew.to_persist = lacking();
+    crew.to_persist = Some(lacking());
     for _ in 0..5 {
         told(&mut crew);
         let said = crew.said();
@@ -70,7 +70,7 @@ fn once_a_key_is_in_use_the_flags_are_a_warning_and_hold_no_rotation() {
         until(&mut crew, "the step", |crew| {
             crew.ring.last_id > 0 && crew.said().step == step || step == Step::Mint && crew.ring.last_id == 1
         });
-        crew.to_persist = lacking();
+        crew.to_persist = Some(lacking());
         recover(&mut crew).unwrap();
         crew.wish.requested = Some("again".to_owned());
         recover(&mut crew).unwrap();

@@ -60,7 +60,7 @@ fn by_condition(conditions: &[Condition]) -> &'static str {
         reasons::UNVERIFIABLE | reasons::NO_IDENTITIES => {
             "let ServiceAccount cloison-canary read /metrics; where the provider hides it, set spec.attestation"
         }
-        reasons::KEY_IDS_DIFFER => "give every KMS plugin the same key; the table shows who differs",
+        reasons::KEY_IDS_DIFFER => "give every KMS plugin the same key; the message of Encrypted names who differs",
         stored::PLAINTEXT_VALUES | stored::OLD_KEY_ID => "cloison encryption rewrite",
         reasons::NEW_WRITES_ENCRYPTED => {
             "cloison encryption verify   # old values too; `proof: Reads` keeps proving them"
