@@ -113,6 +113,11 @@ impl Checker {
         self.seen.down[server].store(false, Ordering::SeqCst);
     }
 
+    /// What was wrong until now.
+    pub fn wrong(&self) -> Vec<String> {
+        self.seen.wrong.lock().unwrap().clone()
+    }
+
     /// Ends it; what it did, and what was wrong.
     pub async fn end(mut self) -> (BTreeMap<&'static str, usize>, Vec<String>) {
         self.seen.ended.store(true, Ordering::SeqCst);
@@ -122,8 +127,7 @@ impl Checker {
             }
         }
         let done = self.seen.done.lock().unwrap().clone();
-        let wrong = self.seen.wrong.lock().unwrap().clone();
-        (done, wrong)
+        (done, self.wrong())
     }
 }
 

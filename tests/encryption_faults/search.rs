@@ -1,5 +1,6 @@
 //! Looks for what nobody may find: keys as bytes and as text, values of Secrets, what opens the ring.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,31 +39,33 @@ impl Needles {
         self
     }
 
-    /// The names of what is in there.
+    /// The names of what is in there. One pass, whatever is looked for: a core is large.
     pub fn found_in(&self, hay: &[u8]) -> Vec<&str> {
-        let found = self.0.iter().filter(|(_, needle)| contains(hay, needle));
-        found.map(|(name, _)| name.as_str()).collect()
-    }
-}
-
-pub fn contains(hay: &[u8], needle: &[u8]) -> bool {
-    let (first, rest) = needle.split_first().unwrap();
-    let mut from = 0;
-    while let Some(at) = hay[from..].iter().position(|byte| byte == first) {
-        from += at + 1;
-        if hay[from..].starts_with(rest) {
-            return true;
+        let mut begins = [false; 256];
+        for (_, needle) in &self.0 {
+            begins[usize::from(needle[0])] = true;
         }
+        let mut found = BTreeSet::new();
+        for (at, byte) in hay.iter().enumerate() {
+            if begins[usize::from(*byte)] {
+                let here = self.0.iter().filter(|(_, needle)| hay[at..].starts_with(needle));
+                found.extend(here.map(|(name, _)| name.as_str()));
+            }
+        }
+        found.into_iter().collect()
     }
-    false
 }
 
-/// All memory of a running program.
+/// Whether this is in there.
+pub fn contains(hay: &[u8], needle: &[u8]) -> bool {
+    !Needles(vec![(String::new(), needle.to_vec())]).found_in(hay).is_empty()
+}
+
+/// What a running program has in its memory: heap, stacks and all that it did not map from a file.
 pub fn core(program: &Program, folder: &Path) -> Vec<u8> {
     let id = program.process_id().unwrap();
     let prefix = folder.join("core");
     let done = Command::new("gcore")
-        .arg("-a")
         .arg("-o")
         .arg(&prefix)
         .arg(id.to_string())
