@@ -20,10 +20,9 @@ test: toolchain ## Runs every test, on real control planes (first time: about 18
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: e2e
-e2e: toolchain ## Runs at full length what make test runs shortened: judges of the network analysis, packets, and a first encryption
+e2e: toolchain ## Runs at full length what make test runs shortened: judges of the network analysis, and packets
 	CLOISON_VERDICTS=1000000 $(CARGO) test --locked --test judges
 	CLOISON_PACKETS_SEEDS=200 $(CARGO) test --locked --test packets -- --nocapture
-	CLOISON_TRUE_RELOAD=1 $(CARGO) test --locked --test encryption_manage
 
 .PHONY: toolchain
 toolchain: ## Builds etcd, Kubernetes, Helm and what else the tests start from their Go modules and Python packages, once

@@ -1,7 +1,4 @@
 //! Keys rotate by themselves: two API servers, two agents, the controller as the chart installs it. Raw etcd is the judge.
-//!
-//! The API servers look at their file each second and let a request last six; with `CLOISON_TRUE_RELOAD` they are the real
-//! ones, with a minute for each, and it takes about five.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::too_many_lines)] // a test fails by panicking
 #![allow(clippy::default_trait_access)]
 
@@ -67,14 +64,8 @@ fn condition<'s>(status: &'s Value, kind: &str) -> &'s Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_enable_runs_unattended_until_nothing_in_etcd_is_plaintext() {
-    let fast = std::env::var_os("CLOISON_TRUE_RELOAD").is_none();
-    let mut extra_args = vec!["--etcd-compaction-interval=20s".to_owned()];
-    if fast {
-        extra_args.push("--request-timeout=6s".to_owned());
-    }
     let options = ApiServerOptions {
-        fast_reload: fast,
-        extra_args,
+        extra_args: vec!["--etcd-compaction-interval=20s".to_owned()],
         ..ApiServerOptions::default()
     };
     let plane = ControlPlane::start(Options {

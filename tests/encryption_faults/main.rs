@@ -1,10 +1,14 @@
 //! Keys rotate whatever dies on the way: the controller in each step, an agent between any two of its file operations, an
 //! API server that comes back with its old file, etcd in the middle of the sweep. All the time Secrets are written and read
-//! through every API server, and raw etcd is the judge. At the end nobody can find a key or a value anywhere.
+//! through every API server, and raw etcd is the judge.
 //!
 //! The API servers look at their file each second and let a request last six: otherwise they are the real ones.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::too_many_lines)] // a test fails by panicking
 #![allow(clippy::default_trait_access)]
+#![allow(
+    clippy::print_stdout,
+    reason = "a story of minutes says where it is, and what was checked how often"
+)]
 
 #[path = "../common/agents.rs"]
 mod agents;
@@ -15,12 +19,11 @@ mod kills;
 #[path = "../common/operator.rs"]
 mod operator;
 mod scene;
-mod search;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use checker::{Checker, stored, under};
+use checker::{Checker, stored};
 use cloison::agent::node::FILE;
 use cloison::encryption::config;
 use cloison_testbed::eventually;
@@ -53,7 +56,7 @@ fn keys(file: &[u8]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_survives_whatever_dies_and_nobody_finds_a_key() {
+async fn a_rotation_survives_whatever_dies_on_the_way() {
     let began = Instant::now();
     let said = |what: &str| println!("{:4} s  {what}", began.elapsed().as_secs());
     let scene = Scene::new(CANARY).await;
@@ -156,10 +159,6 @@ async fn a_rotation_survives_whatever_dies_and_nobody_finds_a_key() {
     assert_ne!(condition(&end, "Encrypted")["status"], "False", "{end}");
     assert_eq!(condition(&end, "Blocked")["status"], "False", "{end}");
     assert_ne!(condition(&end, "Degraded")["status"], "True", "{end}");
-    assert!(files.iter().any(|file| keys(file).contains(&"k1".to_owned())));
-    files.push(scene.nodes[0].read(FILE));
-    nobody_finds(&scene, &files).await;
-    said("nothing was found");
     scene.controller.stop().await;
 }
 
@@ -198,50 +197,5 @@ async fn serves(scene: &Scene) {
             secrets.list(&cached).await
         };
         eventually(SOON, "an API server answers", answers).await.unwrap();
-    }
-}
-
-/// Neither keys nor values are in logs, in anything that is stored unencrypted (objects of all kinds and events), in the
-/// memory of the controller, or in that of an agent that has nothing to do.
-async fn nobody_finds(scene: &Scene, files: &[Vec<u8>]) {
-    let needles = search::Needles::of(files, CANARY);
-    // The search finds what is there: in a file of an agent, and in what etcd had before.
-    assert!(needles.found_in(files.last().unwrap()).contains(&"k2 in base64"));
-    assert_eq!(
-        needles.found_in(format!("x{CANARY}y").as_bytes()),
-        ["the canary as it is"]
-    );
-    let folder = tempfile::tempdir().unwrap();
-    for node in &scene.nodes {
-        // While it looks at its file it has the keys in its memory. It has nothing else to do; what it had is gone.
-        let agent = eventually(SOON, "no key is in the memory of an agent at rest", async || {
-            let core = search::core(&node.agent, folder.path());
-            assert!(search::contains(&core, node.name.as_bytes()), "the core is one");
-            match needles.found_in(&core)[..] {
-                [] => Ok(()),
-                ref found => Err(format!("{}: {found:?}", node.name)),
-            }
-        });
-        agent.await.unwrap_or_else(|error| panic!("{error}"));
-    }
-    let identity = String::from_utf8(scene.nodes[0].read("identity")).unwrap();
-    let needles = needles.and("an agent's identity", identity.trim());
-    let needles = needles.and("the escrow's identity", &scene.escrow.to_text());
-    let core = search::core(&scene.controller, folder.path());
-    assert!(search::contains(&core, b"cloison-sweeper"), "the core is one");
-    assert_eq!(needles.found_in(&core), [] as [&str; 0], "in the controller's memory");
-    for log in std::fs::read_dir(scene.plane.logs_dir()).unwrap() {
-        let path = log.unwrap().path();
-        let found = std::fs::read(&path).unwrap();
-        assert_eq!(needles.found_in(&found), [] as [&str; 0], "in {}", path.display());
-    }
-    let mut kinds = BTreeSet::new();
-    for (key, value) in scene.plane.etcd().list("/registry/").await.unwrap() {
-        kinds.insert(key.split('/').nth(2).unwrap_or_default().to_owned());
-        assert!(!key.starts_with("/registry/secrets/") || under(&value) == "k2", "{key}");
-        assert_eq!(needles.found_in(&value), [] as [&str; 0], "in {key}");
-    }
-    for kind in ["cloison.dev", "events", "secrets", "configmaps"] {
-        assert!(kinds.contains(kind), "{kinds:?}");
     }
 }
