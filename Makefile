@@ -20,9 +20,10 @@ test: toolchain ## Runs every test, on real control planes (first time: about 18
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: e2e
-e2e: toolchain ## Runs at full length what make test runs shortened: judges of the network analysis, and packets
+e2e: toolchain ## Runs at full length what make test runs shortened: judges of the network analysis, packets, rotations
 	CLOISON_VERDICTS=1000000 $(CARGO) test --locked --test judges
 	CLOISON_PACKETS_SEEDS=200 $(CARGO) test --locked --test packets -- --nocapture
+	CLOISON_RELOAD=minute $(CARGO) test --locked --test encryption_manage --test encryption_told
 
 .PHONY: toolchain
 toolchain: ## Builds etcd, Kubernetes, Helm and what else the tests start from their Go modules and Python packages, once

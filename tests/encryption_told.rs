@@ -18,7 +18,7 @@ use agents::Node;
 use cloison::agent::node::FILE;
 use cloison::agent::sealing::new_identity;
 use cloison::api::names;
-use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
+use cloison_testbed::{ControlPlane, Options, eventually};
 use common::{apply, objects};
 use operator::metric;
 use serde_json::{Value, json};
@@ -77,12 +77,8 @@ async fn status(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_asks_for_a_rotation_and_is_told_what_raw_etcd_shows() {
-    let options = ApiServerOptions {
-        extra_args: vec!["--etcd-compaction-interval=20s".to_owned()],
-        ..ApiServerOptions::default()
-    };
     let plane = ControlPlane::start(Options {
-        api_servers: vec![options],
+        api_servers: vec![agents::quick()],
         controller_manager: true,
         ..Options::default()
     })

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloison::api::names;
-use cloison_testbed::{ApiServer, ControlPlane, Program};
+use cloison_testbed::{ApiServer, ApiServerOptions, ControlPlane, Program};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
@@ -14,12 +14,29 @@ use serde_json::{Value, json};
 
 use super::common::{apply, pod, with};
 
+/// An API server that looks at its configuration each second, lets a request take ten, and compacts etcd each ten: a rotation
+/// takes one or two minutes. With `CLOISON_RELOAD=minute` it looks each minute and lets a request take one, as they come.
+pub fn quick() -> ApiServerOptions {
+    let fast = std::env::var_os("CLOISON_RELOAD").is_none_or(|pace| pace != "minute");
+    let timeout = if fast { "10s" } else { "1m" };
+    ApiServerOptions {
+        fast_reload: fast,
+        extra_args: vec![
+            format!("--request-timeout={timeout}"),
+            "--etcd-compaction-interval=10s".to_owned(),
+        ],
+        ..ApiServerOptions::default()
+    }
+}
+
 /// One control-plane node.
 pub struct Node {
     pub name: String,
     pub folder: PathBuf,
     pub manifest: PathBuf,
     pub agent: Program,
+    arguments: Vec<String>,
+    log: PathBuf,
 }
 
 impl Node {
@@ -31,7 +48,7 @@ impl Node {
         let (folder, manifest) = (home.join("keys"), home.join("kube-apiserver.yaml"));
         let kubeconfig = agent_kubeconfig(plane, server, &name).await;
         let etcd = plane.etcd();
-        let arguments = format!(
+        let text = format!(
             "agent --kubeconfig {} --node {name} --directory {} --api-server {} --manifest {} --etcd {} --etcd-ca {} \
              --etcd-cert {} --etcd-key {} --health-address 127.0.0.1:0 --interval-seconds 1 --log info,cloison=trace",
             kubeconfig.display(),
@@ -44,9 +61,11 @@ impl Node {
             etcd.key_file().display(),
         );
         let log = plane.logs_dir().join(format!("agent-{name}.log"));
-        let program = env!("CARGO_BIN_EXE_cloison");
+        let arguments: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
         let node = Self {
-            agent: Program::new(&name, program, arguments.split_whitespace(), log),
+            agent: Program::new(&name, env!("CARGO_BIN_EXE_cloison"), &arguments, log.clone()),
+            arguments,
+            log,
             name,
             folder,
             manifest,
@@ -79,6 +98,13 @@ impl Node {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"volumes": volumes,
             "containers": [{"name": "kube-apiserver", "command": words, "volumeMounts": mounts}]}});
         fs::write(&self.manifest, pod.to_string()).unwrap();
+    }
+
+    /// The same agent started by another program, `wrapper` and its arguments. It dies with that program.
+    pub fn agent_under(&self, wrapper: &[String]) -> Program {
+        let dying = ["setpriv", "--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_cloison")].map(str::to_owned);
+        let words = wrapper[1..].iter().cloned().chain(dying).chain(self.arguments.clone());
+        Program::new(&self.name, &wrapper[0], words, self.log.clone())
     }
 
     pub fn read(&self, file: &str) -> Vec<u8> {

@@ -12,7 +12,7 @@ pub struct World {
 
 impl World {
     pub async fn start(replicas: usize) -> Self {
-        let cluster = Cluster::start_unproven(vec![Default::default(); replicas], spec(json!({}))).await;
+        let cluster = Cluster::start_unproven(vec![agents::quick(); replicas], spec(json!({}))).await;
         let admin = cluster.admin();
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": names::AGENT_ACCOUNT, "namespace": names::DEFAULT_NAMESPACE}});

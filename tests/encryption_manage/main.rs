@@ -69,9 +69,8 @@ fn condition<'s>(status: &'s Value, kind: &str) -> &'s Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_enable_runs_unattended_until_nothing_in_etcd_is_plaintext() {
     let options = ApiServerOptions {
-        extra_args: vec!["--etcd-compaction-interval=20s".to_owned()],
         audit_policy: Some(audit::policy()),
-        ..ApiServerOptions::default()
+        ..agents::quick()
     };
     let plane = ControlPlane::start(Options {
         api_servers: vec![options; 2],

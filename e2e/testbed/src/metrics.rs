@@ -16,10 +16,13 @@ impl Metrics {
 
     /// The values of one label in all samples of a metric, in the order of the text.
     pub fn label_values(&self, metric: &str, label: &str) -> Vec<String> {
-        let start = format!("{label}=\"");
+        // Another label may end in the same word.
+        let starts = ["{", ","].map(|before| format!("{before}{label}=\""));
         self.samples(metric, &[])
             .filter_map(|(labels, _)| {
-                let at = labels.find(&start)? + start.len();
+                let at = starts
+                    .iter()
+                    .find_map(|start| Some(labels.find(start)? + start.len()))?;
                 labels[at..].split('"').next().map(ToString::to_string)
             })
             .collect()
