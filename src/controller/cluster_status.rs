@@ -8,6 +8,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
+use super::encryption_status;
 use super::error::{Class, Error};
 use super::evidence::Snapshot;
 use super::judge::{Hold, Proof};
@@ -134,8 +135,8 @@ async fn write_encryption(
     let generation = encryption.metadata.generation;
     let (now, moment) = (Time(Context::now()), Time(Context::moment()));
     let status = match hold {
-        Some(hold) => proofs::encryption_held(&present, generation, hold, &now),
-        None => proofs::encryption_status(evidence, &present, generation, asked, &now, &moment),
+        Some(hold) => encryption_status::held(&present, generation, hold, &now),
+        None => encryption_status::judged(evidence, &present, generation, asked, &now, &moment),
     };
     if status == present {
         return Ok(());

@@ -11,6 +11,7 @@ mod cluster;
 mod cluster_denies;
 mod cluster_status;
 mod context;
+mod encryption_status;
 mod error;
 pub mod evidence;
 pub mod facts;

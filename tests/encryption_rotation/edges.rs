@@ -6,7 +6,7 @@ use cloison::api::conditions::{Truth, Verdict};
 use cloison::api::encryption::{Plaintext, Provider, SecretEncryptionSpec, WantedProvider};
 use cloison::api::encryption_status::Step;
 use cloison::encryption::rotation::observation::Wish;
-use cloison::encryption::rotation::{Action, Blocked, Due, Under, abandoned, persistence, plaintext};
+use cloison::encryption::rotation::{Action, Blocked, Due, Under, abandoned, persistence, plaintext, plan};
 
 use super::cases::{enabled, key, rotating, until};
 use super::crew::Crew;
@@ -225,4 +225,21 @@ fn a_key_that_cannot_be_given_up_any_more_stays_and_it_is_said_first() {
     crew.wish.requested = Some("away".to_owned());
     told(&mut crew);
     assert_eq!(crew.said().action, Action::Mint(Provider::AESGCM, Due::Requested));
+}
+
+#[test]
+fn a_configuration_in_another_place_is_told_with_the_copy_that_comes_first() {
+    let mut crew = Crew::new(&["a"]);
+    told(&mut crew);
+    let mut seen = crew.observation();
+    let report = seen.nodes[0].report.as_mut().unwrap();
+    report.file = None;
+    report.flags_missing = vec!["--encryption-provider-config=/new in the place of /old".to_owned()];
+    report.api_server.as_mut().unwrap().loaded = Some("sha256:elsewhere".to_owned());
+    let said = plan(&seen);
+    assert_eq!(said.action, Action::Hold);
+    assert!(matches!(&said.blocked_by[..], [Blocked::ConfiguredElsewhere(node, _)] if node == "a"));
+    let next = said.next_command.unwrap();
+    let copy = next.find("first copy the present file").unwrap();
+    assert!(copy < next.find("in the place of /old").unwrap(), "{next}");
 }
