@@ -19,6 +19,7 @@ mod kills;
 #[path = "../common/operator.rs"]
 mod operator;
 mod scene;
+mod search;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -155,10 +156,19 @@ async fn a_rotation_survives_whatever_dies_on_the_way() {
             status["keys"][0]["state"] == "Retired" && idle(status)
         })
         .await;
-    println!("Encrypted: {}", condition(&end, "Encrypted"));
-    assert_ne!(condition(&end, "Encrypted")["status"], "False", "{end}");
+    let encrypted = |status: &Value| condition(status, "Encrypted")["status"] == "True";
+    scene.status("raw etcd proves it", SOON, encrypted).await;
     assert_eq!(condition(&end, "Blocked")["status"], "False", "{end}");
     assert_ne!(condition(&end, "Degraded")["status"], "True", "{end}");
+    assert_eq!(search::leaks(&scene, &files, CANARY).await, Vec::<String>::new());
+    for program in scene.nodes.iter().map(|node| &node.agent) {
+        let filter = std::fs::read_to_string(format!("/proc/{}/coredump_filter", program.process_id().unwrap()));
+        assert_eq!(
+            filter.unwrap().trim(),
+            "00000000",
+            "a core dump holds none of its memory"
+        );
+    }
     scene.controller.stop().await;
 }
 
