@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::conditions;
 use crate::api::encryption_status::SecretEncryptionStatus;
 use crate::controller::encryption_status;
 use crate::controller::evidence::AdmissionProof;
+use crate::controller::evidence::RotationSeen;
 use crate::controller::evidence::reads::ReadsProof;
 use crate::encryption::EncryptionProof;
 use crate::encryption::rotation::at_rest::AtRest;
@@ -246,7 +248,7 @@ fn what_is_asked_and_not_done_is_said_and_never_claimed() {
             None => assert!(converged.is_none() && !said.message.contains("version")),
             Some(word) => {
                 let converged = converged.unwrap();
-                assert_eq!((&*converged.status, &*converged.reason), ("Unknown", NOT_SUPPORTED));
+                assert_eq!((&*converged.status, &*converged.reason), ("Unknown", "NotSupported"));
                 assert!(converged.message.contains(word) && said.message.contains(word));
             }
         }
