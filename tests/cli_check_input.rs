@@ -60,7 +60,7 @@ fn what_cannot_be_seen_is_unknown_and_never_fine() {
     let cilium =
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: l7, namespace: serve}\nspec: {}\n";
     let node = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: agent, namespace: train}\nspec:\n  template:\n    metadata: \
-                {labels: {app: agent}}\n    spec: {hostNetwork: true, containers: [{name: c}]}\n";
+                {labels: {app: agent}}\n    spec: {hostNetwork: true, serviceAccountName: agent, automountServiceAccountToken: false, containers: [{name: c}]}\n";
     let block = OUT.replace(
         "namespaceSelector: {matchLabels: {cloison.dev/stage: inference}}",
         "ipBlock: {cidr: 10.1.0.0/16}",

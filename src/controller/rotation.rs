@@ -32,7 +32,7 @@ use crate::encryption::rotation::at_rest::AtRest;
 use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish};
 use crate::encryption::rotation::residual::residual;
 use crate::encryption::rotation::{
-    Action, Decision, Observation, Records, abandoned, claims, persistence, plaintext, plan, told,
+    Action, Blocked, Decision, Observation, Records, abandoned, claims, persistence, plaintext, plan, told,
 };
 
 /// Between two looks while something goes on.
@@ -328,7 +328,7 @@ impl Rotation {
 
     /// Nothing can be said while what a decision needs cannot be read.
     fn unread(&mut self, why: String) {
-        let at_rest = AtRest::unread(why.clone(), &Time(Context::moment()));
+        let at_rest = AtRest::unread(Blocked::NotRead(why.clone()).to_string(), &Time(Context::moment()));
         self.at_rest = Some(at_rest.clone());
         self.ctx.metrics.encryption.clear();
         self.gathering.evidence.publish_rotation(Some(RotationSeen {

@@ -169,7 +169,12 @@ async fn orders_become_files_that_every_api_server_loads() {
         agent.start().unwrap();
     }
     world.files(&["k1", "identity"]).await;
-    assert_eq!(hash(&world.nodes[1].read(LAST_GOOD)), hash(&world.nodes[1].read(FILE)));
+    eventually(DONE, "what the API server runs with is kept as good", async || {
+        let kept = hash(&world.nodes[1].read(LAST_GOOD)) == hash(&world.nodes[1].read(FILE));
+        kept.then_some(()).ok_or("another is kept")
+    })
+    .await
+    .unwrap();
     // No key was minted twice, and none is seen anywhere but in the files.
     let ring = world.ring().await.unwrap();
     assert_eq!(ring.data["spec"]["lastID"], 2);

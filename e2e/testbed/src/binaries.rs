@@ -33,6 +33,8 @@ pub enum Tool {
     CalicoFelix,
     /// age, which opens what was sealed for a recipient.
     Age,
+    /// A KMS v2 plugin whose key_id is what a file says.
+    KmsPlugin,
 }
 
 impl Tool {
@@ -51,6 +53,7 @@ impl Tool {
             Self::NetworkConfigAnalyzer => "network-config-analyzer",
             Self::CalicoFelix => "calico-felix",
             Self::Age => "age",
+            Self::KmsPlugin => "kms-plugin",
         }
     }
 
@@ -69,7 +72,8 @@ impl Tool {
             | Self::Cyclonus
             | Self::NetworkConfigAnalyzer
             | Self::CalicoFelix
-            | Self::Age => None,
+            | Self::Age
+            | Self::KmsPlugin => None,
         }
     }
 }

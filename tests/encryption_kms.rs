@@ -1,10 +1,10 @@
 //! A KMS v2 plugin encrypts, and its key changes without another file: what is known of it, on two real API servers.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
-#[path = "../encryption_world/mod.rs"]
+#[path = "encryption_world/mod.rs"]
 mod encryption_world;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use cloison::controller::evidence::reads::{ReadSettings, ReadsProof};
 use cloison::encryption::leases::id_hash;
 use cloison::encryption::proof::reasons;
 use cloison::encryption::sweep::reads::reasons as stored;
-use cloison_testbed::eventually;
+use cloison_testbed::{Tool, eventually, find};
 use encryption_world::{World, apply, with};
 use serde_json::json;
 
@@ -29,27 +29,13 @@ struct Plugin {
 impl Plugin {
     fn start(key_id: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/encryption_kms/plugin");
-        let program = folder.path().join("kms-plugin");
-        let built = Command::new("go")
-            .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o"])
-            .arg(&program)
-            .current_dir(source)
-            .env("GOWORK", "off")
-            .env("CGO_ENABLED", "0")
-            .status()
-            .unwrap();
-        assert!(built.success(), "the plugin does not build; it needs Go");
-        let plugin = |program: &Path| {
-            Command::new(program)
+        std::fs::write(folder.path().join("key-id"), key_id).unwrap();
+        Self {
+            process: Command::new(find(Tool::KmsPlugin).unwrap())
                 .arg(folder.path().join("socket"))
                 .arg(folder.path().join("key-id"))
                 .spawn()
-                .unwrap()
-        };
-        std::fs::write(folder.path().join("key-id"), key_id).unwrap();
-        Self {
-            process: plugin(&program),
+                .unwrap(),
             folder,
         }
     }

@@ -1,4 +1,4 @@
-module github.com/cloison/cloison/tests/encryption_kms/plugin
+module github.com/cloison/cloison/e2e/toolchain/kms-plugin
 
 go 1.26.0
 
