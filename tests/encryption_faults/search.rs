@@ -1,6 +1,7 @@
 //! Looks for what nobody may find: keys, as bytes and as text, and values of Secrets.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 
 use base64::Engine as _;
@@ -20,7 +21,10 @@ impl Needles {
         let mut add = |name: &str, bytes: &[u8]| {
             all.push((format!("{name} as it is"), bytes.to_vec()));
             all.push((format!("{name} in base64"), STANDARD_NO_PAD.encode(bytes).into_bytes()));
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = bytes.iter().fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            });
             all.push((format!("{name} in hex"), hex.into_bytes()));
         };
         add("the canary", canary.as_bytes());
