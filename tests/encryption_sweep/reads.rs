@@ -124,7 +124,7 @@ async fn what_is_known_is_shown_with_the_next_command() {
     let settings = objects(&admin, "cloison.dev/v1alpha1", "SecretEncryption", None);
     let object = Patch::Apply(json!({
         "apiVersion": "cloison.dev/v1alpha1", "kind": "SecretEncryption", "metadata": {"name": "default"},
-        "spec": {"mode": "Manage", "escrow": {"requirement": "Waived"}},
+        "spec": {"mode": "Observe"},
     }));
     let force = PatchParams::apply("test").force();
     let set = || settings.patch("default", &force, &object);
@@ -144,7 +144,7 @@ async fn what_is_known_is_shown_with_the_next_command() {
     assert_eq!(said.code, 1, "{}{}", said.out, said.err);
     for line in [
         "STALE",
-        "mode Manage, proof Writes",
+        "mode Observe, proof Writes",
         "PlaintextValues",
         "apiserver-a",
         "next: cloison encryption rewrite",
