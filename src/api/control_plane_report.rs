@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::encryption::Provider;
-use super::text::{AgeRecipient, Digest, KeyName, Line, ResourceText};
+use super::text::{AgeRecipient, Digest, KeyName, Line, MinorVersion, ResourceText};
 
 /// What the agent of one control-plane node sees there: flags, configuration file, counters and raw values of etcd.
 /// Written by that agent alone.
@@ -100,6 +100,9 @@ pub struct ApiServerSeen {
     /// When this process started, in seconds since 1970: its counters begin there.
     #[schemars(range(min = 0))]
     pub started: i64,
+    /// Its version of Kubernetes, `1.36`. Absent where it does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<MinorVersion>,
     /// Values read and written since then, for each resource and key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

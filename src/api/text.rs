@@ -68,6 +68,10 @@ text!(
     LabelValue, 0, 63
 );
 text!(
+    /// A version of Kubernetes without its patch, such as `1.36`.
+    MinorVersion, 3, 16, r"^[0-9]+\.[0-9]+$"
+);
+text!(
     /// A control, such as `NET-04`.
     ControlName, 6, 6, r"^[A-Z]{3}-[0-9]{2}$"
 );

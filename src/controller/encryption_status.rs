@@ -54,8 +54,10 @@ pub fn judged(
             degraded.join("; "),
         ));
     }
-    verdicts.extend(rotation.iter().flat_map(|rotation| rotation.decision.verdicts()));
-    verdicts.extend(rotation.iter().flat_map(|rotation| rotation.claims.clone()));
+    if let Some(rotation) = rotation {
+        let found = rotation.decision.verdicts().into_iter().chain(rotation.claims.clone());
+        verdicts.extend(found.map(|verdict| rotation.at_rest.aged(verdict, moment)));
+    }
     if let Some(not_done) = asked.not_done() {
         verdicts.push(Verdict::new(types::CONVERGED, Truth::Unknown, NOT_SUPPORTED, not_done));
     }

@@ -29,10 +29,11 @@ use crate::api::{SecretEncryption, names};
 use crate::cluster::orders;
 use crate::encryption::judge::barrier;
 use crate::encryption::rotation::at_rest::AtRest;
-use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish};
+use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish, answered};
 use crate::encryption::rotation::residual::residual;
 use crate::encryption::rotation::{
-    Action, Blocked, Decision, Observation, Records, abandoned, claims, persistence, plaintext, plan, told,
+    Action, Blocked, Decision, Observation, REPORT_STALE, Records, abandoned, claims, persistence, plaintext, plan,
+    told,
 };
 
 /// Between two looks while something goes on.
@@ -211,9 +212,9 @@ impl Rotation {
         let ring = ring.get_opt(names::SINGLETON).await;
         let ring = ring.map_err(Error::api(format!("read EncryptionKeyRing {}", names::SINGLETON)))?;
         let now = Instant::now();
-        let (leases, unaccounted) = match self.servers.now(&self.gathering, &wanted.spec.api_servers).await {
-            Ok(seen) => (seen.leases.clone(), barrier(&seen).map(|(_, why)| why)),
-            Err(error) => (Vec::new(), Some(error.to_string())),
+        let (leases, answered, unaccounted) = match self.servers.now(&self.gathering, &wanted.spec.api_servers).await {
+            Ok(seen) => (seen.leases.clone(), answered(&seen), barrier(&seen).map(|(_, why)| why)),
+            Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
         };
         let nodes: Api<ClusterNode> = Api::all(client());
         let listed = nodes
@@ -250,15 +251,21 @@ impl Rotation {
                 .filter_map(|node| of(&node.name))
                 .filter(|report| report.spec.proof.is_some())
         };
+        // Of an etcd that was restored, revisions are lower than in reports of agents that are gone.
+        let lives = |report: &ControlPlaneReport| {
+            let mut nodes = nodes.iter().filter(|node| node.name == report.name_any());
+            nodes.any(|node| node.silent_for <= REPORT_STALE)
+        };
         // Between two writes several agents read one revision: the youngest of these readings counts.
-        let revision = |report: &&ControlPlaneReport| {
+        let order = |report: &&ControlPlaneReport| {
             let proof = report.spec.proof.as_ref();
-            proof.map(|proof| (proof.revision, proof.time.0))
+            (lives(report), proof.map(|proof| (proof.revision, proof.time.0)))
         };
         let error = |node: &Node| Some((node.name.clone(), of(&node.name)?.spec.error.as_ref()?.0.clone()));
         let errors = nodes.iter().filter_map(error).collect();
-        let newest = proofs().max_by_key(revision).cloned();
+        let newest = proofs().max_by_key(order).cloned();
         let compacted = proofs()
+            .filter(|report| lives(report))
             .filter_map(|report| report.spec.proof.as_ref()?.compacted_revision)
             .max();
         let ring = ring.map_or_else(none, |ring| ring.spec);
@@ -277,6 +284,7 @@ impl Rotation {
             ring: known,
             leases,
             unaccounted,
+            answered,
             order: Standing::of(wanted.status.as_ref().and_then(|status| status.order.as_ref())),
             records: self.records.clone(),
             latest_proof: newest

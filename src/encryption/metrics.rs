@@ -21,6 +21,7 @@ const LAST_CONFIG_INFO: &str = "apiserver_encryption_config_controller_last_conf
 const RELOADS: &str = "apiserver_encryption_config_controller_automatic_reloads_total";
 const OPERATIONS: &str = "apiserver_storage_transformation_operations_total";
 const STARTED: &str = "process_start_time_seconds";
+const BUILD: &str = "kubernetes_build_info";
 const DISABLED: &str = "disabled_metrics_total";
 /// Counters without labels that the same registration makes as [`OPERATIONS`], so they are there from the start.
 const COMPANIONS: [&str; 2] = [
@@ -38,6 +39,8 @@ pub struct Scrape {
     pub configuration_hash: Option<String>,
     /// When the process started, as it says it.
     pub started: Option<String>,
+    /// Its version of Kubernetes, major and minor, where it says it.
+    pub version: Option<(u32, u32)>,
     /// Successful reloads of the configuration since then. Before 1.34 the only sign of one.
     pub reloads: u64,
     /// Successful writes of Secrets by prefix, provider and key alike.
@@ -114,6 +117,8 @@ impl Scrape {
             self.started = named(line, STARTED)
                 .map(|sample| sample.value.to_owned())
                 .or_else(|| self.started.take());
+        } else if line.starts_with(BUILD) {
+            self.version = named(line, BUILD).and_then(|sample| sample.version()).or(self.version);
         } else if line.starts_with(DISABLED) {
             self.disabled |= named(line, DISABLED).and_then(|sample| sample.count()) > Some(0);
         } else if COMPANIONS.iter().any(|name| named(line, name).is_some()) {
@@ -210,6 +215,12 @@ impl<'a> Sample<'a> {
         }
     }
 
+    /// Some builds write a minor of `33+`.
+    fn version(&self) -> Option<(u32, u32)> {
+        let number = |label| self.label(label)?.trim_end_matches('+').parse().ok();
+        Some((number("major")?, number("minor")?))
+    }
+
     /// A counter. Go prints large ones as `1.234567e+06`.
     fn count(&self) -> Option<u64> {
         self.value.parse().ok().or_else(|| {
@@ -269,6 +280,7 @@ apiserver_storage_transformation_operations_total{resource="secrets",status="OK"
 apiserver_storage_transformation_operations_total{resource="secrets",status="unknown-non-grpc",transformation_type="to_storage",transformer_prefix="k8s:enc:kms:v2:cloud:"} 9
 apiserver_storage_transformation_operations_total{resource="pods",status="unknown-non-grpc",transformation_type="from_storage",transformer_prefix="unknown"} 4
 disabled_metrics_total 0
+kubernetes_build_info{build_date="",compiler="gc",git_commit="",git_tree_state="",git_version="v1.36.3",go_version="go1.26.8",major="1",minor="36+",platform="linux/amd64"} 1
 # TYPE process_start_time_seconds gauge
 process_start_time_seconds 1.79545829408e+09
 "#;
@@ -279,6 +291,7 @@ process_start_time_seconds 1.79545829408e+09
         assert_eq!(scrape.identities, BTreeSet::from(["sha256:0fa5".to_owned()]));
         assert_eq!(scrape.configuration_hash.as_deref(), Some("sha256:13e0"));
         assert_eq!(scrape.started.as_deref(), Some("1.79545829408e+09"));
+        assert_eq!(scrape.version, Some((1, 36)));
         assert_eq!(scrape.reloads, 2);
         assert_eq!(scrape.undecryptable, 4);
         let of = |resource: &str, prefix: &str| scrape.operations.get(&(resource.to_owned(), prefix.to_owned()));

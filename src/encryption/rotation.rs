@@ -50,8 +50,10 @@ use crate::encryption::sweep;
 pub use blocked::Blocked;
 pub use goal::Due;
 use goal::Goal;
+use observation::Named;
 pub use observation::{Configuration, Observation, Under};
 pub use records::Records;
+pub use view::REPORT_STALE;
 use view::View;
 
 /// A request that began before the last API server changed its key may still write under the old one, for as long as the
@@ -185,9 +187,13 @@ fn unclear(view: &View<'_>) -> impl Iterator<Item = Blocked> {
         .nodes
         .iter()
         .filter(|node| node.server.is_some() && node.running.is_none());
-    nodes.map(|node| match node.flags_missing {
-        [] => Blocked::NotLoaded(node.name.to_owned(), None),
-        flags => Blocked::ConfiguredElsewhere(node.name.to_owned(), flags.to_vec()),
+    nodes.map(|node| match node.named {
+        Named::Elsewhere => Blocked::ConfiguredElsewhere(node.name.to_owned(), node.flags_missing.to_vec()),
+        _ => match (node.too_old(), node.server.and_then(|server| server.loaded.as_ref())) {
+            (Some(version), _) => Blocked::TooOld(node.name.to_owned(), version),
+            (None, None) if node.named == Named::Unseen => Blocked::FlagsUnseen(node.name.to_owned()),
+            _ => Blocked::NotLoaded(node.name.to_owned(), None),
+        },
     })
 }
 

@@ -9,7 +9,7 @@ use cloison::api::encryption_status::{Order, Step};
 use cloison::encryption::FreshLease;
 use cloison::encryption::config::KeyName;
 use cloison::encryption::rotation::observation::{
-    ApiServer, File, Node, Observation, Pass, Proof, Report, Ring, RingKey, Standing, Wish,
+    ApiServer, File, Named, Node, Observation, Pass, Proof, Report, Ring, RingKey, Standing, Wish,
 };
 use cloison::encryption::rotation::records::Held;
 use cloison::encryption::rotation::{Action, Configuration, Decision, Records, Under, plan};
@@ -139,6 +139,7 @@ impl Crew {
                     peer_address: None,
                 })
                 .collect(),
+            answered: Vec::new(),
             unaccounted: None,
             order: Standing::of(Some(&self.order)),
             records: self.records.clone(),
@@ -312,12 +313,15 @@ impl Crew {
             started: server.started,
             loaded: Some(server.loaded.hash.clone()),
             unknown: server.unknown,
+            version: Some((1, 36)),
         });
         let Some(agent) = self.agents.get_mut(node) else { return };
         let report = Report {
             api_server,
             file,
+            named: Named::Ours,
             flags_missing: Vec::new(),
+            read: None,
             to_persist: self.to_persist.clone(),
             request_timeout: self.request_timeouts.get(node).copied(),
             sealed_id: Some(agent.sealed_id),

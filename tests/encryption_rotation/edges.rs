@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use cloison::api::conditions::{Truth, Verdict};
 use cloison::api::encryption::{Plaintext, Provider, SecretEncryptionSpec, WantedProvider};
 use cloison::api::encryption_status::Step;
-use cloison::encryption::rotation::observation::Wish;
-use cloison::encryption::rotation::{Action, Blocked, Due, Under, abandoned, persistence, plaintext, plan};
+use cloison::encryption::rotation::observation::{ApiServer, Named, Proof, Wish};
+use cloison::encryption::rotation::{Action, Blocked, Due, Records, Under, abandoned, persistence, plaintext, plan};
 
 use super::cases::{enabled, key, rotating, until};
 use super::crew::Crew;
@@ -180,6 +180,12 @@ fn a_key_that_is_given_up_by_name_before_it_is_alone_is_left_for_the_one_before(
     assert!(crew.world.etcd.current().into_values().all(|it| *it == key(1)));
     let said = give_up(&mut crew, " k2 ,");
     assert_eq!((said.truth, said.reason), (Truth::True, "GivenUp"));
+    // A node that comes back with the file from before.
+    let mut seen = crew.observation();
+    let file = seen.nodes[1].report.as_mut().unwrap().file.as_mut().unwrap();
+    file.configuration.as_mut().unwrap().read.insert(key(2));
+    let said = abandoned::verdict(&seen, Some("k2")).unwrap();
+    assert_eq!((said.truth, said.reason), (Truth::Unknown, "StillRead"));
 }
 
 #[test]
@@ -234,12 +240,110 @@ fn a_configuration_in_another_place_is_told_with_the_copy_that_comes_first() {
     let mut seen = crew.observation();
     let report = seen.nodes[0].report.as_mut().unwrap();
     report.file = None;
+    report.named = Named::Elsewhere;
     report.flags_missing = vec!["--encryption-provider-config=/new in the place of /old".to_owned()];
-    report.api_server.as_mut().unwrap().loaded = Some("sha256:elsewhere".to_owned());
+    // Kubernetes before 1.34, and one that hides the metric, say nothing: it is no less configured for that.
+    for loaded in [Some("sha256:elsewhere".to_owned()), None] {
+        seen.nodes[0]
+            .report
+            .as_mut()
+            .unwrap()
+            .api_server
+            .as_mut()
+            .unwrap()
+            .loaded = loaded;
+        let said = plan(&seen);
+        assert_eq!(said.action, Action::Hold);
+        assert!(matches!(&said.blocked_by[..], [Blocked::ConfiguredElsewhere(node, _)] if node == "a"));
+        let next = said.next_command.unwrap();
+        let copy = next.find("first copy the present file").unwrap();
+        assert!(copy < next.find("in the place of /old").unwrap(), "{next}");
+    }
+}
+
+#[test]
+fn an_api_server_whose_flags_nobody_can_read_is_not_taken_for_one_without_a_file() {
+    let mut crew = Crew::new(&["a"]);
+    told(&mut crew);
+    let mut seen = crew.observation();
+    let report = seen.nodes[0].report.as_mut().unwrap();
+    (report.file, report.named) = (None, Named::Unseen);
+    report.api_server.as_mut().unwrap().loaded = None;
+    let said = plan(&seen);
+    assert_eq!(
+        (said.action, said.blocked_by),
+        (Action::Hold, vec![Blocked::FlagsUnseen("a".to_owned())])
+    );
+    seen.nodes[0].report.as_mut().unwrap().named = Named::Nothing;
+    assert_eq!(plan(&seen).action, Action::Mint(Provider::AESGCM, Due::FirstEnable));
+}
+
+#[test]
+fn no_first_key_is_made_where_no_api_server_says_what_it_loaded() {
+    let mut crew = Crew::new(&["a", "b"]);
+    told(&mut crew);
+    let mut seen = crew.observation();
+    seen.nodes[1]
+        .report
+        .as_mut()
+        .unwrap()
+        .api_server
+        .as_mut()
+        .unwrap()
+        .version = Some((1, 33));
     let said = plan(&seen);
     assert_eq!(said.action, Action::Hold);
-    assert!(matches!(&said.blocked_by[..], [Blocked::ConfiguredElsewhere(node, _)] if node == "a"));
-    let next = said.next_command.unwrap();
-    let copy = next.find("first copy the present file").unwrap();
-    assert!(copy < next.find("in the place of /old").unwrap(), "{next}");
+    assert_eq!(said.blocked_by, [Blocked::TooOld("b".to_owned(), (1, 33))]);
+    seen.nodes[1]
+        .report
+        .as_mut()
+        .unwrap()
+        .api_server
+        .as_mut()
+        .unwrap()
+        .version = Some((1, 34));
+    assert_eq!(plan(&seen).action, Action::Mint(Provider::AESGCM, Due::FirstEnable));
+}
+
+#[test]
+fn an_api_server_that_changed_since_its_report_breaks_the_barrier() {
+    let mut crew = rotating();
+    until(&mut crew, "the sweep", |crew| crew.said().step == Step::Sweep);
+    let changed = |change: fn(&mut ApiServer)| {
+        let mut seen = crew.observation();
+        let mut shown = seen.nodes[1].report.clone().unwrap().api_server.unwrap();
+        change(&mut shown);
+        seen.answered = vec![shown];
+        seen.records = Records::after(&seen);
+        (plan(&seen), seen.records.held().is_some())
+    };
+    assert!(changed(|_| {}).1, "as it was reported");
+    for change in [
+        (|shown: &mut ApiServer| shown.started += 1) as fn(&mut ApiServer),
+        |shown| shown.loaded = Some("sha256:before".to_owned()),
+    ] {
+        let (said, held) = changed(change);
+        assert!(!held);
+        assert_eq!(said.blocked_by, [Blocked::ReportLate("b".to_owned())]);
+    }
+}
+
+#[test]
+fn a_reading_that_finds_nothing_at_all_proves_nothing() {
+    let mut crew = rotating();
+    until(&mut crew, "the drain", |crew| crew.said().step == Step::Drain);
+    let mut seen = crew.observation();
+    assert_eq!(seen.records.proof().map(|proof| proof.stores("secrets")), Some(true));
+    // Before the sweep it would not count.
+    let revision = seen.records.proof().map_or(0, |proof| proof.revision);
+    let values = [("secrets".to_owned(), [].into())].into();
+    seen.latest_proof = Some(Proof { revision, values });
+    seen.compacted = u64::MAX;
+    let swept = seen.records.sweep().cloned().unwrap();
+    let held = seen.records.held().cloned().unwrap();
+    seen.records.swept(&held, swept);
+    seen.records = Records::after(&seen);
+    let said = plan(&seen);
+    assert_eq!(said.action, Action::StartProof);
+    assert_eq!(said.blocked_by, [Blocked::NothingStored("secrets".to_owned())]);
 }

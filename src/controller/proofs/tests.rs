@@ -230,6 +230,32 @@ fn managed_encryption_is_proven_by_raw_etcd_alone_and_disproven_by_any_plaintext
 }
 
 #[test]
+fn what_was_claimed_in_an_old_look_is_not_known_any_more() {
+    let at = time("2026-01-01T00:00:00Z");
+    let mut seen = seen("2026-01-01T00:00:00Z");
+    let mut rotation = RotationSeen {
+        decision: crate::encryption::rotation::Decision::unread(String::new()),
+        keys: Vec::new(),
+        values: Vec::new(),
+        claims: vec![Verdict::new("Converged", Truth::True, "Converged", "all run with it")],
+        at_rest: AtRest::unread(String::new(), &at),
+    };
+    rotation.decision.blocked_by.clear();
+    seen.rotation = Some(rotation);
+    let asked = asked(json!({}), json!({"mode": "Manage"}));
+    for (now, converged, blocked) in [
+        ("2026-01-01T00:02:00Z", Truth::True, Truth::False),
+        ("2026-01-01T00:02:01Z", Truth::Unknown, Truth::Unknown),
+    ] {
+        let now = time(now);
+        let status = encryption_status::judged(&seen, &SecretEncryptionStatus::default(), Some(1), &asked, &now, &now);
+        let said = |kind| conditions::find(&status.conditions, kind).unwrap().status.clone();
+        assert_eq!(said("Converged"), converged.as_str(), "{}", now.0);
+        assert_eq!(said("Blocked"), blocked.as_str(), "{}", now.0);
+    }
+}
+
+#[test]
 fn what_is_asked_and_not_done_is_said_and_never_claimed() {
     let (seen, now) = (seen("2026-01-01T00:00:00Z"), time("2026-01-01T00:00:01Z"));
     for (spec, truth, word) in [

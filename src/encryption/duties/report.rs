@@ -6,7 +6,7 @@ use crate::api::control_plane_report::{
     ApiServerSeen, ControlPlaneReportSpec, FileKey, FileSeen, KeyCounter, KeyValues, RawProof,
 };
 use crate::api::encryption::Provider;
-use crate::api::text::{Digest, KeyName, Line, ResourceText};
+use crate::api::text::{Digest, KeyName, Line, MinorVersion, ResourceText};
 use crate::encryption::config::{self, Seen, SeenProvider};
 use crate::encryption::metrics::{Operations, Scrape};
 use crate::encryption::stored::Stored;
@@ -76,6 +76,9 @@ pub fn api_server_seen(scrape: &Scrape) -> Option<ApiServerSeen> {
         identity_hash: scrape.identities.iter().find_map(digest),
         loaded_hash: scrape.configuration_hash.as_ref().and_then(digest),
         started: started(scrape)?,
+        version: scrape
+            .version
+            .map(|(major, minor)| MinorVersion(format!("{major}.{minor}"))),
         counters: counters
             .map(|((resource, key), Operations { reads, writes })| KeyCounter {
                 resource: ResourceText(resource),

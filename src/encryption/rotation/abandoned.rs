@@ -30,9 +30,11 @@ pub fn numbers(annotation: &str, ring: &Ring) -> BTreeSet<u64> {
 pub fn verdict(seen: &Observation, annotation: Option<&str>) -> Option<Verdict> {
     let view = View::of(seen);
     let back = back_to(&view);
+    let read = view.read_anywhere();
     let each = names(annotation?).map(|name| {
         let key = seen.ring.keys.iter().find(|key| key.name.as_str() == name);
-        told(name, key, back.as_ref())
+        let read = key.is_some_and(|key| read.contains(&Under::Key(key.name.clone())));
+        told(name, key, read, back.as_ref())
     });
     let mut all: Vec<(Truth, &'static str, String)> = each.collect();
     // What cannot be done comes first, and is the condition's word.
@@ -43,11 +45,15 @@ pub fn verdict(seen: &Observation, annotation: Option<&str>) -> Option<Verdict> 
     Some(Verdict::new(ABANDONED, truth, reason, message))
 }
 
-fn told(name: &str, key: Option<&RingKey>, back: Option<&Under>) -> (Truth, &'static str, String) {
+fn told(name: &str, key: Option<&RingKey>, read: bool, back: Option<&Under>) -> (Truth, &'static str, String) {
     let Some(key) = key else {
         let line = format!("no key of the ring is called {name}; names are in status.keys, with commas between them");
         return (Truth::False, "NoSuchKey", line);
     };
+    if (key.retired.is_some() || key.destroyed) && read {
+        let line = format!("{name} is retired, and an API server still has it: see Converged");
+        return (Truth::Unknown, "StillRead", line);
+    }
     if key.retired.is_some() || key.destroyed {
         let line = format!("{name} is given up: no API server has it");
         return (Truth::True, "GivenUp", line);

@@ -9,13 +9,16 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::blocked::Blocked;
+use super::facts::unsigned;
 use super::observation::{Observation, Under};
-use super::view::View;
+use super::view::{Seen, View};
 use crate::api::conditions::{Truth, Verdict};
 use crate::api::control_plane_report::RawProof;
 use crate::encryption::proof::{age, reasons as seen_reasons};
 use crate::encryption::sweep::reads::reasons as values;
 
+/// The controller looks every few seconds. What it found longer ago says nothing of now: it cannot read, or does not run.
+const LOOKED: Duration = Duration::from_mins(2);
 /// A reading of etcd that is dated later than this after now is of a node whose clock is wrong.
 const SKEW: Duration = Duration::from_secs(60);
 
@@ -25,6 +28,8 @@ pub mod reasons {
     pub const NOT_PROVEN: &str = "NotProven";
     /// Unknown: the reading is dated in the future.
     pub const CLOCK_SKEW: &str = "ClockSkew";
+    /// Unknown: the API servers were not looked at lately.
+    pub const NOT_LOOKED: &str = "NotLooked";
 }
 
 /// What is known of all stored values.
@@ -77,10 +82,28 @@ impl AtRest {
     /// As of `now`, for a condition of type `kind`: `Unknown` when etcd was read longer than `max_age` ago.
     pub fn verdict(&self, kind: &'static str, now: &Time, max_age: Duration) -> Verdict {
         let stale = self.read.as_ref().and_then(|read| stale(read, now, max_age));
-        match stale {
+        let verdict = match stale {
             Some((reason, message)) => Verdict::new(kind, Truth::Unknown, reason, message),
             None => Verdict::new(kind, self.truth, self.reason, &*self.message),
+        };
+        self.aged(verdict, now)
+    }
+
+    /// What was found in the same look, as of `now`: `Unknown` when that was too long ago.
+    pub fn aged(&self, verdict: Verdict, now: &Time) -> Verdict {
+        let old = match age(&self.at, now) {
+            Some(age) => age > LOOKED,
+            None => age(now, &self.at).is_none_or(|ahead| ahead > SKEW),
+        };
+        if !old || verdict.truth == Truth::Unknown {
+            return verdict;
         }
+        let message = format!(
+            "the API servers were last looked at {}; what was found then is not known any more: the controller's log says why \
+             it cannot look",
+            self.at.0
+        );
+        Verdict::new(verdict.kind, Truth::Unknown, reasons::NOT_LOOKED, message)
     }
 
     /// What to believe after `next`: as [`EncryptionProof::settle`](crate::encryption::EncryptionProof::settle), so that
@@ -205,8 +228,16 @@ fn incomplete(resources: &BTreeSet<String>, raw: Option<&RawProof>) -> Option<Fi
         );
     };
     let covers = |resource: &&String| raw.resources.iter().any(|read| read.0 == **resource);
-    let missed = resources.iter().find(|resource| !covers(resource))?;
-    unknown(Blocked::NotProven(missed.clone()).to_string())
+    if let Some(missed) = resources.iter().find(|resource| !covers(resource)) {
+        return unknown(Blocked::NotProven(missed.clone()).to_string());
+    }
+    let found = |resource: &&String| {
+        raw.values
+            .iter()
+            .any(|found| found.resource.0 == **resource && found.count > 0)
+    };
+    let empty = resources.iter().find(|resource| !found(resource))?;
+    unknown(with_next(&Blocked::NothingStored(empty.clone())))
 }
 
 /// Values under something that nobody here can answer for.
@@ -221,11 +252,20 @@ fn strangers(resources: &BTreeSet<String>, raw: Option<&RawProof>, held: &BTreeS
     Some((Truth::Unknown, "DecryptFailed", message))
 }
 
-/// What a process wrote between its start and a look at what it runs with is in the reading only if that came later.
+/// What a process wrote between its start and a look at what it runs with is in the reading only if that came later. By one
+/// clock where that can be: its own agent reads etcd when it starts, and a revision tells what came later than that.
 fn younger(view: &View<'_>, raw: Option<&RawProof>) -> Option<Finding> {
-    let read = raw?.time.0.as_second();
-    let mut nodes = view.nodes.iter();
-    let node = nodes.find(|node| node.server.is_some_and(|server| server.started > read))?;
+    let raw = raw?;
+    let skew = i64::try_from(SKEW.as_secs()).unwrap_or(i64::MAX);
+    let since = |node: &Seen<'_>| {
+        let server = node.server?;
+        let covered = match node.read {
+            Some(own) => own.time > server.started && unsigned(raw.revision) >= own.revision,
+            None => raw.time.0.as_second() > server.started.saturating_add(skew),
+        };
+        (!covered).then_some(())
+    };
+    let node = view.nodes.iter().find(|node| since(node).is_some())?;
     let message = format!(
         "Node/{}: its API server started after etcd was last read; its agent reads it again",
         node.name
@@ -279,121 +319,4 @@ fn list(resources: &BTreeSet<String>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)] // a test fails by panicking
-
-    use serde_json::{Value, json};
-
-    use super::super::fixture::{enabled, time};
-    use super::*;
-
-    const DAY: Duration = Duration::from_hours(24);
-
-    fn raw(values: &Value) -> RawProof {
-        let values: Vec<Value> = values
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(key, count)| json!({ "resource": "secrets", "key": key, "count": count }))
-            .collect();
-        serde_json::from_value(json!({
-            "time": "2026-01-02T03:00:00Z", "revision": 7, "resources": ["secrets"], "values": values,
-        }))
-        .unwrap()
-    }
-
-    fn judged(change: impl Fn(&mut Observation), raw: Option<&RawProof>) -> (Truth, &'static str) {
-        let mut seen = enabled();
-        change(&mut seen);
-        let now = time("2026-01-02T04:00:00Z");
-        let found = AtRest::of(&seen, raw, &now).verdict("Encrypted", &now, DAY);
-        (found.truth, found.reason)
-    }
-
-    #[test]
-    fn everything_under_a_key_of_the_ring_is_proven_and_nothing_less() {
-        let good = raw(&json!({ "k1": 20 }));
-        let nothing = |_: &mut Observation| {};
-        assert_eq!(judged(nothing, Some(&good)), (Truth::True, values::VALUES_ENCRYPTED));
-        let plain = raw(&json!({ "identity": 1, "k1": 20 }));
-        assert_eq!(judged(nothing, Some(&plain)), (Truth::False, values::PLAINTEXT_VALUES));
-        for key in ["k9", "unknown"] {
-            let foreign = raw(&json!({ key: 1, "k1": 20 }));
-            assert_eq!(
-                judged(nothing, Some(&foreign)),
-                (Truth::Unknown, "DecryptFailed"),
-                "{key}"
-            );
-        }
-        assert_eq!(judged(nothing, None), (Truth::Unknown, reasons::NOT_PROVEN));
-    }
-
-    #[test]
-    fn a_resource_that_was_not_read_is_not_proven() {
-        let more = |seen: &mut Observation| {
-            seen.wish.resources.insert("configmaps".to_owned());
-        };
-        let good = raw(&json!({ "k1": 20 }));
-        assert_eq!(judged(more, Some(&good)), (Truth::Unknown, reasons::NOT_PROVEN));
-    }
-
-    #[test]
-    fn an_api_server_that_nobody_knows_or_that_writes_plaintext_is_no_proof() {
-        let good = raw(&json!({ "k1": 20 }));
-        let silent = |seen: &mut Observation| seen.nodes[1].silent_for = Duration::from_hours(1);
-        assert_eq!(judged(silent, Some(&good)), (Truth::Unknown, "NodeUnreachable"));
-        let open =
-            |seen: &mut Observation| seen.unaccounted = Some("the API server of Lease x was not seen".to_owned());
-        assert_eq!(judged(open, Some(&good)), (Truth::Unknown, "ReplicaUnseen"));
-        let plain = |seen: &mut Observation| {
-            let report = seen.nodes[1].report.as_mut().unwrap();
-            report.file = None;
-            report.api_server.as_mut().unwrap().loaded = None;
-        };
-        assert_eq!(
-            judged(plain, Some(&good)),
-            (Truth::False, seen_reasons::PLAINTEXT_WRITES)
-        );
-        let destroyed = |seen: &mut Observation| seen.ring.keys[0].destroyed = true;
-        assert_eq!(judged(destroyed, Some(&raw(&json!({})))), (Truth::Unknown, "KeyLost"));
-        let restarted = |seen: &mut Observation| {
-            let server = &mut seen.nodes[1].report.as_mut().unwrap().api_server;
-            server.as_mut().unwrap().started = time("2026-01-02T03:00:01Z").0.as_second();
-        };
-        let changing = (Truth::Unknown, seen_reasons::CONFIGURATION_CHANGING);
-        assert_eq!(judged(restarted, Some(&good)), changing);
-    }
-
-    #[test]
-    fn a_reading_counts_while_it_is_young_by_clocks_that_agree() {
-        let (seen, good) = (enabled(), raw(&json!({ "k1": 20 })));
-        for (now, truth, reason) in [
-            ("2026-01-02T03:00:00Z", Truth::True, values::VALUES_ENCRYPTED),
-            ("2026-01-02T02:59:30Z", Truth::True, values::VALUES_ENCRYPTED),
-            ("2026-01-02T02:50:00Z", Truth::Unknown, reasons::CLOCK_SKEW),
-            ("2026-01-03T03:00:00Z", Truth::True, values::VALUES_ENCRYPTED),
-            ("2026-01-03T03:00:01Z", Truth::Unknown, seen_reasons::PROOF_STALE),
-        ] {
-            let now = time(now);
-            let found = AtRest::of(&seen, Some(&good), &now).verdict("Encrypted", &now, DAY);
-            assert_eq!((found.truth, found.reason), (truth, reason), "{}", found.message);
-            let held = BTreeSet::from([Under::named("k1").unwrap()]);
-            let alone = reading_verdict("Encrypted", &good, &seen.wish.resources, &held, (&now, DAY));
-            assert_eq!((alone.truth, alone.reason), (truth, reason), "{}", alone.message);
-        }
-    }
-
-    #[test]
-    fn an_api_server_that_restarts_flips_nothing() {
-        let (seen, good) = (enabled(), raw(&json!({ "k1": 20 })));
-        let mut away = enabled();
-        away.nodes[0].report.as_mut().unwrap().api_server = None;
-        let at = |seen: &Observation, now: &str| AtRest::of(seen, Some(&good), &time(now));
-        let before = at(&seen, "2026-01-02T04:00:00Z");
-        let grace = Duration::from_secs(30);
-        let short = AtRest::settle(Some(before.clone()), at(&away, "2026-01-02T04:00:29Z"), grace);
-        assert_eq!(short, before);
-        let long = AtRest::settle(Some(short), at(&away, "2026-01-02T04:00:30Z"), grace);
-        assert_eq!((long.truth, long.reason), (Truth::Unknown, "NodeUnreachable"));
-    }
-}
+mod tests;

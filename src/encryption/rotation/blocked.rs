@@ -28,6 +28,12 @@ pub enum Blocked {
     NotLoaded(String, Option<String>),
     /// An API server that runs with a configuration in another place than the agent's directory: what it lacks.
     ConfiguredElsewhere(String, Vec<String>),
+    /// Nobody can read the flags of an API server that does not say what it loaded.
+    FlagsUnseen(String),
+    /// An API server of a Kubernetes that does not say what it loaded: node, and its version.
+    TooOld(String, (u32, u32)),
+    /// What an API server shows the controller is not what its agent reported.
+    ReportLate(String),
     /// The agent has not written the file that was ordered.
     NotWritten(String),
     /// The agent has not said that it read the order of this number.
@@ -58,6 +64,8 @@ pub enum Blocked {
     Left(String, Under, u64),
     /// The proof does not cover a resource.
     NotProven(String),
+    /// The proof found no value of a resource at all.
+    NothingStored(String),
     /// What a decision needs could not be read: the request, and the answer.
     NotRead(String),
     /// etcd does not compact this revision.
@@ -78,6 +86,9 @@ impl Blocked {
             Self::Unaccounted(_) => "ReplicaUnseen",
             Self::FlagsMissing(..) => "FlagsMissing",
             Self::NotLoaded(..) => "NotLoaded",
+            Self::FlagsUnseen(_) => "FlagsUnseen",
+            Self::TooOld(..) => "KubernetesTooOld",
+            Self::ReportLate(_) => "ReportLate",
             Self::NotWritten(_) => "NotWritten",
             Self::OrderUnread(..) => "OrderUnread",
             Self::ForeignConfig(..) | Self::ConfiguredElsewhere(..) => "ForeignConfig",
@@ -93,7 +104,7 @@ impl Blocked {
             Self::Unreadable(..) => "DecryptFailed",
             Self::Left(_, Under::Identity, _) => "PlaintextFound",
             Self::Left(..) => "ValuesLeft",
-            Self::NotProven(_) => "NotProven",
+            Self::NotProven(_) | Self::NothingStored(_) => "NotProven",
             Self::NotRead(_) => "NotRead",
             Self::CompactionStalled(_) => "CompactionStalled",
             Self::AgentHeld(..) => "AgentHeld",
@@ -129,7 +140,12 @@ impl Blocked {
             Self::UnknownReplica(_) | Self::Unaccounted(_) | Self::IdentityShared | Self::NotLoaded(..) => {
                 "cloison encryption status".to_owned()
             }
+            Self::FlagsUnseen(_) => {
+                "helm upgrade with agent.manifest set to where the static pod of the API server is".to_owned()
+            }
+            Self::TooOld(..) => "upgrade Kubernetes to 1.34 or newer; until then, set spec.mode: Observe".to_owned(),
             Self::NotWritten(node)
+            | Self::ReportLate(node)
             | Self::OrderUnread(node, _)
             | Self::NotOnDisk(_, node)
             | Self::AgentHeld(node, _) => {
@@ -143,8 +159,16 @@ impl Blocked {
                  each reads"
                     .to_owned()
             }
+            Self::NothingStored(_) => {
+                "kubectl describe controlplanereports; helm upgrade with agent.etcd.url and agent.etcd.prefix as the API \
+                 servers' --etcd-servers and --etcd-prefix have them"
+                    .to_owned()
+            }
             Self::NotRead(_) => "helm upgrade with agent.enabled=true".to_owned(),
-            Self::KeyLost(node, _) => format!("cloison encryption status; then take the old file away from {node}"),
+            Self::KeyLost(node, under) => format!(
+                "on {node}, first copy the file to a safe place: it may be the only one that has {under}; then bring back the \
+                 newest EncryptionKeyRing, from ring.json beside it or from a backup"
+            ),
             // It is what somebody wanted.
             Self::KmsObserved(_) => return None,
         })
@@ -176,6 +200,18 @@ impl fmt::Display for Blocked {
             Self::NotLoaded(node, None) => write!(
                 formatter,
                 "Node/{node}: its API server has loaded neither the file on its disk nor one that is known; it may do so within a minute (before Kubernetes 1.34 it never says)"
+            ),
+            Self::FlagsUnseen(node) => write!(
+                formatter,
+                "Node/{node}: its API server does not say which EncryptionConfiguration it runs with, and its agent finds neither its static pod nor its process to read the flags of"
+            ),
+            Self::TooOld(node, (major, minor)) => write!(
+                formatter,
+                "Node/{node}: its API server is Kubernetes {major}.{minor}; before 1.34 none says which EncryptionConfiguration it loaded, so that keys cannot be managed"
+            ),
+            Self::ReportLate(node) => write!(
+                formatter,
+                "Node/{node}: its API server was started anew or loaded another file since its agent reported; waiting for the next report"
             ),
             Self::NotWritten(node) => {
                 write!(formatter, "Node/{node}: its agent has not written the file that was ordered yet")
@@ -231,6 +267,10 @@ impl fmt::Display for Blocked {
                 "etcd: revision {revision} is not compacted for longer than API servers take; is their --etcd-compaction-interval 0?"
             ),
             Self::AgentHeld(node, error) => write!(formatter, "Node/{node}: its agent says: {error}"),
+            Self::NothingStored(resource) => write!(
+                formatter,
+                "the reading of etcd shows no value of {resource} at all, and the canary's Secret should be among them: it may be another etcd, or another prefix"
+            ),
             Self::NotRead(why) => write!(formatter, "{why}; the controller has the rights for it where agents are installed: the chart's agent.enabled"),
         }
     }
@@ -267,6 +307,9 @@ mod tests {
                 Blocked::ConfiguredElsewhere(node(), vec!["--flag=new in the place of old".to_owned()]),
                 "Node/cp-1",
             ),
+            (Blocked::FlagsUnseen(node()), "Node/cp-1"),
+            (Blocked::TooOld(node(), (1, 33)), "Node/cp-1"),
+            (Blocked::ReportLate(node()), "Node/cp-1"),
             (Blocked::NotWritten(node()), "Node/cp-1"),
             (Blocked::OrderUnread(node(), 7), "Node/cp-1"),
             (Blocked::ForeignConfig(node(), "sha256:00".to_owned()), "Node/cp-1"),
@@ -283,6 +326,7 @@ mod tests {
             (Blocked::Left(secrets(), under(), 2), "secrets"),
             (Blocked::Left(secrets(), Under::Identity, 2), "secrets"),
             (Blocked::NotProven(secrets()), "secrets"),
+            (Blocked::NothingStored(secrets()), "secrets"),
             (
                 Blocked::NotRead("list control-plane Nodes: forbidden".to_owned()),
                 "list control-plane Nodes",

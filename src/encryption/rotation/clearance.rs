@@ -46,6 +46,11 @@ pub fn lacking(view: &View<'_>, goal: &Under) -> Option<Decision> {
         let blocked = vec![Blocked::NotProven(resource.clone())];
         return Some(Decision::new(Step::Prove, Action::StartProof).waiting_for(blocked));
     }
+    // Nothing at all was read where the canary's Secret and all that the sweep met should be.
+    if let Some(resource) = view.seen.wish.resources.iter().find(|resource| !proof.stores(resource)) {
+        let blocked = vec![Blocked::NothingStored(resource.clone())];
+        return Some(Decision::new(Step::Prove, Action::StartProof).waiting_for(blocked));
+    }
     let left = proof.left(goal);
     if !left.is_empty() {
         // Somebody wrote it into etcd, or the sweep does not reach it.

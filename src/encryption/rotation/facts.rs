@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::observation::{ApiServer, Configuration, File, Proof, Report, Ring, RingKey, Under, Wish};
-use crate::api::control_plane_report::{ControlPlaneReportSpec, FileSeen, RawProof};
+use super::observation::{ApiServer, Configuration, File, Named, Proof, Read, Report, Ring, RingKey, Under, Wish};
+use crate::api::control_plane_report::{ApiServerSeen, ControlPlaneReportSpec, FileSeen, FlagsSeen, RawProof};
 use crate::api::encryption::{EscrowRequirement, Retention, SecretEncryptionSpec};
 use crate::api::key_ring::{self, EncryptionKeyRingSpec, KeyOrigin};
 use crate::encryption::config::KeyName;
@@ -15,7 +15,7 @@ use crate::encryption::proof::age;
 const DAY: Duration = Duration::from_hours(24);
 
 /// Negative numbers, which no schema lets in, count as nothing.
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
@@ -89,21 +89,49 @@ impl Report {
         let flags = spec.flags.iter().flat_map(|flags| &flags.missing);
         let request_timeout = spec.flags.as_ref().and_then(|flags| flags.request_timeout_seconds);
         Self {
-            api_server: spec.api_server.as_ref().map(|server| ApiServer {
-                identity: server.identity_hash.as_ref().map(|hash| hash.0.clone()),
-                started: server.started,
-                loaded: server.loaded_hash.as_ref().map(|hash| hash.0.clone()),
-                unknown: unsigned(server.unknown),
-            }),
+            api_server: spec.api_server.as_ref().map(ApiServer::of),
             file: spec.file.as_ref().map(File::of),
+            named: spec.flags.as_ref().map(Named::of).unwrap_or_default(),
             flags_missing: flags.map(|flag| flag.0.clone()).collect(),
             to_persist: spec.flags.as_ref().and_then(|flags| {
                 flags.persistent?;
                 Some(flags.to_persist.iter().map(|line| line.0.clone()).collect())
             }),
+            read: spec.proof.as_ref().map(|proof| Read {
+                time: proof.time.0.as_second(),
+                revision: unsigned(proof.revision),
+            }),
             request_timeout: request_timeout.map(|seconds| Duration::from_secs(unsigned(seconds))),
             sealed_id: spec.sealed_id.map(unsigned),
             order: spec.order_number.map(unsigned),
+        }
+    }
+}
+
+impl Named {
+    fn of(flags: &FlagsSeen) -> Self {
+        let lacks = |line: &crate::api::text::Line| line.starts_with("--encryption-provider-config=");
+        match flags.encryption_provider_config {
+            None => Self::Nothing,
+            Some(_) if flags.missing.iter().any(lacks) => Self::Elsewhere,
+            Some(_) => Self::Ours,
+        }
+    }
+}
+
+impl ApiServer {
+    /// As it shows itself, to its agent or to the controller.
+    pub fn of(seen: &ApiServerSeen) -> Self {
+        let version = seen.version.as_ref().and_then(|version| {
+            let (major, minor) = version.split_once('.')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        Self {
+            identity: seen.identity_hash.as_ref().map(|hash| hash.0.clone()),
+            started: seen.started,
+            loaded: seen.loaded_hash.as_ref().map(|hash| hash.0.clone()),
+            unknown: unsigned(seen.unknown),
+            version,
         }
     }
 }
@@ -189,6 +217,30 @@ mod tests {
         assert_eq!(file(json!([aes("k2"), { "name": "cbc" }]), false), None);
         assert_eq!(file(json!([aes("k2")]), true), None);
         assert_eq!(file(json!([]), false), None);
+    }
+
+    #[test]
+    fn the_flags_say_which_file_an_api_server_reads() {
+        let named = |flags: serde_json::Value| report(&flags).named;
+        let flag = "encryptionProviderConfig";
+        let elsewhere = "--encryption-provider-config=/a/file in the place of /b/file";
+        for (flags, wanted) in [
+            (json!({}), Named::Unseen),
+            (
+                json!({ "flags": { "missing": ["--encryption-provider-config=/a/file"] } }),
+                Named::Nothing,
+            ),
+            (
+                json!({ "flags": { flag: "/b/file", "missing": [elsewhere] } }),
+                Named::Elsewhere,
+            ),
+            (
+                json!({ "flags": { flag: "/a/file", "missing": ["--encryption-provider-config-automatic-reload=true"] } }),
+                Named::Ours,
+            ),
+        ] {
+            assert_eq!(named(flags.clone()), wanted, "{flags}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::observation::{ApiServer, Configuration, File, Node, Observation, Proof, Report, Ring, Under, Wish};
+use super::observation::{ApiServer, Configuration, File, Named, Node, Observation, Proof, Report, Ring, Under, Wish};
 use crate::api::key_ring::EncryptionKeyRingSpec;
 use crate::encryption::leases::{FreshLease, id_hash};
 
@@ -33,7 +33,9 @@ pub fn enabled() -> Observation {
                 started: 1,
                 loaded: Some("sha256:k1".to_owned()),
                 unknown: 0,
+                version: Some((1, 36)),
             }),
+            named: Named::Ours,
             file: Some(File {
                 hash: "sha256:k1".to_owned(),
                 own: true,

@@ -22,6 +22,14 @@ pub fn mint(view: &View<'_>, due: Due, provider: Provider) -> Decision {
     {
         blocked.push(Blocked::FlagsNotPersistent(lines.to_vec()));
     }
+    // One in use is known to work, and what an API server does not say holds it elsewhere.
+    if view.active().next().is_none() {
+        let old = view
+            .nodes
+            .iter()
+            .filter_map(|node| Some((node.name.to_owned(), node.too_old()?)));
+        blocked.extend(old.map(|(node, version)| Blocked::TooOld(node, version)));
+    }
     let strangers = view
         .nodes
         .iter()

@@ -8,7 +8,9 @@ use super::records::Records;
 use crate::api::encryption::Provider;
 use crate::api::encryption_status::Order;
 use crate::encryption::config::KeyName;
+use crate::encryption::duties::report;
 use crate::encryption::leases::FreshLease;
+use crate::encryption::{self, Reading};
 
 /// Everything that was seen in one pass.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct Observation {
     /// What [`crate::encryption::judge::barrier`] says against the world being closed, from the controller's own
     /// connections.
     pub unaccounted: Option<String>,
+    /// API servers as they answered the controller itself, as far as they said who they are.
+    pub answered: Vec<ApiServer>,
     /// The order that stands: see [`Standing::of`].
     pub order: Standing,
     /// What the controller remembers of the barrier, of sweeps and of proofs. Lost when it restarts, and gathered anew.
@@ -34,6 +38,15 @@ pub struct Observation {
     pub compacted: u64,
     /// The caller's monotonic clock.
     pub now: Duration,
+}
+
+/// The API servers that answered the controller, by their metrics.
+pub fn answered(seen: &encryption::Observation) -> Vec<ApiServer> {
+    let scrapes = seen.replicas.iter().filter_map(|replica| match &replica.reading {
+        Reading::Seen(scrape) => report::api_server_seen(scrape),
+        Reading::Hidden(_) | Reading::Failed(_) => None,
+    });
+    scrapes.map(|shown| ApiServer::of(&shown)).collect()
 }
 
 /// The order that stands in `SecretEncryption.status`.
@@ -127,17 +140,35 @@ pub struct Report {
     pub api_server: Option<ApiServer>,
     /// The file on its disk.
     pub file: Option<File>,
+    /// What the flags of its API server say of a configuration file.
+    pub named: Named,
     /// Flags that have to be added, ready to copy.
     pub flags_missing: Vec<String>,
     /// What kubeadm's configuration lacks so that its next upgrade keeps the flags, line by line; `None` where kubeadm is
     /// not used, or nobody can tell.
     pub to_persist: Option<Vec<String>>,
+    /// What its agent itself read of etcd last.
+    pub read: Option<Read>,
     /// How long a request to its API server may take; `None` where nobody can tell.
     pub request_timeout: Option<Duration>,
     /// The newest key in the sealed copy on its disk.
     pub sealed_id: Option<u64>,
     /// The number of the order it had done, or refused, when it looked at all this.
     pub order: Option<u64>,
+}
+
+/// The file that the flags of an API server name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Named {
+    /// The agent finds neither its static pod nor its process.
+    #[default]
+    Unseen,
+    /// None: it stores plaintext.
+    Nothing,
+    /// The agent's.
+    Ours,
+    /// One in another place.
+    Elsewhere,
 }
 
 /// An API server, by its own metrics.
@@ -151,6 +182,17 @@ pub struct ApiServer {
     pub loaded: Option<String>,
     /// Values it met that no key fits, since it started.
     pub unknown: u64,
+    /// Its version of Kubernetes, major and minor, where it says it.
+    pub version: Option<(u32, u32)>,
+}
+
+/// One reading of etcd by one agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// When, by the clock of its node, in seconds since 1970.
+    pub time: i64,
+    /// The revision.
+    pub revision: u64,
 }
 
 /// An EncryptionConfiguration file.

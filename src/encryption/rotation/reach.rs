@@ -137,7 +137,7 @@ fn outlived(view: &View<'_>) -> BTreeSet<u64> {
     };
     let covers = |proof: &&Proof| {
         let mut resources = view.seen.wish.resources.iter();
-        resources.all(|resource| proof.values.contains_key(resource))
+        resources.all(|resource| proof.stores(resource))
     };
     let Some(proof) = view.seen.latest_proof.as_ref().filter(covers) else {
         return BTreeSet::new();

@@ -147,6 +147,12 @@ impl Proof {
         all.any(|values| values.get(under).is_some_and(|count| *count > 0))
     }
 
+    /// Whether it shows any value of a resource.
+    pub fn stores(&self, resource: &str) -> bool {
+        let values = self.values.get(resource);
+        values.is_some_and(|values| values.values().any(|count| *count > 0))
+    }
+
     /// What is not under `write`: resource, key, number.
     pub fn left(&self, write: &Under) -> Vec<(&str, &Under, u64)> {
         let each = self.values.iter().flat_map(|(resource, values)| {

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::blocked::Blocked;
-use super::observation::{ApiServer, Configuration, File, Node, Observation, RingKey, Under};
+use super::observation::{ApiServer, Configuration, File, Named, Node, Observation, Read, RingKey, Under};
 use super::records::Process;
 
 /// A report that did not change for so long is of a node that is down. Agents report every ten seconds.
 pub const REPORT_STALE: Duration = Duration::from_secs(60);
+
+/// The first Kubernetes whose API servers say which file they loaded, also those that never reloaded one.
+const SAYS_ITS_FILE: (u32, u32) = (1, 34);
 
 pub struct View<'a> {
     pub seen: &'a Observation,
@@ -22,7 +25,9 @@ pub struct Seen<'a> {
     pub server: Option<&'a ApiServer>,
     /// What the API server runs with, if that is known; of one that does not answer, what it would come back with.
     pub running: Option<Configuration>,
+    pub named: Named,
     pub flags_missing: &'a [String],
+    pub read: Option<Read>,
     pub sealed_id: u64,
     pub order: Option<u64>,
     pub fresh: bool,
@@ -32,6 +37,11 @@ impl Seen<'_> {
     /// What the file on disk says: the API server has it after its next start.
     pub fn on_disk(&self) -> Option<&Configuration> {
         self.file.and_then(|file| file.configuration.as_ref())
+    }
+
+    /// Its version of Kubernetes, if that never says which file is loaded.
+    pub fn too_old(&self) -> Option<(u32, u32)> {
+        self.server?.version.filter(|version| *version < SAYS_ITS_FILE)
     }
 
     /// Read now, and after a restart too.
@@ -96,11 +106,23 @@ impl<'a> View<'a> {
             .iter()
             .filter(|node| node.server.is_some() && identity(node).is_none());
         absent.extend(nameless.map(|node| Blocked::NotLoaded(node.name.to_owned(), None)));
+        let late = self.nodes.iter().filter(|node| self.contradicted(node));
+        absent.extend(late.map(|node| Blocked::ReportLate(node.name.to_owned())));
         if self.nodes.is_empty() {
             absent.push(Blocked::NoNodes);
         }
         absent.extend(self.seen.unaccounted.clone().map(Blocked::Unaccounted));
         absent
+    }
+
+    /// Its API server showed itself otherwise to the controller: it was started anew, or loaded another file, since its agent
+    /// reported. A report counts for a minute, and that is long enough to write under anything.
+    fn contradicted(&self, node: &Seen<'_>) -> bool {
+        let Some(server) = node.server.filter(|server| server.identity.is_some()) else {
+            return false;
+        };
+        let mut answers = self.seen.answered.iter().filter(|it| it.identity == server.identity);
+        answers.any(|it| (it.started, &it.loaded) != (server.started, &server.loaded))
     }
 
     /// The key that all write under, on disk too, if the world is closed and no order asks for another.
@@ -199,20 +221,23 @@ impl<'a> Seen<'a> {
         let fresh = report.is_some() && node.silent_for <= REPORT_STALE;
         let server = report.filter(|_| fresh).and_then(|report| report.api_server.as_ref());
         let file = report.and_then(|report| report.file.as_ref());
+        let named = report.map(|report| report.named).unwrap_or_default();
         let flags_missing = report.map_or(&[][..], |report| &report.flags_missing);
         let running = match server.map(|server| server.loaded.as_deref()) {
             None => file.and_then(|file| file.configuration.clone()),
             Some(Some(hash)) => known.get(hash).copied().or_else(|| seen.records.file(hash)).cloned(),
-            // Without the flag there is no file. With it, the API server is one that does not say what it loaded.
-            Some(None) if !flags_missing.is_empty() || file.is_none() => Some(Configuration::plaintext()),
-            Some(None) => None,
+            // Without the flag there is no file. With it, wherever that file is, and where nobody can read the flag, an API
+            // server that does not say what it loaded may run with anything.
+            Some(None) => (named == Named::Nothing).then(Configuration::plaintext),
         };
         Self {
             name: &node.name,
             file,
             server,
             running,
+            named,
             flags_missing,
+            read: report.and_then(|report| report.read),
             sealed_id: report.and_then(|report| report.sealed_id).unwrap_or_default(),
             order: report.and_then(|report| report.order),
             fresh,
