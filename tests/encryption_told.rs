@@ -18,7 +18,7 @@ use agents::Node;
 use cloison::agent::node::FILE;
 use cloison::agent::sealing::new_identity;
 use cloison::api::names;
-use cloison_testbed::{ControlPlane, Options, eventually};
+use cloison_testbed::{ApiServerOptions, ControlPlane, Minor, Options, eventually};
 use common::{apply, objects};
 use operator::metric;
 use serde_json::{Value, json};
@@ -222,7 +222,7 @@ async fn a_person_asks_for_a_rotation_and_is_told_what_raw_etcd_shows() {
         "by the agent on Node/cp-0",
         "next: etcdctl defrag on every member",
     ];
-    says(&told, 1, &parts);
+    says(&told, 0, &parts);
     let everything = plane.admin_kubeconfig().unwrap();
     let proven = cloison(&everything, "encryption verify");
     says(
@@ -242,5 +242,35 @@ async fn a_person_asks_for_a_rotation_and_is_told_what_raw_etcd_shows() {
     let confirmed = |status: &Value| condition(status, "ResidualPlaintextPossible") == ("False", "Confirmed");
     status(&plane, "SecretEncryption", "a person confirmed", SOON, confirmed).await;
     says(&cloison(&everything, "encryption status"), 0, &["next: nothing to do"]);
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_kubernetes_that_never_says_what_it_loaded_no_key_is_made() {
+    let old = ApiServerOptions {
+        minor: Minor::V1_33,
+        ..ApiServerOptions::default()
+    };
+    let plane = ControlPlane::start(Options {
+        api_servers: vec![old],
+        controller_manager: true,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let controller = operator::start_with(&plane, &["agent.enabled=true"]).await;
+    let wanted = json!({"apiVersion": CLOISON, "kind": "SecretEncryption", "metadata": {"name": "default"},
+        "spec": {"mode": "Manage", "escrow": {"recipients": [new_identity().unwrap().recipient().0]}}});
+    apply(&plane.admin().unwrap(), wanted).await;
+    let node = Node::new(&plane, &plane.api_servers()[0]).await;
+    node.agent.start().unwrap();
+    let told = |status: &Value| condition(status, "Blocked") == ("True", "KubernetesTooOld");
+    let said = status(&plane, "SecretEncryption", "the version is told", SOON, told).await;
+    let line = said["blockedBy"].to_string();
+    assert!(line.contains("Node/cp-0: its API server is Kubernetes 1.33"), "{said}");
+    assert_eq!(
+        (said["order"]["mint"].clone(), node.folder.join(FILE).exists()),
+        (Value::Null, false)
+    );
     controller.stop().await;
 }

@@ -1,7 +1,7 @@
 //! The roles that an admin gives to people.
 
 use super::{PeopleRole, Rule};
-use crate::api::names::{GROUP, VIRTUAL_GROUP};
+use crate::api::names::{CONTROLLER_LEASE, GROUP, VIRTUAL_GROUP};
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const WRITE: [&str; 4] = ["create", "update", "patch", "delete"];
@@ -92,6 +92,13 @@ fn admin() -> PeopleRole {
                 &["get", "list", "watch", "patch"],
                 "stage and mode are labels of namespaces",
             ),
+            Rule::new(
+                "coordination.k8s.io",
+                &["leases"],
+                &["get"],
+                "whether a controller still looks after what is shown: cloison status, cloison encryption status",
+            )
+            .named([CONTROLLER_LEASE]),
         ],
     }
 }
