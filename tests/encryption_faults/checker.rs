@@ -3,6 +3,7 @@
 //! written, a key that somebody cannot read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,14 +26,15 @@ const FIELD: &str = "value";
 /// Requests of one task follow each other at this pace: two cores are everybody's.
 const PACE: Duration = Duration::from_millis(120);
 /// A request that takes longer is a failed one.
-const PATIENT: Duration = Duration::from_secs(30);
-/// Enough to see what is wrong.
-const KEPT: usize = 30;
+pub const PATIENT: Duration = Duration::from_secs(30);
+/// Of each kind by each API server: what goes wrong all the time hides nothing else.
+const KEPT: usize = 3;
 
 /// What is shared by its tasks.
 #[derive(Default)]
 struct Seen {
-    wrong: Mutex<Vec<String>>,
+    /// By kind and API server, the first few.
+    wrong: Mutex<BTreeMap<(&'static str, usize), Vec<String>>>,
     /// By what was done, how often.
     done: Mutex<BTreeMap<&'static str, usize>>,
     /// API servers that are down on purpose, and all of them while etcd is: they owe no answer.
@@ -43,10 +45,11 @@ struct Seen {
 }
 
 impl Seen {
-    fn wrong(&self, what: String) {
+    fn wrong(&self, kind: &'static str, server: usize, what: impl Display) {
         let mut wrong = self.wrong.lock().unwrap();
-        if wrong.len() < KEPT {
-            wrong.push(what);
+        let alike = wrong.entry((kind, server)).or_default();
+        if alike.len() < KEPT {
+            alike.push(format!("{kind} by API server {server}: {what}"));
         }
     }
 
@@ -80,9 +83,13 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// `files` are the EncryptionConfigurations of the nodes, in the order of the API servers.
-    pub fn start(plane: &Arc<ControlPlane>, files: Vec<PathBuf>) -> Self {
+    /// `files` are the EncryptionConfigurations of the nodes, in the order of the API servers. What another checker left
+    /// goes first: a create has one answer.
+    pub async fn start(plane: &Arc<ControlPlane>, files: Vec<PathBuf>) -> Self {
         let servers = plane.api_servers();
+        let left: Api<Secret> = Api::namespaced(plane.admin().unwrap(), NAMESPACE);
+        let (gone, all) = (DeleteParams::default(), ListParams::default());
+        left.delete_collection(&gone, &all).await.unwrap();
         let seen = Arc::new(Seen {
             down: servers.iter().map(|_| AtomicBool::default()).collect(),
             ..Seen::default()
@@ -115,16 +122,14 @@ impl Checker {
 
     /// What was wrong until now.
     pub fn wrong(&self) -> Vec<String> {
-        self.seen.wrong.lock().unwrap().clone()
+        self.seen.wrong.lock().unwrap().values().flatten().cloned().collect()
     }
 
     /// Ends it; what it did, and what was wrong.
     pub async fn end(mut self) -> (BTreeMap<&'static str, usize>, Vec<String>) {
         self.seen.ended.store(true, Ordering::SeqCst);
         while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                self.seen.wrong(format!("a task of the checker: {error}"));
-            }
+            ended.expect("a task of the checker ends by itself");
         }
         let done = self.seen.done.lock().unwrap().clone();
         (done, self.wrong())
@@ -146,8 +151,8 @@ async fn ask<T>(
             seen.did(what);
             return Some(answer);
         }
-        Ok(Err(error)) if !excused => seen.wrong(format!("{what} by API server {server}: {error}")),
-        Err(_) if !excused => seen.wrong(format!("{what} by API server {server}: no answer")),
+        Ok(Err(error)) if !excused => seen.wrong(what, server, error),
+        Err(_) if !excused => seen.wrong(what, server, "no answer"),
         _ => {}
     }
     None
@@ -214,9 +219,7 @@ async fn write(seen: Arc<Seen>, (server, secrets): (usize, Api<Secret>), (other,
             if let Some(found) = ask(&seen, who, "get", from.get_opt(&name)).await {
                 let found = found.as_ref().map(value_of);
                 if found != after {
-                    seen.wrong(format!(
-                        "API server {who} has {found:?} of {name}; written was {after:?}"
-                    ));
+                    seen.wrong("value", who, format!("{found:?} of {name}; written was {after:?}"));
                 }
             }
         }
@@ -285,9 +288,7 @@ fn judge<'s>(seen: &Seen, server: usize, secrets: impl Iterator<Item = &'s Secre
         let (label, value) = (secret.labels().get(FIELD), value_of(secret));
         if label.is_some_and(|label| *label != value) {
             let name = secret.name_any();
-            seen.wrong(format!(
-                "API server {server} has {value:?} of {name}; its label is {label:?}"
-            ));
+            seen.wrong("value", server, format!("{value:?} of {name}; its label is {label:?}"));
         }
     }
 }
@@ -324,12 +325,12 @@ async fn watch(seen: Arc<Seen>, server: usize, secrets: Api<Secret>) {
                 Ok(WatchEvent::Bookmark(_)) => {}
                 Ok(WatchEvent::Error(status)) if status.code == 410 || excused => break,
                 Ok(WatchEvent::Error(status)) => {
-                    seen.wrong(format!("watch by API server {server}: {status:?}"));
+                    seen.wrong("watch", server, format!("{status:?}"));
                     break;
                 }
                 Err(error) => {
                     if !excused {
-                        seen.wrong(format!("watch by API server {server}: {error}"));
+                        seen.wrong("watch", server, error);
                     }
                     break;
                 }
@@ -375,16 +376,12 @@ async fn look(seen: Arc<Seen>, plane: Arc<ControlPlane>, files: Vec<PathBuf>) {
             let under: BTreeMap<String, &String> = stored.iter().map(|(key, value)| (under(value), key)).collect();
             for (server, loaded) in after.iter().enumerate() {
                 for (name, key) in under.iter().filter(|(name, _)| !loaded.read.contains(*name)) {
-                    seen.wrong(format!(
-                        "I1: {key} is under {name}, and API server {server} reads {:?}",
-                        loaded.read
-                    ));
+                    let what = format!("{key} is under {name}; it reads {:?}", loaded.read);
+                    seen.wrong("unreadable Secret (I1)", server, what);
                 }
                 for writer in after.iter().filter(|writer| !loaded.read.contains(&writer.write)) {
-                    seen.wrong(format!(
-                        "I2: one writes {}, and API server {server} reads {:?}",
-                        writer.write, loaded.read
-                    ));
+                    let what = format!("one writes {}; it reads {:?}", writer.write, loaded.read);
+                    seen.wrong("unreadable write key (I2)", server, what);
                 }
             }
         }
