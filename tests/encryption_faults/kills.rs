@@ -27,11 +27,11 @@ pub async fn between_its_file_operations(node: &Node) {
             } else {
                 node.folder.join(format!(".{FILE}.new"))
             };
+            let calls_seen = node.manifest.with_file_name("strace");
             let words = [
                 "strace",
                 "--follow-forks",
-                "--quiet=all",
-                "--output=/dev/null",
+                &format!("--output={}", calls_seen.display()),
                 &format!("--trace-path={}", path.display()),
                 &format!("--inject={calls}:signal=KILL:when=1"),
             ];
@@ -42,6 +42,13 @@ pub async fn between_its_file_operations(node: &Node) {
             })
             .await
             .unwrap_or_else(|error| panic!("{error}\n{}", super::scene::tail(&dying)));
+            // By nothing else, such as a fault of its own.
+            let seen = std::fs::read_to_string(calls_seen).unwrap();
+            let died = seen.lines().any(|line| {
+                let call = |name: &str| line.contains(&format!(" {name}("));
+                calls.split(',').any(call) && (line.ends_with("= ?") || line.contains("<unfinished"))
+            });
+            assert!(died && seen.contains("+++ killed by SIGKILL +++"), "{point}:\n{seen}");
             let renamed = node.read(FILE) != old;
             assert!(of_folder || !renamed, "{point}: the new file is in place");
             if renamed == of_folder {
