@@ -86,6 +86,8 @@ impl Directory {
         }
         let found = fs::symlink_metadata(path).map_err(io("look at", path))?;
         private(path, &found, fix)?;
+        // Who was killed after a rename left a file that is in its place, and may not be after a power cut.
+        sync(path)?;
         Ok(Self { path: path.to_owned() })
     }
 

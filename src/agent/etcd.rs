@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::api::names::{GROUP, SINGLETON};
 use crate::encryption::stored::{HEAD, Stored, places};
 
 /// Values of one page. A Secret has 1 MiB at most, most have less than 10 KiB.
@@ -54,6 +55,17 @@ pub enum EtcdError {
         /// In etcd's words; a value is never part of them.
         message: String,
     },
+    /// It is not what the API server of this node writes to.
+    #[error(
+        "etcd {url} is not that of the API server: {why}; compare --etcd and --etcd-prefix with its --etcd-servers and \
+         --etcd-prefix"
+    )]
+    Elsewhere {
+        /// Which.
+        url: String,
+        /// What is missing there.
+        why: String,
+    },
     /// The answer makes no sense.
     #[error("etcd's answer cannot be read: {0}")]
     Unreadable(String),
@@ -72,6 +84,7 @@ pub struct Histogram {
 #[derive(Clone)]
 pub struct Etcd {
     client: Client,
+    url: String,
     /// The API server's `--etcd-prefix`, with a slash at its end.
     prefix: String,
 }
@@ -96,6 +109,8 @@ struct Pair<'a> {
     key: &'a str,
     #[serde(default)]
     value: &'a str,
+    #[serde(default)]
+    mod_revision: &'a str,
 }
 
 #[derive(Default, Deserialize)]
@@ -128,7 +143,28 @@ impl Etcd {
         })?;
         Ok(Self {
             client,
+            url: url.to_owned(),
             prefix: format!("{}/", prefix.trim_end_matches('/')),
+        })
+    }
+
+    /// Refuses an etcd, or a prefix, that is not the API server's: `SecretEncryption` must be there, at the revision that the
+    /// API server gave or a later one. A reading elsewhere finds nothing, which would look like a proof.
+    pub async fn is_of_the_api_server(&self, revision: i64) -> Result<(), EtcdError> {
+        let key = format!("{}{GROUP}/secretencryptions/{SINGLETON}", self.prefix);
+        let end = [key.as_bytes(), b"\0"].concat();
+        let page = self.range(key.as_bytes(), &end, 1, 0, true).await?;
+        let page: Range<'_> = parsed(&page)?;
+        let found = page.kvs.first().map(|pair| pair.mod_revision.parse::<i64>());
+        let why = match found {
+            Some(Ok(found)) if found >= revision => return Ok(()),
+            Some(Ok(found)) => format!("{key} is at revision {found} there, and at {revision} in the API"),
+            Some(Err(_)) => return Err(EtcdError::Unreadable("mod_revision is no number".to_owned())),
+            None => format!("{key} is not there"),
+        };
+        Err(EtcdError::Elsewhere {
+            url: self.url.clone(),
+            why,
         })
     }
 

@@ -24,7 +24,7 @@ use crate::api::names::{ABANDONED_ANNOTATION, ADOPT_ANNOTATION, SINGLETON};
 use crate::api::text::ObjectName;
 use crate::encryption::Scrape;
 use crate::encryption::config::{hash, render};
-use crate::encryption::duties::{self, Asked, Current, Hold, Local, report};
+use crate::encryption::duties::{self, Asked, Current, Hold, Local, Witness, report};
 use crate::encryption::ring::{Act, Change, Identity, Opened, Refusal, living, open, succeeds};
 
 /// Who writes the report.
@@ -83,6 +83,13 @@ struct Orders {
     ring: Option<EncryptionKeyRing>,
 }
 
+impl Orders {
+    /// The revision that the API server gives `SecretEncryption`. It is not there before somebody wrote it.
+    fn anchor(&self) -> Option<i64> {
+        self.wanted.resource_version()?.parse().ok()
+    }
+}
+
 impl Agent {
     /// One pass. What goes wrong on the way is in the report; `Err` is that not even that could be written.
     pub async fn pass(&mut self) -> Result<(), PassError> {
@@ -101,7 +108,7 @@ impl Agent {
         };
         let file = self.directory.read(FILE).ok().flatten();
         let rotates = file.is_some_and(|bytes| report::file_seen(&bytes).keys.len() > 1);
-        let looked = self.prover.look(&occasion, rotates).await;
+        let looked = self.prover.look(&occasion, rotates, orders.anchor()).await;
         let worked = self.work(&orders, scrape.as_ref().ok()).await;
         let unanswered = scrape
             .as_ref()
@@ -219,9 +226,9 @@ impl Agent {
         let ring = orders.ring.as_ref().map_or(&empty, |ring| &ring.spec);
         let approvals = orders.ring.as_ref().and_then(|ring| ring.status.as_ref());
         let approvals = approvals.map_or(&[][..], |status| &status.approvals);
-        let in_file = match current {
-            Current::Ours(file) => file.keys().map(|key| key.name.to_string()).collect(),
-            Current::Absent | Current::Foreign(_) | Current::Broken(_) => BTreeSet::new(),
+        let in_file: Option<BTreeSet<String>> = match current {
+            Current::Ours(file) => Some(file.keys().map(|key| key.name.to_string()).collect()),
+            Current::Absent | Current::Foreign(_) | Current::Broken(_) => None,
         };
         let asked = Asked {
             node: &self.node,
@@ -229,7 +236,11 @@ impl Agent {
             spec: &orders.wanted.spec,
             order: &orders.order,
             approvals,
-            in_file: &in_file,
+            witness: Witness {
+                now: now(),
+                in_file: in_file.as_ref(),
+                stored: self.prover.stored_since(orders.order.number),
+            },
         };
         if let (Some(left), Some(stored)) = (duties::approvals_left(&asked), &orders.ring) {
             let mut stored = stored.clone();
@@ -273,6 +284,7 @@ impl Agent {
             seal: &seal,
         };
         let (next, refused) = duties::changed(ring, &due, &act);
+        let refused = refused.or_else(|| duties::spared(ring, &asked));
         if next == *ring {
             return Ok((next, refused));
         }

@@ -61,9 +61,13 @@ impl Prover {
         }
     }
 
-    /// Reads etcd if that is due. `rotates`: the file reads more than it writes.
-    pub async fn look(&mut self, occasion: &Occasion, rotates: bool) -> Result<(), EtcdError> {
-        let Some(etcd) = &self.etcd else { return Ok(()) };
+    /// Reads etcd if that is due. `rotates`: the file reads more than it writes. `anchor`: the revision at which the API
+    /// server has `SecretEncryption`, by which etcd is known to be its own; without one nothing is read.
+    pub async fn look(&mut self, occasion: &Occasion, rotates: bool, anchor: Option<i64>) -> Result<(), EtcdError> {
+        let (Some(etcd), Some(anchor)) = (&self.etcd, anchor) else {
+            self.last = None;
+            return Ok(());
+        };
         let due = self.last.as_ref().is_none_or(|last| {
             let mut under: BTreeMap<&str, BTreeSet<&Stored>> = BTreeMap::new();
             for (resource, stored) in last.histogram.values.keys() {
@@ -73,7 +77,22 @@ impl Prover {
             last.occasion != *occasion || old(last.at.elapsed(), busy)
         });
         if due {
+            if let Err(error) = etcd.is_of_the_api_server(anchor).await {
+                // What was read there before is of nobody.
+                if matches!(error, EtcdError::Elsewhere { .. }) {
+                    (self.last, self.awaited, self.compacted) = (None, None, None);
+                }
+                return Err(error);
+            }
             let histogram = etcd.histogram(occasion.resources.iter().map(String::as_str)).await?;
+            // Of an etcd that was restored from a snapshot: nothing of what it compacted before is known.
+            let back = self
+                .compacted
+                .max(self.awaited)
+                .filter(|known| *known > histogram.revision);
+            if back.is_some() {
+                (self.awaited, self.compacted) = (None, None);
+            }
             self.awaited.get_or_insert(histogram.revision);
             self.last = Some(Found {
                 histogram,
@@ -98,6 +117,12 @@ impl Prover {
     /// What was stored at the last reading.
     pub fn stored(&self) -> Option<&BTreeMap<(String, Stored), u64>> {
         self.last.as_ref().map(|last| &last.histogram.values)
+    }
+
+    /// The same, if it was read since this order came.
+    pub fn stored_since(&self, order: i64) -> Option<&BTreeMap<(String, Stored), u64>> {
+        let last = self.last.as_ref().filter(|last| last.occasion.order == order)?;
+        Some(&last.histogram.values)
     }
 
     /// As the report has it.

@@ -4,16 +4,16 @@
 //! - [`due`] says what is to change in the ring, [`changed`] changes it;
 //! - [`file()`] says what is to be in the file, or why the one that is there stays.
 
+mod destroy;
 mod file;
 pub mod report;
 
+pub use destroy::Witness;
 pub use file::{Current, Hold, Local, adopted, file, plaintext_let};
-
-use std::collections::BTreeSet;
 
 use crate::api::encryption::{EncryptionMode, SecretEncryptionSpec};
 use crate::api::encryption_status::Order;
-use crate::api::key_ring::{Approval, EncryptionKeyRingSpec};
+use crate::api::key_ring::{Approval, EncryptionKeyRingSpec, RingKey};
 use crate::api::text::{AgeRecipient, ObjectName};
 use crate::encryption::KeyMaterial;
 use crate::encryption::ring::{Act, Change, Refusal, change};
@@ -31,8 +31,8 @@ pub struct Asked<'a> {
     pub order: &'a Order,
     /// Nodes that people let in.
     pub approvals: &'a [Approval],
-    /// The names of the keys in this node's file: none of them is retired.
-    pub in_file: &'a BTreeSet<String>,
+    /// What it sees itself: nothing is retired or destroyed on an order alone.
+    pub witness: Witness<'a>,
 }
 
 /// Whether the agent may change anything at all.
@@ -48,7 +48,7 @@ pub fn due(ring: &EncryptionKeyRingSpec, asked: &Asked<'_>, spare: &KeyMaterial)
         spec,
         order,
         approvals,
-        in_file,
+        witness,
     } = asked;
     if !acts(spec) {
         return Vec::new();
@@ -86,20 +86,33 @@ pub fn due(ring: &EncryptionKeyRingSpec, asked: &Asked<'_>, spare: &KeyMaterial)
         });
     }
     let key = |id: &i64| ring.keys.iter().find(|key| key.id == *id);
-    let unused = |id: &&i64| key(id).is_some_and(|key| !in_file.contains(key.name.0.as_str()));
-    let retire = order.retire.iter().filter(unused);
+    // Where this node has no file of its own, another node's agent retires.
+    let unused = |key: &RingKey| {
+        witness
+            .in_file
+            .is_some_and(|names| !names.contains(key.name.0.as_str()))
+    };
+    let retire = order.retire.iter();
     due.extend(
         retire
-            .filter(|id| key(id).is_some_and(|key| key.retired_time.is_none()))
+            .filter(|id| key(id).is_some_and(|key| key.retired_time.is_none() && unused(key)))
             .map(|id| Change::Retire(*id)),
     );
-    let destroy = order.destroy.iter().filter(unused);
-    due.extend(
-        destroy
-            .filter(|id| key(id).is_some_and(|key| key.destroyed_time.is_none()))
-            .map(|id| Change::Destroy(*id)),
-    );
+    let destroy = to_destroy(ring, order).filter(|key| destroy::may_destroy(key, spec, witness).is_ok());
+    due.extend(destroy.map(|key| Change::Destroy(key.id)));
     due
+}
+
+/// The keys of the ring that are still there and that the order gives up for good.
+fn to_destroy<'r>(ring: &'r EncryptionKeyRingSpec, order: &Order) -> impl Iterator<Item = &'r RingKey> {
+    let asked = |key: &&RingKey| order.destroy.contains(&key.id) && key.destroyed_time.is_none();
+    ring.keys.iter().filter(asked)
+}
+
+/// Why a key is not destroyed that the order names.
+pub fn spared(ring: &EncryptionKeyRingSpec, asked: &Asked<'_>) -> Option<Refusal> {
+    let refused = |key: &RingKey| destroy::may_destroy(key, asked.spec, &asked.witness).err();
+    to_destroy(ring, asked.order).find_map(refused)
 }
 
 /// The approvals without those of nodes that are to be removed: an approval that outlives its node would let it in again.

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::agent::sealing::{new_identity, seal};
-use crate::api::encryption::{Escrow, EscrowRequirement, Plaintext, Provider, ResourceName, WantedProvider};
+use crate::api::encryption::{Escrow, EscrowRequirement, Plaintext, Provider, ResourceName, Retention, WantedProvider};
 use crate::api::encryption_status::{ConfigurationOrder, MintOrder};
 use crate::api::text::{Contact, KeyName};
 use crate::encryption::config::{adopt_command, hash, render};
@@ -19,12 +19,23 @@ struct World {
     spec: SecretEncryptionSpec,
     ring: EncryptionKeyRingSpec,
     order: Order,
-    in_file: BTreeSet<String>,
+    in_file: Option<BTreeSet<String>>,
+    now: Time,
+    stored: Option<BTreeMap<(String, Stored), u64>>,
     approvals: Vec<Approval>,
 }
 
 fn now() -> Time {
     Time("2026-11-26T04:00:00Z".parse().unwrap())
+}
+
+/// Twenty Secrets under a key.
+fn stored(name: &str) -> BTreeMap<(String, Stored), u64> {
+    let under = Stored::Key {
+        provider: "aesgcm".to_owned(),
+        name: name.to_owned(),
+    };
+    BTreeMap::from([(("secrets".to_owned(), under), 20)])
 }
 
 impl World {
@@ -39,7 +50,9 @@ impl World {
             spec,
             ring: EncryptionKeyRingSpec::default(),
             order: Order::default(),
-            in_file: BTreeSet::new(),
+            in_file: Some(BTreeSet::new()),
+            now: now(),
+            stored: Some(stored("k2")),
             approvals: Vec::new(),
         }
     }
@@ -53,7 +66,11 @@ impl World {
             spec: &self.spec,
             order: &self.order,
             approvals: &self.approvals,
-            in_file: &self.in_file,
+            witness: Witness {
+                now: self.now.clone(),
+                in_file: self.in_file.as_ref(),
+                stored: self.stored.as_ref(),
+            },
         };
         let left = approvals_left(&asked);
         let opened = open(&self.ring, &self.identity).unwrap_or_default();
@@ -67,6 +84,7 @@ impl World {
             &due(&self.ring, &asked, &KeyMaterial::new([byte; 32])),
             &act,
         );
+        let refused = refused.or_else(|| spared(&self.ring, &asked));
         self.ring = next;
         self.approvals = left.unwrap_or_else(|| self.approvals.clone());
         refused
@@ -214,16 +232,82 @@ fn a_node_is_let_in_by_a_person_and_not_once_it_is_to_go() {
 }
 
 #[test]
-fn a_key_in_the_file_is_neither_retired_nor_destroyed() {
+fn a_key_in_the_file_is_not_retired_and_without_a_file_none_is() {
     let mut world = World::with_keys(2);
-    world.in_file = BTreeSet::from(["k1".to_owned()]);
-    (world.order.retire, world.order.destroy) = (vec![1], vec![1]);
+    world.order.retire = vec![1];
+    for in_file in [Some(BTreeSet::from(["k1".to_owned()])), None] {
+        world.in_file = in_file;
+        assert_eq!(world.pass(0), None);
+        assert!(world.ring.keys[0].retired_time.is_none());
+    }
+    world.in_file = Some(BTreeSet::new());
     world.pass(0);
-    assert!(world.ring.keys[0].retired_time.is_none());
-    world.in_file.clear();
+    assert!(world.ring.keys[0].retired_time.is_some());
+}
+
+/// `k1` was retired two days ago, may be destroyed after one, and is ordered to be.
+fn outlived() -> World {
+    let mut world = World::with_keys(2);
+    world.order.retire = vec![1];
     world.pass(0);
-    world.pass(0);
+    (world.order.retire, world.order.destroy) = (Vec::new(), vec![1]);
+    world.now = Time("2026-11-28T04:00:00Z".parse().unwrap());
+    world.spec.retired_keys.retention = Retention::DeleteAfterDays;
+    world.spec.retired_keys.days = Some(1);
+    world
+}
+
+#[test]
+fn a_key_is_destroyed_once_nothing_speaks_for_it() {
+    let mut world = outlived();
+    assert_eq!(world.pass(0), None);
     assert!(world.ring.keys[0].destroyed_time.is_some());
+}
+
+#[test]
+fn an_order_alone_destroys_no_key() {
+    type Change = fn(&mut World);
+    let cases: [(Change, &str); 9] = [
+        (
+            |it| (it.spec.retired_keys.retention, it.spec.retired_keys.days) = (Retention::Keep, None),
+            "spec.retiredKeys keeps",
+        ),
+        // Retired and destroyed by one order.
+        (
+            |it| {
+                it.ring.keys[0].retired_time = None;
+                it.order.retire = vec![1];
+            },
+            "it is not retired",
+        ),
+        (
+            |it| it.now = Time("2026-11-27T04:00:00Z".parse().unwrap()),
+            "was not retired 1 days ago",
+        ),
+        (
+            |it| it.now = Time("2026-11-25T04:00:00Z".parse().unwrap()),
+            "compare the clocks",
+        ),
+        (|it| it.in_file = None, "no file that the agent wrote"),
+        (
+            |it| it.in_file = Some(BTreeSet::from(["k1".to_owned()])),
+            "this node's file has it",
+        ),
+        (|it| it.stored = None, "has not read etcd since it was asked"),
+        (|it| it.stored = Some(BTreeMap::new()), "shows no secrets at all"),
+        (|it| it.stored = Some(stored("k1")), "20 values of secrets are under it"),
+    ];
+    for (change, why) in cases {
+        let mut world = outlived();
+        change(&mut world);
+        let refused = world.pass(0).unwrap().to_string();
+        assert!(
+            refused.contains("key k1 is not destroyed") && refused.contains(why),
+            "{refused}"
+        );
+        assert!(world.ring.keys[0].destroyed_time.is_none(), "{why}");
+        assert!(!world.ring.keys[0].wraps.is_empty(), "{why}");
+    }
 }
 
 #[test]

@@ -111,6 +111,14 @@ pub enum Refusal {
     /// Destroyed before retired.
     #[error("key {0} is not retired; values may still be under it")]
     NotRetired(String),
+    /// Destroyed on an order alone.
+    #[error("key {name} is not destroyed, though the order says so: {why}")]
+    Spared {
+        /// Its name.
+        name: String,
+        /// What speaks against it.
+        why: String,
+    },
     /// The other ring is older, or another one.
     #[error("{0}; somebody wrote back an older ring, or another cluster's: restore the newest copy")]
     NotSuccessor(String),
