@@ -107,6 +107,16 @@ impl Node {
         Program::new(&self.name, &wrapper[0], words, self.log.clone())
     }
 
+    /// The same agent with more arguments.
+    pub fn agent_with(&self, more: &[&str]) -> Program {
+        let words = self
+            .arguments
+            .iter()
+            .cloned()
+            .chain(more.iter().map(|&word| word.to_owned()));
+        Program::new(&self.name, env!("CARGO_BIN_EXE_cloison"), words, self.log.clone())
+    }
+
     pub fn read(&self, file: &str) -> Vec<u8> {
         fs::read(self.folder.join(file)).unwrap()
     }

@@ -11,13 +11,16 @@ async fn what_is_not_the_agents_is_left_alone_and_named_in_one_line() {
     let foreign = json!({"kind": "EncryptionConfiguration", "apiVersion": "apiserver.config.k8s.io/v1", "resources": [
         {"resources": ["secrets"], "providers": [{"secretbox": {"keys": [{"name": "old", "secret": secret}]}}, {"identity": {}}]}]});
     let foreign = foreign.to_string();
+    another_prefix(&world, node).await;
     // Made by the agent, so that directory and modes are its own.
     node.agent.start().unwrap();
     world
         .order(1, json!({"mint": {"afterID": 0, "provider": "AESGCM"}}))
         .await;
     world
-        .reported(node, "the first key", DONE, |report| report["sealedID"] == 1)
+        .reported(node, "the first key, and a reading", DONE, |report| {
+            report["sealedID"] == 1 && report["proof"]["revision"].as_i64() > Some(1)
+        })
         .await;
     let put = |text: &str| {
         fs::write(node.folder.join(FILE), text).unwrap();
@@ -77,6 +80,20 @@ async fn what_is_not_the_agents_is_left_alone_and_named_in_one_line() {
         .await;
     // A disk without room.
     full_disk(&world, node).await;
+}
+
+/// Where the API server does not write, nothing is found; that is no proof of anything, and it is said where to look.
+async fn another_prefix(world: &World, node: &Node) {
+    let agent = node.agent_with(&["--etcd-prefix", "/elsewhere"]);
+    agent.start().unwrap();
+    let says = |report: &Value| {
+        report["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("/elsewhere/cloison.dev/secretencryptions/default is not there"))
+    };
+    let report = world.reported(node, "the other prefix", DONE, says).await;
+    assert_eq!(report["proof"], Value::Null);
+    agent.kill();
 }
 
 /// A file system of 64 KiB over the folder, filled to the brim; needs root, and Linux.
