@@ -13,6 +13,8 @@ pub(super) const CONFIG: &str = "--encryption-provider-config";
 pub(super) const RELOAD: &str = "--encryption-provider-config-automatic-reload";
 /// How long a request may take.
 const REQUEST_TIMEOUT: &str = "--request-timeout";
+/// No API server is given longer; the schema of the report bounds it.
+const LONGEST_REQUEST: Duration = Duration::from_hours(24);
 /// Without that flag.
 const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -100,12 +102,14 @@ impl Flags {
         Some(flags)
     }
 
-    /// How long a request to this API server may take. `None` where the flag says nothing that we understand, or zero: then
-    /// nobody should count on less than the default.
-    pub fn longest_request(&self) -> Option<Duration> {
+    /// How long a request to this API server may take: what the flag says, and a day where it says more, or nothing that we
+    /// understand, or zero, which is no end.
+    pub fn longest_request(&self) -> Duration {
         match &self.request_timeout {
-            None => Some(REQUEST_TIMEOUT_DEFAULT),
-            Some(text) => go_duration(text).filter(|timeout| !timeout.is_zero()),
+            None => REQUEST_TIMEOUT_DEFAULT,
+            Some(text) => go_duration(text)
+                .filter(|timeout| !timeout.is_zero())
+                .map_or(LONGEST_REQUEST, |timeout| timeout.min(LONGEST_REQUEST)),
         }
     }
 
@@ -217,17 +221,17 @@ mod tests {
     fn how_long_a_request_may_take_is_read_as_go_reads_it() {
         let longest = |arguments: &[&str]| Flags::of_command(arguments.iter().copied()).longest_request();
         let given = |value: &str| longest(&[&format!("{REQUEST_TIMEOUT}={value}")]);
-        assert_eq!(longest(&[]), Some(Duration::from_mins(1)), "the default");
-        assert_eq!(given("1m30s"), Some(Duration::from_secs(90)));
-        assert_eq!(given("1.5h"), Some(Duration::from_mins(90)));
-        assert_eq!(given("+300ms"), Some(Duration::from_millis(300)));
+        assert_eq!(longest(&[]), Duration::from_mins(1), "the default");
+        assert_eq!(given("1m30s"), Duration::from_secs(90));
+        assert_eq!(given("1.5h"), Duration::from_mins(90));
+        assert_eq!(given("+300ms"), Duration::from_millis(300));
         assert_eq!(
             longest(&[REQUEST_TIMEOUT, "5m", RELOAD]),
-            Some(Duration::from_mins(5)),
+            Duration::from_mins(5),
             "a value may be a word of its own"
         );
-        for unclear in ["0", "0s", "", "90", "-5s", "5d", ".s", "s", "1e999h"] {
-            assert_eq!(given(unclear), None, "{unclear:?}");
+        for unclear in ["0", "0s", "", "90", "-5s", "5d", ".s", "s", "1e999h", "25h"] {
+            assert_eq!(given(unclear), Duration::from_hours(24), "{unclear:?}");
         }
     }
 

@@ -104,15 +104,9 @@ pub fn flags_seen(flags: &Flags, file: &Path, to_persist: Option<&[String]>) -> 
             .map(|lacking| line(lacking))
             .collect(),
         // Rounded up: what is waited for must not be shorter.
-        request_timeout_seconds: flags
-            .longest_request()
-            .and_then(|longest| i64::try_from(longest.as_nanos().div_ceil(1_000_000_000)).ok())
-            .filter(|seconds| *seconds <= LONGEST_REQUEST),
+        request_timeout_seconds: i64::try_from(flags.longest_request().as_nanos().div_ceil(1_000_000_000)).ok(),
     }
 }
-
-/// No API server is given longer; the schema of the report bounds it.
-const LONGEST_REQUEST: i64 = 86_400;
 
 /// What kubeadm's configuration lacks so that its next upgrade keeps the flags; `None` where kubeadm is not used, or
 /// nobody can tell.

@@ -347,6 +347,7 @@ impl Agent {
                 Some(node::flags_seen(&flags, &file, to_persist.as_deref()))
             }
         };
+        let ring = orders.ring.as_ref().map_or(&[][..], |ring| &ring.spec.keys);
         let spec = ControlPlaneReportSpec {
             observed_time: now(),
             recipient: Some(self.identity.recipient().clone()),
@@ -355,7 +356,7 @@ impl Agent {
             file: file.as_ref().map(|bytes| report::file_seen(bytes)),
             sealed_id: sealed,
             order_number: orders.wanted.status.as_ref().and(Some(orders.order.number)),
-            proof: self.prover.report(),
+            proof: self.prover.report(ring),
             error: error.map(report::line),
         };
         let managed = orders.wanted.spec.mode == EncryptionMode::Manage;

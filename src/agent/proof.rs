@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::etcd::{Etcd, EtcdError, Histogram};
 use crate::api::control_plane_report::RawProof;
+use crate::api::key_ring::RingKey;
 use crate::api::text::ResourceText;
 use crate::encryption::duties::report::values;
 use crate::encryption::stored::Stored;
@@ -125,8 +126,8 @@ impl Prover {
         Some(&last.histogram.values)
     }
 
-    /// As the report has it.
-    pub fn report(&self) -> Option<RawProof> {
+    /// As the report has it, beside the keys of the ring.
+    pub fn report(&self, ring: &[RingKey]) -> Option<RawProof> {
         let Found {
             histogram,
             time,
@@ -139,7 +140,7 @@ impl Prover {
             resources: resources.map(ResourceText).collect(),
             revision: histogram.revision,
             compacted_revision: self.compacted,
-            values: values(&histogram.values),
+            values: values(&histogram.values, ring),
         })
     }
 }

@@ -80,8 +80,8 @@ pub struct FlagsSeen {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub to_persist: Vec<Line>,
-    /// `--request-timeout`, its default where the flag is absent: a request may write under the key before for so long. Absent
-    /// when nobody can tell.
+    /// `--request-timeout`, its default where the flag is absent, a day where it is zero, longer, or not understood: a request
+    /// may write under the key before for so long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub request_timeout_seconds: Option<i64>,

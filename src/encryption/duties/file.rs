@@ -6,6 +6,7 @@ use crate::api::encryption::{Plaintext, ResourceName, SecretEncryptionSpec, Want
 use crate::api::encryption_status::ConfigurationOrder;
 use crate::api::key_ring::{EncryptionKeyRingSpec, RingKey};
 use crate::api::names::ABANDONED_ANNOTATION;
+use crate::encryption::KeyMaterial;
 use crate::encryption::config::{
     self, Desired, Fault, Key, KeyName, Objection, Seen, Transformer, Undesirable, adopt_command, render,
 };
@@ -114,6 +115,12 @@ pub enum Hold {
     /// I1: what was just written stays readable.
     #[error("{0} writes at present and is missing in the order; it has to be read first")]
     DropsWriter(String),
+    /// A key that was lost, or never taken in: nobody could bring it back.
+    #[error(
+        "key {0} of the present file is not in the ring, or is another key there: this file may be the only place that has \
+         it, so it stays; copy it to a safe place, and bring back the newest EncryptionKeyRing"
+    )]
+    OnlyHere(String),
     /// I5, by what this node itself saw in etcd.
     #[error("{count} values of {resource} are under {name}, which the order leaves out")]
     StillStored {
@@ -181,7 +188,10 @@ pub fn file(
         Current::Absent => first(&order.write, ring)?,
         Current::Foreign(seen) => return Err(foreign(seen)),
         Current::Broken(fault) => return Err(Hold::Broken(fault.clone())),
-        Current::Ours(current) => replaces(current, &desired, local)?,
+        Current::Ours(current) => {
+            only_here(current, ring, local)?;
+            replaces(current, &desired, local)?;
+        }
     }
     if let Some(other) = desired.resources().iter().find(|one| one.0 != sweep::RESOURCE) {
         return Err(Hold::NotSwept(other.0.clone()));
@@ -245,6 +255,24 @@ pub fn plaintext_let(spec: &SecretEncryptionSpec, abandoned: Option<&str>, curre
         file.read().contains(&Transformer::Identity) && names.any(|given_up| given_up.trim() == name(file.write()))
     };
     wanted || matches!(current, Current::Ours(file) if given_up(file))
+}
+
+/// Every key of the file can be brought back from the ring: two files that are adopted may have one name for two keys.
+fn only_here(current: &Desired, ring: &EncryptionKeyRingSpec, local: &Local<'_>) -> Result<(), Hold> {
+    let held = |key: &&Key| {
+        let named = ring
+            .keys
+            .iter()
+            .find(|held| *held.name == *key.name.as_str() && held.provider == key.provider);
+        named
+            .and_then(|held| local.opened.get(&held.id))
+            .map(KeyMaterial::bytes)
+            == Some(key.material.bytes())
+    };
+    match current.keys().find(|key| !held(key)) {
+        Some(key) => Err(Hold::OnlyHere(key.name.to_string())),
+        None => Ok(()),
+    }
 }
 
 fn replaces(current: &Desired, next: &Desired, local: &Local<'_>) -> Result<(), Hold> {

@@ -6,6 +6,7 @@ use crate::api::control_plane_report::{
     ApiServerSeen, ControlPlaneReportSpec, FileKey, FileSeen, KeyCounter, KeyValues, RawProof,
 };
 use crate::api::encryption::Provider;
+use crate::api::key_ring::RingKey;
 use crate::api::text::{Digest, KeyName, Line, MinorVersion, ResourceText};
 use crate::encryption::config::{self, Seen, SeenProvider};
 use crate::encryption::metrics::{Operations, Scrape};
@@ -137,10 +138,19 @@ pub fn written(scrape: &Scrape) -> BTreeMap<KeyName, i64> {
     written
 }
 
-/// The histogram as reports have it.
-pub fn values(values: &BTreeMap<(String, Stored), u64>) -> Vec<KeyValues> {
+/// The histogram as reports have it. A value of another cipher than the ring's key of its name has is under no key of ours:
+/// nobody can read it.
+pub fn values(values: &BTreeMap<(String, Stored), u64>, ring: &[RingKey]) -> Vec<KeyValues> {
     let mut sums: BTreeMap<(String, String), u64> = BTreeMap::new();
     for ((resource, under), count) in values {
+        let fits = match under {
+            Stored::Key { provider, name } => ring
+                .iter()
+                .filter(|key| *key.name == **name)
+                .all(|key| config::field(key.provider) == provider),
+            Stored::Plain | Stored::Kms(_) | Stored::Unknown => true,
+        };
+        let under = if fits { under } else { &Stored::Unknown };
         *sums.entry((resource.clone(), under.to_string())).or_default() += count;
     }
     let sums = sums.into_iter().take(MOST);
@@ -194,6 +204,30 @@ mod tests {
             .collect();
         assert_eq!(keys, [("cloud".to_owned(), 7), ("k2".to_owned(), 3)]);
         assert_eq!(started(&scrape), Some(1_795_458_294));
+    }
+
+    #[test]
+    fn a_value_of_another_cipher_than_its_key_has_is_under_no_key_of_ours() {
+        let key: RingKey = serde_json::from_value(serde_json::json!({
+            "id": 2, "name": "k2", "provider": "AESGCM", "origin": "Minted", "creationTime": "2026-01-01T00:00:00Z",
+            "commitment": "sha256:00", "wraps": [],
+        }))
+        .unwrap();
+        let stored = |provider: &str, name: &str| Stored::Key {
+            provider: provider.to_owned(),
+            name: name.to_owned(),
+        };
+        let all = [
+            stored("aesgcm", "k2"),
+            stored("secretbox", "k2"),
+            stored("aescbc", "old"),
+        ];
+        let histogram = all.map(|under| (("secrets".to_owned(), under), 1)).into();
+        let said: Vec<String> = values(&histogram, &[key])
+            .into_iter()
+            .map(|found| found.key.0)
+            .collect();
+        assert_eq!(said, ["k2", "old", "unknown"]);
     }
 
     #[test]

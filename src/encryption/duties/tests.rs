@@ -414,12 +414,32 @@ fn a_file_of_somebody_else_or_a_damaged_one_stays_and_the_line_shows_no_key() {
     let other = world.decide(|trial| {
         (trial.current, trial.order, trial.adopt) = (Some(foreign.clone()), wanted.clone(), Some(adopt));
     });
-    assert_eq!(other, Err(Hold::NotReadYet("k1".to_owned())));
+    assert_eq!(other, Err(Hold::OnlyHere("old".to_owned())));
     let mut cut = world.text("k1", &[]);
     cut.truncate(cut.len() - 9);
     let line = world.decide(|trial| (trial.current, trial.order) = (Some(cut), wanted));
     let line = line.unwrap_err().to_string();
     assert!(line.contains("damaged") && line.contains("last-good"), "{line}");
+}
+
+#[test]
+fn a_key_that_the_ring_could_not_bring_back_stays_in_the_file() {
+    let world = World::with_keys(2);
+    let mut other = World::new();
+    other.pass(0);
+    other.order.mint = Some(MintOrder {
+        after_id: 0,
+        provider: Provider::AESGCM,
+        request: None,
+    });
+    other.pass(9);
+    // Its name is another key's in the ring: nothing is written, be it only to add.
+    let here = other.text("k1", &[]);
+    let held = |current: &str| {
+        world.decide(|trial| (trial.current, trial.order) = (Some(current.to_owned()), order("k1", &["k2"])))
+    };
+    assert_eq!(held(&here), Err(Hold::OnlyHere("k1".to_owned())));
+    assert!(held(&world.text("k1", &[])).is_ok());
 }
 
 #[test]
