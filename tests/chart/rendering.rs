@@ -253,6 +253,38 @@ fn the_agent_runs_only_when_asked_and_mounts_its_directory_under_one_path() {
 }
 
 #[test]
+fn the_agent_is_told_where_the_node_has_things_and_is_asked_whether_it_works() {
+    let container = |values: &str| {
+        let objects = documents(&template(&["--set", &format!("agent.enabled=true{values}")]).fine());
+        let daemon = objects
+            .into_iter()
+            .find(|object| object["kind"] == "DaemonSet")
+            .unwrap();
+        daemon["spec"]["template"]["spec"]["containers"][0].clone()
+    };
+    let has =
+        |container: &Value, argument: &str| container["args"].as_array().unwrap().iter().any(|one| one == argument);
+    let usual = container("");
+    assert!(has(&usual, "--manifest=/etc/kubernetes/manifests/kube-apiserver.yaml"));
+    assert!(has(&usual, "--etcd-prefix=/registry"));
+    // Nobody beside the node reaches it, unless somebody says so.
+    assert!(has(&usual, "--health-address=127.0.0.1:8090"));
+    let ready = &usual["readinessProbe"]["httpGet"];
+    assert_eq!(
+        (&ready["path"], &ready["host"]),
+        (&"/readyz".into(), &"127.0.0.1".into())
+    );
+    let other = container(",agent.manifest=/srv/pods/api.yaml,agent.etcd.prefix=/other,agent.metricsAddress=0.0.0.0");
+    assert!(has(&other, "--manifest=/srv/pods/api.yaml"));
+    assert!(has(&other, "--etcd-prefix=/other"));
+    assert!(has(&other, "--health-address=0.0.0.0:8090"));
+    assert_eq!(
+        other["volumeMounts"][1]["mountPath"], "/srv/pods",
+        "what is named is mounted"
+    );
+}
+
+#[test]
 fn values_that_mean_nothing_are_refused() {
     let refused = [
         ("bogus=1", "additional properties 'bogus' not allowed"),
@@ -270,6 +302,7 @@ fn values_that_mean_nothing_are_refused() {
         ("image.pullPolicy=Sometimes", "value must be one of"),
         ("crds.keep=perhaps", "got string, want boolean"),
         ("crds.enabled=true", "additional properties 'enabled' not allowed"),
+        ("agent.metricsAddress=::", "value must be one of"),
         ("rbac.catalogueReaders=everybody", "got string, want array"),
         ("imagePullSecrets=secret", "got string, want array"),
     ];
