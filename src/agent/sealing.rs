@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use zeroize::Zeroizing;
-
 use crate::api::text::{AgeRecipient, Armored};
 use crate::encryption::KeyMaterial;
 use crate::encryption::ring::Identity;
@@ -16,9 +14,7 @@ pub fn new_identity() -> Option<Identity> {
 
 /// A new key, from the operating system.
 pub fn new_material() -> Result<KeyMaterial, getrandom::Error> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(bytes.as_mut_slice())?;
-    Ok(KeyMaterial::new(*bytes))
+    KeyMaterial::fill(|bytes| getrandom::fill(bytes))
 }
 
 /// Seals a key for a recipient: an armored age file, which `age -d -i IDENTITY` opens. What it says when it fails is one

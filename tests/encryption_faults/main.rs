@@ -18,6 +18,7 @@ mod clients;
 mod common;
 mod history;
 mod kills;
+mod needles;
 #[path = "../common/operator.rs"]
 mod operator;
 mod raw;
@@ -162,6 +163,9 @@ async fn a_rotation_survives_whatever_dies_on_the_way() {
     assert_eq!(condition(&end, "Blocked")["status"], "False", "{end}");
     assert_ne!(condition(&end, "Degraded")["status"], "True", "{end}");
     assert_eq!(search::leaks(&scene, &files, CANARY).await, Vec::<String>::new());
+    said("no key and no value is anywhere");
+    assert_eq!(search::remembered(&scene, &files), Vec::<String>::new());
+    said("no key is in the memory of the controller, and none in an agent's between two passes");
     for program in scene.nodes.iter().map(|node| &node.agent) {
         let filter = std::fs::read_to_string(format!("/proc/{}/coredump_filter", program.process_id().unwrap()));
         assert_eq!(

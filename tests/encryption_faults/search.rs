@@ -1,51 +1,16 @@
-//! Looks for what nobody may find: keys, as bytes and as text, and values of Secrets.
+//! Looks for what nobody may find: keys and values of Secrets, in what is written down, and keys in memory.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::process::Command;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use cloison::agent::node::{FILE, RING};
-use cloison::encryption::config;
+use cloison_testbed::Program;
 
+use super::needles::Needles;
 use super::scene::Scene;
-
-/// What is looked for, with a name that may be told.
-struct Needles(Vec<(String, Vec<u8>)>);
-
-impl Needles {
-    /// Every key of these files, and this value.
-    fn of(files: &[Vec<u8>], canary: &str) -> Self {
-        let mut all = Vec::new();
-        let mut add = |name: &str, bytes: &[u8]| {
-            all.push((format!("{name} as it is"), bytes.to_vec()));
-            all.push((format!("{name} in base64"), STANDARD_NO_PAD.encode(bytes).into_bytes()));
-            let hex = bytes.iter().fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            });
-            all.push((format!("{name} in hex"), hex.into_bytes()));
-        };
-        add("the canary", canary.as_bytes());
-        for file in files {
-            for key in config::read(file).unwrap().keys() {
-                let text = key.material.to_base64();
-                add(key.name.as_str(), &STANDARD.decode(text.as_bytes()).unwrap());
-            }
-        }
-        Self(all)
-    }
-
-    /// The names of what is in there.
-    fn found_in(&self, hay: &[u8]) -> BTreeSet<&str> {
-        let found = self.0.iter().filter(|(_, needle)| {
-            let mut windows = hay.windows(needle.len());
-            windows.any(|window| window == needle)
-        });
-        found.map(|(name, _)| name.as_str()).collect()
-    }
-}
 
 /// Where a key of these files or this value was found: logs of all programs, everything in etcd (objects and events, Secrets
 /// as they are stored), the sealed copies of the ring.
@@ -74,4 +39,64 @@ pub async fn leaks(scene: &Scene, files: &[Vec<u8>], canary: &str) -> Vec<String
         leaks.extend(needles.found_in(hay).into_iter().map(|name| format!("{place}: {name}")));
     }
     leaks
+}
+
+/// What a core of the controller and of each agent would hold of the keys of these files. An agent opens the keys in each
+/// pass, so it is looked at until it is caught between two of them: what a pass leaves behind is there then as well.
+pub fn remembered(scene: &Scene, files: &[Vec<u8>]) -> Vec<String> {
+    let needles = Needles::in_memory(files);
+    // It finds what is there: this process has read the files.
+    let own = found_in_memory(&needles, std::process::id());
+    assert!(own.iter().any(|what| what.contains("base64 of k2")), "{own:?}");
+    let mut remembered = found(&needles, &scene.controller);
+    for node in &scene.nodes {
+        let mut least = found(&needles, &node.agent);
+        for _ in 0..40 {
+            if least.is_empty() {
+                break;
+            }
+            let next = found(&needles, &node.agent);
+            least = if next.len() < least.len() { next } else { least };
+        }
+        remembered.extend(least);
+    }
+    remembered
+}
+
+/// While it stands still.
+fn found(needles: &Needles, program: &Program) -> Vec<String> {
+    let process = program.process_id().unwrap();
+    let signal = |signal: &str| {
+        let sent = Command::new("kill").args([signal, &process.to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("-STOP");
+    let found = found_in_memory(needles, process);
+    signal("-CONT");
+    found
+}
+
+/// In every mapping that can be written. Others hold what is in their files.
+fn found_in_memory(needles: &Needles, process: u32) -> Vec<String> {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let memory = File::open(format!("/proc/{process}/mem")).expect("root may read the memory of another process");
+    let (mut found, mut size) = (Vec::new(), 0);
+    for line in maps.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let place = words.get(5).copied().unwrap_or("memory without a name");
+        if !words[1].starts_with("rw") {
+            continue;
+        }
+        let (from, until) = words[0].split_once('-').unwrap();
+        let [from, until] = [from, until].map(|address| u64::from_str_radix(address, 16).unwrap());
+        let mut bytes = vec![0; usize::try_from(until - from).unwrap()];
+        // One that went away meanwhile is not read.
+        if memory.read_exact_at(&mut bytes, from).is_ok() {
+            size += bytes.len();
+            let names = needles.found_in(&bytes).into_iter();
+            found.extend(names.map(|name| format!("process {process}, {place}: {name}")));
+        }
+    }
+    assert!(size > 1 << 20, "{size} bytes were read");
+    found
 }

@@ -244,7 +244,7 @@ impl SeenProvider {
             Some(Key {
                 name: KeyName::parse(&key.name)?,
                 provider,
-                material: KeyMaterial::new(key.material.as_slice().try_into().ok()?),
+                material: KeyMaterial::from_slice(&key.material)?,
             })
         };
         keys.iter().filter_map(usable).collect()

@@ -1,7 +1,11 @@
 //! Opening: from sealed keys to keys, each compared with its commitment.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::iter;
 
+use age::Decryptor;
+use age::armor::ArmoredReader;
 use zeroize::Zeroizing;
 
 use super::{Identity, Refusal, commitment, living};
@@ -32,14 +36,22 @@ pub enum Fault {
 fn open_key(key: &RingKey, identity: &Identity) -> Result<KeyMaterial, Fault> {
     let wrap = key.wraps.iter().find(|wrap| wrap.recipient == *identity.recipient());
     let sealed = wrap.ok_or(Fault::NotSealed)?.sealed.as_bytes();
-    let text = age::decrypt(identity.secret(), sealed).map_err(|_| Fault::Unreadable)?;
-    let text = Zeroizing::new(text);
+    let text = decrypt(sealed, identity).ok_or(Fault::Unreadable)?;
     let text = std::str::from_utf8(&text).map_err(|_| Fault::NoKey)?;
     let material = KeyMaterial::from_base64(text.trim_end()).ok_or(Fault::NoKey)?;
     if commitment(key.id, &key.name, key.provider, &material) != key.commitment {
         return Err(Fault::Mismatch);
     }
     Ok(material)
+}
+
+/// With room from the start: what is read into an empty buffer passes through the stack.
+fn decrypt(sealed: &[u8], identity: &Identity) -> Option<Zeroizing<Vec<u8>>> {
+    let decryptor = Decryptor::new_buffered(ArmoredReader::new(sealed)).ok()?;
+    let mut opened = decryptor.decrypt(iter::once(identity.secret() as _)).ok()?;
+    let mut text = Zeroizing::new(Vec::with_capacity(256));
+    opened.read_to_end(&mut text).ok()?;
+    Some(text)
 }
 
 /// Every key that lives, with what became of opening it.

@@ -16,8 +16,6 @@ use tokio::task::JoinSet;
 use super::scenes::{NAMESPACE, program};
 use super::stage::{Stage, say, scene};
 
-/// An offline recipient, whose private half is in a safe.
-const ESCROW: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
 const SECRETS: usize = 40;
 const ASK: &str = r#"jsonpath={.status.conditions[?(@.type=="SecretsEncrypted")].status} {.status.conditions[?(@.type=="SecretsEncrypted")].message}{"\n"}"#;
 const ENCRYPTED: &str = r#"--for=jsonpath={.status.conditions[?(@.type=="Encrypted")].status}=True"#;
@@ -46,17 +44,20 @@ pub async fn first_enable(stage: &mut Stage) -> Result<(), String> {
     let chart = ["upgrade", "cloison", "charts/cloison", "--namespace", NAMESPACE];
     let upgraded = stage.helm(&[&chart[..], &["--reuse-values", "--set", "agent.enabled=true"]].concat())?;
     stage.expect("Helm installed the agent", upgraded.ok);
+    // Nobody needs the keys of the demo after it: the identity is not kept.
+    let escrow = age::x25519::Identity::generate().to_public();
     let manifest = format!(
         "apiVersion: cloison.dev/v1alpha1\nkind: SecretEncryption\nmetadata:\n  name: default\nspec:\n  mode: Manage\n  \
-         escrow:\n    recipients: [{ESCROW}]\n"
+         escrow:\n    recipients: [{escrow}]\n"
     );
     apply(stage, "encryption.yaml", &manifest)?;
     say(
-        "(the recipient's private half was made with age-keygen on a machine without a network: it opens the keys when all",
+        "(the recipient is of an age identity that the demo just made on this machine, and forgets. Yours is made with",
     );
     say(
-        " control-plane nodes are lost. Two Nodes stand for the control plane; an agent runs on each as a process, with the",
+        " age-keygen on a machine without a network, and kept there: it opens the keys when all control-plane nodes are",
     );
+    say(" lost. Two Nodes stand for the control plane; an agent runs on each as a process, with the");
     say(" token of a pod there and with no other right)");
     for index in 0..stage.plane.api_servers().len() {
         let agent = agent(stage, index)?;
