@@ -44,15 +44,18 @@ pub async fn in_the_middle_of_the_sweep(story: &mut Story, checker: &Checker, st
         format!("--encryption-provider-config={}", file.display()),
         "--encryption-provider-config-automatic-reload=true".to_owned(),
     ];
-    server
-        .restart_with(|options| options.extra_args.extend(flags))
-        .await
-        .unwrap();
+    // It is not ready before it can read every Secret.
+    let starts = plane.clone();
+    let starts = tokio::spawn(async move {
+        let server = starts.api_server(2);
+        server.restart_with(|options| options.extra_args.extend(flags)).await
+    });
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": LATE, "namespace": "default"},
         "stringData": {"a": "b"}});
     let through = objects(&server.admin().unwrap(), "v1", "Secret", Some("default"));
     let secret = serde_json::from_value(secret).unwrap();
-    through.create(&Default::default(), &secret).await.unwrap();
+    let write = async || through.create(&Default::default(), &secret).await;
+    eventually(SOON, "it takes a write", write).await.unwrap();
     assert_eq!(
         under(&story.raw(LATE).await),
         "k1",
@@ -87,9 +90,7 @@ pub async fn in_the_middle_of_the_sweep(story: &mut Story, checker: &Checker, st
     })
     .await
     .unwrap();
-    eventually(SOON, "it has loaded it", async || through.get("old-1").await)
-        .await
-        .unwrap();
+    starts.await.unwrap().unwrap();
     checker.up(2);
     story.everything_is_under(2).await;
     for server in plane.api_servers() {

@@ -33,7 +33,6 @@ mod raw;
 mod scene;
 mod story;
 
-use checker::Checker;
 use cloison::agent::node::FILE;
 use raw::stored;
 use scene::{ROTATED, Scene, idle};

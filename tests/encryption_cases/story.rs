@@ -54,9 +54,9 @@ impl Story {
     }
 
     pub async fn change(&self, patch: Value) {
-        let patched = self.wanted();
-        let patched = patched.patch(names::SINGLETON, &PatchParams::default(), &Patch::Merge(patch));
-        patched.await.unwrap();
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+        let patched = self.wanted().patch(names::SINGLETON, &parameters, &patch).await;
+        patched.unwrap();
     }
 
     pub async fn annotate(&self, name: &str, value: &str) {

@@ -8,7 +8,7 @@ use cloison::agent::node::FILE;
 use cloison::agent::sealing::new_identity;
 use cloison::api::names;
 use cloison::encryption::ring::Identity;
-use cloison_testbed::{ApiServer, ApiServerOptions, ControlPlane, Options, Program, eventually};
+use cloison_testbed::{ApiServerOptions, ControlPlane, Options, Program, eventually};
 use serde_json::{Value, json};
 
 use super::agents::Node;
@@ -50,12 +50,15 @@ impl Scene {
             api_servers: vec![options; 2 + spares],
             controller_manager: true,
             etcd_compaction_interval: Some(COMPACTION),
+            // One with an old file is not ready before it has another.
+            start_deadline: ROTATED,
             ..Options::default()
         })
         .await
         .unwrap();
         for server in &plane.api_servers()[2..] {
-            never_was(&plane, server).await;
+            // In order: it takes its Lease with it.
+            server.stop().await.unwrap();
         }
         let controller = operator::start_with(&plane, &["agent.enabled=true"]).await;
         let admin = plane.admin().unwrap();
@@ -132,22 +135,6 @@ impl Scene {
         let annotation = format!("{}=again", names::ROTATION_ANNOTATION);
         operator::kubectl(&self.plane, &format!("annotate secretencryption default {annotation}"));
     }
-}
-
-/// Takes an API server off, with what shows that it was there.
-async fn never_was(plane: &ControlPlane, server: &ApiServer) {
-    let lease = server.identity_lease().await.unwrap();
-    server.stop().await.unwrap();
-    let leases = objects(
-        &plane.admin().unwrap(),
-        "coordination.k8s.io/v1",
-        "Lease",
-        Some("kube-system"),
-    );
-    leases
-        .delete(&lease, &kube::api::DeleteParams::default())
-        .await
-        .unwrap();
 }
 
 /// The step that the rotation is in. Two are over before the next status: those are told by the order itself.
