@@ -10,6 +10,11 @@ use super::raw::under;
 use super::scene::{ROTATED, SOON, condition};
 use super::story::Story;
 
+/// What raw etcd shows of it.
+pub fn is_shown_by(line: &str) -> bool {
+    line.contains("(I1)") && line.contains(&format!("/default/{OLD} is under k1"))
+}
+
 /// `value` is as it was under k1.
 pub async fn under_an_old_key(story: &Story, checker: &Checker, value: &[u8]) {
     let plane = &story.scene.plane;

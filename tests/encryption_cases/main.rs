@@ -64,7 +64,13 @@ async fn nobody_loses_a_read_whoever_joins_and_whatever_is_given_up_or_put_back(
     let checker = story.checker().await;
     hidden::under_an_old_key(&story, &checker, &value).await;
     story.everything_is_under(2).await;
+    // Until the key is back, raw etcd shows that one value which nobody can read, and nothing else is wrong.
+    let (_, wrong) = checker.end().await;
+    let shown: Vec<String> = wrong.iter().filter(|line| hidden::is_shown_by(line)).cloned().collect();
+    assert_eq!(wrong, shown);
     story.said("the value that was put back under k1 is under k2");
+
+    let checker = story.checker().await;
     for step in ["Read", "Promote", "Sweep"] {
         given_up::in_the_step(&mut story, step).await;
         story.everything_is_under(2).await;
