@@ -1,7 +1,7 @@
-//! One whole rotation of 1,000 Secrets on two API servers that reload each second, split by its steps. Beside each step what it
-//! is given to wait for: the time until an API server looks at its file, the longest request, the time between two
-//! compactions of etcd. Their sum is the limit that the whole is compared with; the rest is agents and controller that
-//! look now and then, and the work itself.
+//! One whole rotation of 1,000 Secrets on two API servers that reload each second, split by its steps. Beside each step what
+//! it is given to wait for: the time until an API server looks at its file, the longest request, the time between two
+//! compactions of etcd, the rate that the sweep is allowed. Their sum is the limit that the whole is compared with; the rest
+//! is agents and controller that look now and then, and the work itself.
 //!
 //! `CLOISON_BENCH_SECRETS=10000` makes it larger. Numbers are printed, never asserted.
 #![allow(
@@ -12,6 +12,7 @@
     reason = "a benchmark prints, and fails by panicking"
 )]
 #![allow(clippy::default_trait_access)]
+#![allow(clippy::cast_precision_loss, reason = "it counts to thousands")]
 
 #[path = "../tests/common/agents.rs"]
 mod agents;
@@ -25,6 +26,7 @@ mod scene;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use cloison::api::encryption::Sweep;
 use futures::{StreamExt, stream};
 use kube::api::PostParams;
 use scene::{COMPACTION, REQUEST, ROTATED, Scene, idle, step};
@@ -39,21 +41,25 @@ mod checker {
 const RELOAD: Duration = Duration::from_secs(1);
 /// As much as a kubeconfig or a certificate with its key.
 const SIZE: usize = 4_096;
-/// Each step with what it is given to wait for.
-const STEPS: [(&str, Duration, &str); 8] = [
-    ("Mint", Duration::ZERO, ""),
-    ("Read", RELOAD, "one look at the file"),
-    (
-        "Promote",
-        RELOAD.saturating_add(REQUEST),
-        "one look at the file, the longest request",
-    ),
-    ("Sweep", Duration::ZERO, ""),
-    ("Prove", Duration::ZERO, ""),
-    ("Drain", COMPACTION, "one compaction"),
-    ("Retire", RELOAD, "one look at the file"),
-    ("Archive", Duration::ZERO, ""),
-];
+/// Each step with what it is given to wait for, for so many Secrets.
+fn steps(number: usize) -> [(&'static str, Duration, &'static str); 8] {
+    let rate = Sweep::default().max_requests_per_second;
+    let sweep = Duration::from_secs_f64(number as f64 / f64::from(rate));
+    [
+        ("Mint", Duration::ZERO, ""),
+        ("Read", RELOAD, "one look at the file"),
+        (
+            "Promote",
+            RELOAD.saturating_add(REQUEST),
+            "one look at the file, the longest request",
+        ),
+        ("Sweep", sweep, "spec.sweep.maxRequestsPerSecond"),
+        ("Prove", Duration::ZERO, ""),
+        ("Drain", COMPACTION, "one compaction"),
+        ("Retire", RELOAD, "one look at the file"),
+        ("Archive", Duration::ZERO, ""),
+    ]
+}
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -100,7 +106,7 @@ async fn run() {
     let whole = began.elapsed();
     println!("| step | seconds | given to wait | for |\n|---|---|---|---|");
     let mut given = Duration::ZERO;
-    for (name, limit, what) in STEPS {
+    for (name, limit, what) in steps(number) {
         let seconds = took.remove(name).unwrap_or_default().as_secs_f64();
         println!("| {name} | {seconds:.1} | {:.0} | {what} |", limit.as_secs_f64());
         given += limit;
