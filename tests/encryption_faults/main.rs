@@ -34,26 +34,10 @@ use cloison::encryption::config;
 use cloison_testbed::eventually;
 use kube::api::ListParams;
 use raw::stored;
-use scene::{ROTATED, SOON, Scene, condition, idle, tail};
+use scene::{ROTATED, SOON, Scene, condition, idle, step, tail};
 use serde_json::Value;
 
 const CANARY: &str = "zq-kanarie-9157-never-to-be-seen";
-
-/// The step that the rotation is in. Two are over before the next status: those are told by the order itself.
-fn step(status: &Value) -> String {
-    let order = &status["order"];
-    if order["mint"].is_object() {
-        return "Mint".to_owned();
-    }
-    let retired = |id: &Value| {
-        let mut keys = status["keys"].as_array().into_iter().flatten();
-        keys.any(|key| key["id"] == *id && key["state"] == "Retired")
-    };
-    if order["retire"].as_array().is_some_and(|ids| !ids.iter().all(retired)) {
-        return "Archive".to_owned();
-    }
-    status["step"].as_str().unwrap_or_default().to_owned()
-}
 
 /// Write key and all keys of a file.
 fn keys(file: &[u8]) -> Vec<String> {

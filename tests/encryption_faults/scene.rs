@@ -1,4 +1,5 @@
 //! Two API servers that reload each second, two agents, the controller as the chart installs it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,10 @@ use super::checker::NAMESPACE;
 use super::common::{apply, objects};
 use super::operator;
 
+/// A request lasts this long at most, and so long a rotation waits for those under way.
+pub const REQUEST: Duration = Duration::from_secs(6);
+/// Between two compactions of etcd.
+pub const COMPACTION: Duration = Duration::from_secs(4);
 const CLOISON: &str = "cloison.dev/v1alpha1";
 /// For one step of a person, or of a process that starts.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -31,20 +36,30 @@ pub struct Scene {
 impl Scene {
     /// Up to the agents, which have nothing to do yet. `canary` is the value of Secrets that were there before.
     pub async fn new(canary: &str) -> Self {
+        Self::with_spares(canary, 0).await
+    }
+
+    /// With API servers that are not started yet, behind the others.
+    pub async fn with_spares(canary: &str, spares: usize) -> Self {
         let options = ApiServerOptions {
             fast_reload: true,
-            // A request lasts this long at most, and so long a rotation waits for those under way.
-            extra_args: vec!["--request-timeout=6s".to_owned()],
+            extra_args: vec![format!("--request-timeout={}s", REQUEST.as_secs())],
             ..ApiServerOptions::default()
         };
         let plane = ControlPlane::start(Options {
-            api_servers: vec![options; 2],
+            api_servers: vec![options; 2 + spares],
             controller_manager: true,
-            etcd_compaction_interval: Some(Duration::from_secs(4)),
+            etcd_compaction_interval: Some(COMPACTION),
+            // One with an old file is not ready before it has another.
+            start_deadline: ROTATED,
             ..Options::default()
         })
         .await
         .unwrap();
+        for server in &plane.api_servers()[2..] {
+            // In order: it takes its Lease with it.
+            server.stop().await.unwrap();
+        }
         let controller = operator::start_with(&plane, &["agent.enabled=true"]).await;
         let admin = plane.admin().unwrap();
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
@@ -62,7 +77,7 @@ impl Scene {
                 .unwrap();
         }
         let mut nodes = Vec::new();
-        for server in plane.api_servers() {
+        for server in &plane.api_servers()[..2] {
             nodes.push(Node::new(&plane, server).await);
         }
         Self {
@@ -120,6 +135,22 @@ impl Scene {
         let annotation = format!("{}=again", names::ROTATION_ANNOTATION);
         operator::kubectl(&self.plane, &format!("annotate secretencryption default {annotation}"));
     }
+}
+
+/// The step that the rotation is in. Two are over before the next status: those are told by the order itself.
+pub fn step(status: &Value) -> String {
+    let order = &status["order"];
+    if order["mint"].is_object() {
+        return "Mint".to_owned();
+    }
+    let retired = |id: &Value| {
+        let mut keys = status["keys"].as_array().into_iter().flatten();
+        keys.any(|key| key["id"] == *id && key["state"] == "Retired")
+    };
+    if order["retire"].as_array().is_some_and(|ids| !ids.iter().all(retired)) {
+        return "Archive".to_owned();
+    }
+    status["step"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Nothing is under way.

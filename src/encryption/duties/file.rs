@@ -190,7 +190,7 @@ pub fn file(
         Current::Broken(fault) => return Err(Hold::Broken(fault.clone())),
         Current::Ours(current) => {
             only_here(current, ring, local)?;
-            replaces(current, &desired, local)?;
+            replaces(current, &desired, ring, local)?;
         }
     }
     if let Some(other) = desired.resources().iter().find(|one| one.0 != sweep::RESOURCE) {
@@ -238,12 +238,17 @@ fn transformer(name: &str, ring: &EncryptionKeyRingSpec, local: &Local<'_>) -> R
 
 /// Without a file before it nothing shows that others read the key, but that it was written elsewhere already.
 fn first(write: &str, ring: &EncryptionKeyRingSpec) -> Result<(), Hold> {
-    let in_use = ring.keys.iter().any(|key| *key.name == *write && writes(key) > 0);
-    if write == IDENTITY || in_use {
+    if write == IDENTITY || in_use(write, ring) {
         Ok(())
     } else {
         Err(Hold::NotReadYet(write.to_owned()))
     }
+}
+
+/// Whether it was written elsewhere: every API server read it before that, but one that comes late.
+fn in_use(write: &str, ring: &EncryptionKeyRingSpec) -> bool {
+    let mut keys = ring.keys.iter().filter(|key| key.retired_time.is_none());
+    keys.any(|key| *key.name == *write && writes(key) > 0)
 }
 
 /// Whether a person lets this node write plaintext where it encrypts now: by the policy, or by giving up the key that
@@ -275,12 +280,13 @@ fn only_here(current: &Desired, ring: &EncryptionKeyRingSpec, local: &Local<'_>)
     }
 }
 
-fn replaces(current: &Desired, next: &Desired, local: &Local<'_>) -> Result<(), Hold> {
+fn replaces(current: &Desired, next: &Desired, ring: &EncryptionKeyRingSpec, local: &Local<'_>) -> Result<(), Hold> {
     if current == next {
         return Ok(());
     }
     let reads = |file: &Desired, wanted: &Transformer| file.write() == wanted || file.read().contains(wanted);
-    if !reads(current, next.write()) {
+    // A file from before the rotation, as a restored node has: see [`first`].
+    if !reads(current, next.write()) && !in_use(&name(next.write()), ring) {
         return Err(Hold::NotReadYet(name(next.write())));
     }
     if next.write() != current.write()

@@ -389,6 +389,15 @@ fn nothing_is_written_that_is_not_read_and_nothing_lost_that_was_written() {
         count: 1,
     });
     hold(&world, None, order("k2", &["k1"])).unwrap();
+    // Or it has one from before the rotation, and what it wrote itself stays readable.
+    let file = world.text("k1", &[]);
+    hold(&world, Some(file.clone()), order("k2", &["k1"])).unwrap();
+    assert_eq!(
+        hold(&world, Some(file.clone()), order("k2", &[])),
+        Err(Hold::DropsWriter("k1".to_owned()))
+    );
+    world.ring.keys[1].retired_time = Some(world.ring.keys[1].creation_time.clone());
+    assert_eq!(hold(&world, Some(file), order("k2", &["k1"])), not_read);
 }
 
 #[test]
