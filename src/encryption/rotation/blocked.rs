@@ -32,8 +32,6 @@ pub enum Blocked {
     FlagsUnseen(String),
     /// An API server of a Kubernetes that does not say what it loaded: node, and its version.
     TooOld(String, (u32, u32)),
-    /// What an API server shows the controller is not what its agent reported.
-    ReportLate(String),
     /// The agent has not written the file that was ordered.
     NotWritten(String),
     /// The agent has not said that it read the order of this number.
@@ -88,7 +86,6 @@ impl Blocked {
             Self::NotLoaded(..) => "NotLoaded",
             Self::FlagsUnseen(_) => "FlagsUnseen",
             Self::TooOld(..) => "KubernetesTooOld",
-            Self::ReportLate(_) => "ReportLate",
             Self::NotWritten(_) => "NotWritten",
             Self::OrderUnread(..) => "OrderUnread",
             Self::ForeignConfig(..) | Self::ConfiguredElsewhere(..) => "ForeignConfig",
@@ -145,7 +142,6 @@ impl Blocked {
             }
             Self::TooOld(..) => "upgrade Kubernetes to 1.34 or newer; until then, set spec.mode: Observe".to_owned(),
             Self::NotWritten(node)
-            | Self::ReportLate(node)
             | Self::OrderUnread(node, _)
             | Self::NotOnDisk(_, node)
             | Self::AgentHeld(node, _) => {
@@ -208,10 +204,6 @@ impl fmt::Display for Blocked {
             Self::TooOld(node, (major, minor)) => write!(
                 formatter,
                 "Node/{node}: its API server is Kubernetes {major}.{minor}; before 1.34 none says which EncryptionConfiguration it loaded, so that keys cannot be managed"
-            ),
-            Self::ReportLate(node) => write!(
-                formatter,
-                "Node/{node}: its API server was started anew or loaded another file since its agent reported; waiting for the next report"
             ),
             Self::NotWritten(node) => {
                 write!(formatter, "Node/{node}: its agent has not written the file that was ordered yet")
@@ -309,7 +301,6 @@ mod tests {
             ),
             (Blocked::FlagsUnseen(node()), "Node/cp-1"),
             (Blocked::TooOld(node(), (1, 33)), "Node/cp-1"),
-            (Blocked::ReportLate(node()), "Node/cp-1"),
             (Blocked::NotWritten(node()), "Node/cp-1"),
             (Blocked::OrderUnread(node(), 7), "Node/cp-1"),
             (Blocked::ForeignConfig(node(), "sha256:00".to_owned()), "Node/cp-1"),

@@ -106,23 +106,11 @@ impl<'a> View<'a> {
             .iter()
             .filter(|node| node.server.is_some() && identity(node).is_none());
         absent.extend(nameless.map(|node| Blocked::NotLoaded(node.name.to_owned(), None)));
-        let late = self.nodes.iter().filter(|node| self.contradicted(node));
-        absent.extend(late.map(|node| Blocked::ReportLate(node.name.to_owned())));
         if self.nodes.is_empty() {
             absent.push(Blocked::NoNodes);
         }
         absent.extend(self.seen.unaccounted.clone().map(Blocked::Unaccounted));
         absent
-    }
-
-    /// Its API server showed itself otherwise to the controller: it was started anew, or loaded another file, since its agent
-    /// reported. A report counts for a minute, and that is long enough to write under anything.
-    fn contradicted(&self, node: &Seen<'_>) -> bool {
-        let Some(server) = node.server.filter(|server| server.identity.is_some()) else {
-            return false;
-        };
-        let mut answers = self.seen.answered.iter().filter(|it| it.identity == server.identity);
-        answers.any(|it| (it.started, &it.loaded) != (server.started, &server.loaded))
     }
 
     /// The key that all write under, on disk too, if the world is closed and no order asks for another.
@@ -220,6 +208,12 @@ impl<'a> Seen<'a> {
         let report = node.report.as_ref();
         let fresh = report.is_some() && node.silent_for <= REPORT_STALE;
         let server = report.filter(|_| fresh).and_then(|report| report.api_server.as_ref());
+        // A report counts for a minute. An API server that was started anew meanwhile answered the controller itself.
+        let anew = |server: &&'a ApiServer| {
+            let mut answers = seen.answered.iter();
+            answers.find(|it| it.identity.is_some() && it.identity == server.identity && it.started != server.started)
+        };
+        let server = server.map(|server| anew(&server).unwrap_or(server));
         let file = report.and_then(|report| report.file.as_ref());
         let named = report.map(|report| report.named).unwrap_or_default();
         let flags_missing = report.map_or(&[][..], |report| &report.flags_missing);
