@@ -20,8 +20,9 @@ impl KeyMaterial {
 
     /// A key of what is written there; it is the one place where the bytes are.
     pub fn fill<E>(write: impl FnOnce(&mut [u8; 32]) -> Result<(), E>) -> Result<Self, E> {
-        let mut place = Arc::new(Zeroizing::new([0; 32]));
-        write(&mut **Arc::make_mut(&mut place))?;
+        let mut place = Arc::new(Zeroizing::new([0_u8; 32]));
+        let bytes: &mut Zeroizing<[u8; 32]> = Arc::make_mut(&mut place);
+        write(bytes)?;
         Ok(Self(place))
     }
 

@@ -52,7 +52,6 @@ impl Scene {
             etcd_compaction_interval: Some(COMPACTION),
             // One with an old file is not ready before it has another.
             start_deadline: ROTATED,
-            ..Options::default()
         })
         .await
         .unwrap();
