@@ -27,13 +27,15 @@ pub async fn between_its_file_operations(node: &Node) {
             } else {
                 node.folder.join(format!(".{FILE}.new"))
             };
+            // The folder is synced when the agent takes it, before anything else.
+            let which = if of_folder { 2 } else { 1 };
             let calls_seen = node.manifest.with_file_name("strace");
             let words = [
                 "strace",
                 "--follow-forks",
                 &format!("--output={}", calls_seen.display()),
                 &format!("--trace-path={}", path.display()),
-                &format!("--inject={calls}:signal=KILL:when=1"),
+                &format!("--inject={calls}:signal=KILL:when={which}"),
             ];
             let dying = node.agent_under(&words.map(str::to_owned));
             dying.start().unwrap();
