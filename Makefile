@@ -17,11 +17,10 @@ demo: ## Shows the whole story on a real control plane on this machine
 
 .PHONY: test
 test: toolchain ## Runs every test, on real control planes (first time: about 18 minutes for the toolchain)
-	PROPTEST_CASES=$${PROPTEST_CASES:-128} $(CARGO) test --workspace --locked --no-fail-fast
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: e2e
-e2e: toolchain ## Runs at full length what make test runs shortened: random cases, judges of the network analysis, packets, rotations
-	$(CARGO) test --locked --lib --test encryption_rotation --test encryption_model
+e2e: toolchain ## Runs at full length what make test runs shortened: judges of the network analysis, packets, rotations
 	CLOISON_VERDICTS=1000000 $(CARGO) test --locked --test judges
 	CLOISON_PACKETS_SEEDS=200 $(CARGO) test --locked --test packets -- --nocapture
 	CLOISON_CASES=all $(CARGO) test --locked --test encryption_cases -- --nocapture
