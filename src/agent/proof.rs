@@ -85,6 +85,8 @@ impl Prover {
                 }
                 return Err(error);
             }
+            // Before the first page: what is written while the others are read is not in them.
+            let time = super::pass::now();
             let histogram = etcd.histogram(occasion.resources.iter().map(String::as_str)).await?;
             // Of an etcd that was restored from a snapshot: nothing of what it compacted before is known.
             let back = self
@@ -98,7 +100,7 @@ impl Prover {
             self.last = Some(Found {
                 histogram,
                 at: Instant::now(),
-                time: super::pass::now(),
+                time,
                 occasion: occasion.clone(),
             });
         }

@@ -190,7 +190,7 @@ fn unclear(view: &View<'_>) -> impl Iterator<Item = Blocked> {
     nodes.map(|node| match node.named {
         Named::Elsewhere => Blocked::ConfiguredElsewhere(node.name.to_owned(), node.flags_missing.to_vec()),
         _ => match (node.too_old(), node.server.and_then(|server| server.loaded.as_ref())) {
-            (Some(version), _) => Blocked::TooOld(node.name.to_owned(), version),
+            (Some(version), None) => Blocked::TooOld(node.name.to_owned(), version),
             (None, None) if node.named == Named::Unseen => Blocked::FlagsUnseen(node.name.to_owned()),
             _ => Blocked::NotLoaded(node.name.to_owned(), None),
         },
@@ -223,9 +223,10 @@ fn not_ours(view: &View<'_>) -> Vec<Blocked> {
             return Some(Blocked::KmsObserved(node.name.to_owned()));
         }
         match &file.configuration {
-            Some(configuration) if file.own => {
-                lost(configuration).map(|under| Blocked::KeyLost(node.name.to_owned(), under))
-            }
+            Some(configuration) if file.own => lost(configuration).map(|under| match view.key(&under) {
+                Some(_) => Blocked::KeyDestroyed(node.name.to_owned(), under),
+                None => Blocked::KeyLost(node.name.to_owned(), under),
+            }),
             Some(configuration) if lost(configuration).is_none() && imported(configuration) => None,
             _ => Some(Blocked::ForeignConfig(node.name.to_owned(), file.hash.clone())),
         }

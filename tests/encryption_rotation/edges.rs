@@ -343,4 +343,9 @@ fn a_reading_that_finds_nothing_at_all_proves_nothing() {
     let said = plan(&seen);
     assert_eq!(said.action, Action::StartProof);
     assert_eq!(said.blocked_by, [Blocked::NothingStored("secrets".to_owned())]);
+    // Once the agents read the right etcd, that reading counts.
+    let values = [("secrets".to_owned(), [(key(2), 5)].into())].into();
+    seen.latest_proof = Some(Proof { revision, values });
+    seen.records = Records::after(&seen);
+    assert!(matches!(plan(&seen).action, Action::Retire(_)), "{:?}", plan(&seen));
 }

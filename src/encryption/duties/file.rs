@@ -118,7 +118,8 @@ pub enum Hold {
     /// A key that was lost, or never taken in: nobody could bring it back.
     #[error(
         "key {0} of the present file is not in the ring, or is another key there: this file may be the only place that has \
-         it, so it stays; copy it to a safe place, and bring back the newest EncryptionKeyRing"
+         it, so it stays; copy it to a safe place, and bring back the newest EncryptionKeyRing; where the ring says that \
+         the key was destroyed, move the file away"
     )]
     OnlyHere(String),
     /// I5, by what this node itself saw in etcd.

@@ -266,8 +266,14 @@ fn younger(view: &View<'_>, raw: Option<&RawProof>) -> Option<Finding> {
         (!covered).then_some(())
     };
     let node = view.nodes.iter().find(|node| since(node).is_some())?;
+    let next = match node.read {
+        Some(_) => "its agent reads it again",
+        None => {
+            "its agent does not read it (the chart's agent.etcd), so the next reading by another counts, within ten minutes"
+        }
+    };
     let message = format!(
-        "Node/{}: its API server started after etcd was last read; its agent reads it again",
+        "Node/{}: its API server started after etcd was last read; {next}",
         node.name
     );
     Some((Truth::Unknown, seen_reasons::CONFIGURATION_CHANGING, message))

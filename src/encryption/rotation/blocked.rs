@@ -40,6 +40,8 @@ pub enum Blocked {
     ForeignConfig(String, String),
     /// A file of ours with a key that the ring does not hold: it cannot be given to anybody else.
     KeyLost(String, Under),
+    /// A file of ours with a key that was destroyed on purpose: of a node that was away meanwhile.
+    KeyDestroyed(String, Under),
     /// A KMS v2 plugin encrypts.
     KmsObserved(String),
     /// The next upgrade by kubeadm would drop the flags: what its configuration lacks, line by line.
@@ -90,6 +92,7 @@ impl Blocked {
             Self::OrderUnread(..) => "OrderUnread",
             Self::ForeignConfig(..) | Self::ConfiguredElsewhere(..) => "ForeignConfig",
             Self::KeyLost(..) => "KeyLost",
+            Self::KeyDestroyed(..) => "KeyDestroyed",
             Self::KmsObserved(_) => "KmsObserved",
             Self::FlagsNotPersistent(_) => "FlagsNotPersistent",
             Self::NotSwept(_) => "ResourceNotSwept",
@@ -165,6 +168,9 @@ impl Blocked {
                 "on {node}, first copy the file to a safe place: it may be the only one that has {under}; then bring back the \
                  newest EncryptionKeyRing, from ring.json beside it or from a backup"
             ),
+            Self::KeyDestroyed(node, _) => {
+                format!("on {node}, move encryption.json out of the agent's directory; its agent writes the present one")
+            }
             // It is what somebody wanted.
             Self::KmsObserved(_) => return None,
         })
@@ -215,6 +221,10 @@ impl fmt::Display for Blocked {
             Self::KeyLost(node, under) => write!(
                 formatter,
                 "Node/{node}: its file has {under}, which the key ring does not hold (any more); it is left alone, since nobody else can read what is under it"
+            ),
+            Self::KeyDestroyed(node, under) => write!(
+                formatter,
+                "Node/{node}: its file is from before {under} was destroyed, and has it; it is left alone"
             ),
             Self::ForeignConfig(node, _) => write!(
                 formatter,
@@ -305,6 +315,7 @@ mod tests {
             (Blocked::OrderUnread(node(), 7), "Node/cp-1"),
             (Blocked::ForeignConfig(node(), "sha256:00".to_owned()), "Node/cp-1"),
             (Blocked::KeyLost(node(), under()), "Node/cp-1"),
+            (Blocked::KeyDestroyed(node(), under()), "Node/cp-1"),
             (Blocked::EscrowMissing, "SecretEncryption/default"),
             (Blocked::NotMember(node()), "Node/cp-1"),
             (

@@ -87,7 +87,7 @@ impl Records {
             records.proof = None;
         }
         if let Some(proof) = &seen.latest_proof {
-            records.note(proof);
+            records.note(proof, &seen.wish.resources);
         }
         records
     }
@@ -102,13 +102,14 @@ impl Records {
 
     /// The first proof after the sweep is kept, since its revision is what has to be compacted; unless a later one finds
     /// something.
-    fn note(&mut self, proof: &Proof) {
+    fn note(&mut self, proof: &Proof, resources: &BTreeSet<String>) {
         let Some(sweep) = &self.sweep else { return };
         let Some(Held { write, .. }) = &self.held else { return };
         if proof.revision < sweep.revision {
             return;
         }
-        let clean = |proof: &Proof| proof.left(write).is_empty();
+        let whole = |proof: &Proof| resources.iter().all(|resource| proof.stores(resource));
+        let clean = |proof: &Proof| whole(proof) && proof.left(write).is_empty();
         match &self.proof {
             Some(first) if clean(first) && clean(proof) => {}
             _ => self.proof = Some(proof.clone()),
