@@ -15,6 +15,7 @@
     reason = "it counts to thousands"
 )]
 
+mod bench;
 #[path = "../tests/common/operator.rs"]
 mod operator;
 
@@ -37,24 +38,12 @@ const CONCURRENCY: usize = 16;
 const IDLE: Duration = Duration::from_secs(60);
 
 fn main() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(run());
-}
-
-fn size(variable: &str, otherwise: usize) -> usize {
-    std::env::var(variable)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(otherwise)
+    bench::block_on(run());
 }
 
 async fn run() {
-    let workloads = size("CLOISON_BENCH_WORKLOADS", 1_000);
-    let namespaces = size("CLOISON_BENCH_NAMESPACES", 100);
+    let workloads = bench::size("CLOISON_BENCH_WORKLOADS", 1_000);
+    let namespaces = bench::size("CLOISON_BENCH_NAMESPACES", 100);
     println!("{workloads} AiWorkloads in {namespaces} namespaces, 1 API server, {CONCURRENCY} requests at once\n");
     let server = ApiServerOptions {
         audit_policy: Some(AUDIT.to_owned()),

@@ -16,6 +16,7 @@
 
 #[path = "../tests/common/agents.rs"]
 mod agents;
+mod bench;
 #[path = "../tests/common/admission.rs"]
 mod common;
 #[path = "../tests/common/operator.rs"]
@@ -29,13 +30,8 @@ use std::time::{Duration, Instant};
 use cloison::api::encryption::Sweep;
 use futures::{StreamExt, stream};
 use kube::api::PostParams;
-use scene::{COMPACTION, REQUEST, ROTATED, Scene, idle, step};
+use scene::{COMPACTION, NAMESPACE, REQUEST, ROTATED, Scene, idle, step};
 use serde_json::json;
-
-/// What the scene asks for.
-mod checker {
-    pub const NAMESPACE: &str = "many";
-}
 
 /// How often an API server looks at its file.
 const RELOAD: Duration = Duration::from_secs(1);
@@ -62,19 +58,11 @@ fn steps(number: usize) -> [(&'static str, Duration, &'static str); 8] {
 }
 
 fn main() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(run());
+    bench::block_on(run());
 }
 
 async fn run() {
-    let number = std::env::var("CLOISON_BENCH_SECRETS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1_000);
+    let number = bench::size("CLOISON_BENCH_SECRETS", 1_000);
     let scene = Scene::new("value").await;
     fill(&scene, number).await;
     scene.enable().await;
@@ -121,7 +109,7 @@ async fn run() {
 }
 
 async fn fill(scene: &Scene, number: usize) {
-    let secrets = common::objects(&scene.plane.admin().unwrap(), "v1", "Secret", Some(checker::NAMESPACE));
+    let secrets = common::objects(&scene.plane.admin().unwrap(), "v1", "Secret", Some(NAMESPACE));
     let secrets = &secrets;
     stream::iter(0..number)
         .for_each_concurrent(16, |n| async move {

@@ -11,6 +11,7 @@
 )]
 #![allow(clippy::cast_precision_loss, reason = "it counts to thousands")]
 
+mod bench;
 #[path = "../tests/common/operator.rs"]
 mod operator;
 
@@ -40,19 +41,11 @@ const SIZE: usize = 4_096;
 const RATE: u32 = 5_000;
 
 fn main() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(run());
+    bench::block_on(run());
 }
 
 async fn run() {
-    let number = std::env::var("CLOISON_BENCH_SECRETS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(10_000);
+    let number = bench::size("CLOISON_BENCH_SECRETS", 10_000);
     println!(
         "{number} Secrets of {SIZE} bytes in {NAMESPACES} namespaces, 1 API server, at most {RATE} requests a second\n"
     );

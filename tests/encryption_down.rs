@@ -101,7 +101,7 @@ async fn the_checker_sees_what_nobody_can_read(scene: &Scene) {
     let files = scene.nodes.iter().map(|node| node.folder.join(FILE)).collect();
     let checker = Checker::start(&scene.plane, files).await;
     let foreign = b"k8s:enc:aesgcm:v1:k9:nobody has this key";
-    let key = format!("/registry/secrets/{}/foreign", checker::NAMESPACE);
+    let key = format!("/registry/secrets/{}/foreign", scene::NAMESPACE);
     scene.plane.etcd().put(&key, foreign).await.unwrap();
     // While its cache cannot be filled a list waits as long as the API server lets it; a turn has five of them at most.
     eventually(checker::PATIENT * 6, "the checker tells", async || {

@@ -27,7 +27,9 @@ async fn the_verdict_follows_what_every_api_server_writes() {
 
     // The admin switches encryption on.
     world.configure(&encrypting("k1")).await;
-    let proof = world.expect(Truth::True, reasons::NEW_WRITES_ENCRYPTED).await;
+    let proof = world
+        .expect_of(Some(2), Truth::True, reasons::NEW_WRITES_ENCRYPTED)
+        .await;
     assert!(
         proof.message.contains("k8s:enc:aesgcm:v1:k1: by all 2 API servers"),
         "{}",

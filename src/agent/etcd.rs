@@ -148,9 +148,10 @@ impl Etcd {
         })
     }
 
-    /// Refuses an etcd, or a prefix, that is not the API server's: `SecretEncryption` must be there, at the revision that the
-    /// API server gave or a later one. A reading elsewhere finds nothing, which would look like a proof.
-    pub async fn is_of_the_api_server(&self, revision: i64) -> Result<(), EtcdError> {
+    /// Refuses an etcd, or a prefix, where `SecretEncryption` is not at the revision that the API server gave or a later one:
+    /// a reading elsewhere finds nothing, which would look like a proof. A copy of etcd that was made since is not noticed,
+    /// nor are Secrets that `--etcd-servers-overrides` keeps in another one.
+    pub async fn has_what_the_api_server_has(&self, revision: i64) -> Result<(), EtcdError> {
         let key = format!("{}{GROUP}/secretencryptions/{SINGLETON}", self.prefix);
         let end = [key.as_bytes(), b"\0"].concat();
         let page = self.range(key.as_bytes(), &end, 1, 0, true).await?;

@@ -21,9 +21,37 @@ const REST: Duration = Duration::from_mins(10);
 pub(super) struct Prover {
     etcd: Option<Etcd>,
     last: Option<Found>,
-    /// Asked whether it is compacted, until it is.
+    compaction: Compaction,
+}
+
+/// What is known of etcd's compaction: one revision at a time is asked about, until it is compacted.
+#[derive(Default)]
+struct Compaction {
     awaited: Option<i64>,
-    compacted: Option<i64>,
+    done: Option<i64>,
+}
+
+impl Compaction {
+    /// etcd was read at this revision. One that was restored from a snapshot is at a lower one than before, and nothing of
+    /// what it compacted then is known.
+    fn read(&mut self, revision: i64) {
+        if self.done.max(self.awaited) > Some(revision) {
+            *self = Self::default();
+        }
+        self.await_next(revision);
+    }
+
+    /// The revision that was asked about is compacted; `newest` is that of the last reading.
+    fn compacted(&mut self, newest: Option<i64>) {
+        self.done = self.awaited.take();
+        newest.into_iter().for_each(|newest| self.await_next(newest));
+    }
+
+    fn await_next(&mut self, revision: i64) {
+        if self.awaited.is_none() && Some(revision) > self.done {
+            self.awaited = Some(revision);
+        }
+    }
 }
 
 struct Found {
@@ -57,8 +85,7 @@ impl Prover {
         Self {
             etcd,
             last: None,
-            awaited: None,
-            compacted: None,
+            compaction: Compaction::default(),
         }
     }
 
@@ -78,25 +105,17 @@ impl Prover {
             last.occasion != *occasion || old(last.at.elapsed(), busy)
         });
         if due {
-            if let Err(error) = etcd.is_of_the_api_server(anchor).await {
+            if let Err(error) = etcd.has_what_the_api_server_has(anchor).await {
                 // What was read there before is of nobody.
                 if matches!(error, EtcdError::Elsewhere { .. }) {
-                    (self.last, self.awaited, self.compacted) = (None, None, None);
+                    (self.last, self.compaction) = (None, Compaction::default());
                 }
                 return Err(error);
             }
             // Before the first page: what is written while the others are read is not in them.
             let time = super::pass::now();
             let histogram = etcd.histogram(occasion.resources.iter().map(String::as_str)).await?;
-            // Of an etcd that was restored from a snapshot: nothing of what it compacted before is known.
-            let back = self
-                .compacted
-                .max(self.awaited)
-                .filter(|known| *known > histogram.revision);
-            if back.is_some() {
-                (self.awaited, self.compacted) = (None, None);
-            }
-            self.awaited.get_or_insert(histogram.revision);
+            self.compaction.read(histogram.revision);
             self.last = Some(Found {
                 histogram,
                 at: Instant::now(),
@@ -104,15 +123,11 @@ impl Prover {
                 occasion: occasion.clone(),
             });
         }
-        if let Some(revision) = self.awaited
+        if let Some(revision) = self.compaction.awaited
             && etcd.is_compacted_to(revision).await?
         {
-            self.compacted = Some(revision);
-            let newest = self.last.as_ref().map(|last| last.histogram.revision);
-            self.awaited = newest.filter(|newest| *newest > revision);
-        } else if self.awaited.is_none() {
-            let newest = self.last.as_ref().map(|last| last.histogram.revision);
-            self.awaited = newest.filter(|newest| Some(*newest) > self.compacted);
+            self.compaction
+                .compacted(self.last.as_ref().map(|last| last.histogram.revision));
         }
         Ok(())
     }
@@ -141,7 +156,7 @@ impl Prover {
             time: time.clone(),
             resources: resources.map(ResourceText).collect(),
             revision: histogram.revision,
-            compacted_revision: self.compacted,
+            compacted_revision: self.compaction.done,
             values: values(&histogram.values, ring),
         })
     }
@@ -165,5 +180,21 @@ mod tests {
         );
         assert!(old(least / 2, false));
         assert!(old(Duration::from_secs(21), true));
+    }
+
+    #[test]
+    fn what_was_compacted_before_a_restore_is_not_known_after_it() {
+        let mut compaction = Compaction::default();
+        let known = |it: &Compaction| (it.done, it.awaited);
+        compaction.read(7);
+        compaction.read(9);
+        assert_eq!(known(&compaction), (None, Some(7)), "one after the other");
+        compaction.compacted(Some(9));
+        assert_eq!(known(&compaction), (Some(7), Some(9)));
+        compaction.compacted(Some(9));
+        compaction.read(9);
+        assert_eq!(known(&compaction), (Some(9), None), "there is nothing newer");
+        compaction.read(8);
+        assert_eq!(known(&compaction), (None, Some(8)));
     }
 }

@@ -21,7 +21,7 @@ use self::sweeping::Sweeping;
 use super::context::Context;
 use super::error::{Class, Error};
 use super::evidence::{Gathering, RotationSeen, Servers};
-use crate::api::control_plane_report::ControlPlaneReport;
+use crate::api::control_plane_report::{ControlPlaneReport, RawProof};
 use crate::api::encryption::EncryptionMode;
 use crate::api::encryption_status::Order;
 use crate::api::key_ring::{EncryptionKeyRing, EncryptionKeyRingSpec};
@@ -29,11 +29,11 @@ use crate::api::{SecretEncryption, names};
 use crate::cluster::orders;
 use crate::encryption::judge::barrier;
 use crate::encryption::rotation::at_rest::AtRest;
-use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish, answered};
+use crate::encryption::rotation::facts::{answered, newest_reading};
+use crate::encryption::rotation::observation::{Node, Proof, Report, Ring, Standing, Wish};
 use crate::encryption::rotation::residual::residual;
 use crate::encryption::rotation::{
-    Action, Blocked, Decision, Observation, REPORT_STALE, Records, abandoned, claims, persistence, plaintext, plan,
-    told,
+    Action, Blocked, Decision, Observation, Records, abandoned, claims, persistence, plaintext, plan, told,
 };
 
 /// Between two looks while something goes on.
@@ -106,7 +106,8 @@ impl Last {
 struct Look {
     seen: Observation,
     ring: EncryptionKeyRingSpec,
-    newest: Option<ControlPlaneReport>,
+    /// The reading of etcd that counts.
+    read: Option<RawProof>,
     /// The annotation that names keys to give up.
     abandoned: Option<String>,
     /// What agents say is wrong, by node.
@@ -245,29 +246,14 @@ impl Rotation {
             }
         });
         let nodes: Vec<Node> = each.collect();
-        let proofs = || {
-            nodes
-                .iter()
-                .filter_map(|node| of(&node.name))
-                .filter(|report| report.spec.proof.is_some())
-        };
-        // Of an etcd that was restored, revisions are lower than in reports of agents that are gone.
-        let lives = |report: &ControlPlaneReport| {
-            let mut nodes = nodes.iter().filter(|node| node.name == report.name_any());
-            nodes.any(|node| node.silent_for <= REPORT_STALE)
-        };
-        // Between two writes several agents read one revision: the youngest of these readings counts.
-        let order = |report: &&ControlPlaneReport| {
-            let proof = report.spec.proof.as_ref();
-            (lives(report), proof.map(|proof| (proof.revision, proof.time.0)))
-        };
+        let reports: Vec<_> = nodes
+            .iter()
+            .filter_map(|node| Some((node.silent_for, &of(&node.name)?.spec)))
+            .collect();
+        let (newest, compacted) = newest_reading(&reports);
+        let read = newest.and_then(|report| report.proof.clone());
         let error = |node: &Node| Some((node.name.clone(), of(&node.name)?.spec.error.as_ref()?.0.clone()));
         let errors = nodes.iter().filter_map(error).collect();
-        let newest = proofs().max_by_key(order).cloned();
-        let compacted = proofs()
-            .filter(|report| lives(report))
-            .filter_map(|report| report.spec.proof.as_ref()?.compacted_revision)
-            .max();
         let ring = ring.map_or_else(none, |ring| ring.spec);
         let known = Ring::of(&ring, &Time(Timestamp::now()));
         let request = wanted.annotations().get(names::ROTATION_ANNOTATION);
@@ -287,18 +273,15 @@ impl Rotation {
             answered,
             order: Standing::of(wanted.status.as_ref().and_then(|status| status.order.as_ref())),
             records: self.records.clone(),
-            latest_proof: newest
-                .as_ref()
-                .and_then(|report| report.spec.proof.as_ref())
-                .map(Proof::of),
-            compacted: compacted.and_then(|it| u64::try_from(it).ok()).unwrap_or_default(),
+            latest_proof: read.as_ref().map(Proof::of),
+            compacted,
             now: self.origin.elapsed(),
             nodes,
         };
         Ok(Look {
             seen,
             ring,
-            newest,
+            read,
             abandoned,
             errors,
         })
@@ -312,7 +295,7 @@ impl Rotation {
     }
 
     fn publish(&mut self, look: &Look, decision: Decision, purged: Option<&str>) {
-        let proof = look.newest.as_ref().and_then(|report| report.spec.proof.as_ref());
+        let proof = look.read.as_ref();
         let now = Time(Context::moment());
         let at_rest = AtRest::of(&look.seen, proof, &now);
         let at_rest = AtRest::settle(self.at_rest.take(), at_rest, GRACE);

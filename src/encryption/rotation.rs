@@ -24,7 +24,7 @@ pub mod at_rest;
 mod blocked;
 pub mod claims;
 mod clearance;
-mod facts;
+pub mod facts;
 #[cfg(test)]
 mod fixture;
 mod goal;
@@ -53,7 +53,6 @@ use goal::Goal;
 use observation::Named;
 pub use observation::{Configuration, Observation, Under};
 pub use records::Records;
-pub use view::REPORT_STALE;
 use view::View;
 
 /// A request that began before the last API server changed its key may still write under the old one, for as long as the
@@ -187,13 +186,15 @@ fn unclear(view: &View<'_>) -> impl Iterator<Item = Blocked> {
         .nodes
         .iter()
         .filter(|node| node.server.is_some() && node.running.is_none());
-    nodes.map(|node| match node.named {
-        Named::Elsewhere => Blocked::ConfiguredElsewhere(node.name.to_owned(), node.flags_missing.to_vec()),
-        _ => match (node.too_old(), node.server.and_then(|server| server.loaded.as_ref())) {
-            (Some(version), None) => Blocked::TooOld(node.name.to_owned(), version),
-            (None, None) if node.named == Named::Unseen => Blocked::FlagsUnseen(node.name.to_owned()),
-            _ => Blocked::NotLoaded(node.name.to_owned(), None),
-        },
+    nodes.map(|node| {
+        let name = node.name.to_owned();
+        let silent = node.server.is_some_and(|server| server.loaded.is_none());
+        match (node.named, node.too_old()) {
+            (Named::Elsewhere, _) => Blocked::ConfiguredElsewhere(name, node.flags_missing.to_vec()),
+            (_, Some(version)) if silent => Blocked::TooOld(name, version),
+            (Named::Unseen, _) if silent => Blocked::FlagsUnseen(name),
+            _ => Blocked::NotLoaded(name, None),
+        }
     })
 }
 

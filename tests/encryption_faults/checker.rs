@@ -19,9 +19,8 @@ use tokio::time::timeout;
 use super::clients::{list, watch, write};
 use super::history::History;
 use super::raw;
+use super::scene::NAMESPACE;
 
-/// Where it works.
-pub const NAMESPACE: &str = "checked";
 /// A request that takes longer is a failed one; a cache that is as far behind is one that stands still.
 pub const PATIENT: Duration = Duration::from_secs(30);
 /// Of each kind by each API server: what goes wrong all the time hides nothing else.

@@ -12,7 +12,6 @@ use cloison_testbed::{ApiServerOptions, ControlPlane, Options, Program, eventual
 use serde_json::{Value, json};
 
 use super::agents::Node;
-use super::checker::NAMESPACE;
 use super::common::{apply, objects};
 use super::operator;
 
@@ -21,6 +20,8 @@ pub const REQUEST: Duration = Duration::from_secs(6);
 /// Between two compactions of etcd.
 pub const COMPACTION: Duration = Duration::from_secs(4);
 const CLOISON: &str = "cloison.dev/v1alpha1";
+/// Where Secrets come and go while it runs.
+pub const NAMESPACE: &str = "busy";
 /// For one step of a person, or of a process that starts.
 pub const SOON: Duration = Duration::from_secs(60);
 /// For a whole rotation with everything that is done to it.

@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use cloison::api::conditions::{Truth, Verdict};
 use cloison::api::encryption::{Plaintext, Provider, SecretEncryptionSpec, WantedProvider};
 use cloison::api::encryption_status::Step;
+use cloison::encryption::config::KeyName;
 use cloison::encryption::rotation::observation::{ApiServer, Named, Proof, Wish};
-use cloison::encryption::rotation::{Action, Blocked, Due, Records, Under, abandoned, persistence, plaintext, plan};
+use cloison::encryption::rotation::{
+    Action, Blocked, Due, Observation, Records, Under, abandoned, persistence, plaintext, plan,
+};
 
 use super::cases::{enabled, key, rotating, until};
 use super::crew::Crew;
@@ -16,6 +19,12 @@ const LINE: &str = "extraArgs: - {name: encryption-provider-config, value: \"/et
 
 fn lacking() -> Vec<String> {
     vec![LINE.to_owned()]
+}
+
+/// What the agent of a node reports of its API server.
+fn server(seen: &mut Observation, node: usize) -> &mut ApiServer {
+    let report = seen.nodes[node].report.as_mut().unwrap();
+    report.api_server.as_mut().unwrap()
 }
 
 /// Everybody reports, and the controller decides.
@@ -244,14 +253,7 @@ fn a_configuration_in_another_place_is_told_with_the_copy_that_comes_first() {
     report.flags_missing = vec!["--encryption-provider-config=/new in the place of /old".to_owned()];
     // Kubernetes before 1.34, and one that hides the metric, say nothing: it is no less configured for that.
     for loaded in [Some("sha256:elsewhere".to_owned()), None] {
-        seen.nodes[0]
-            .report
-            .as_mut()
-            .unwrap()
-            .api_server
-            .as_mut()
-            .unwrap()
-            .loaded = loaded;
+        server(&mut seen, 0).loaded = loaded;
         let said = plan(&seen);
         assert_eq!(said.action, Action::Hold);
         assert!(matches!(&said.blocked_by[..], [Blocked::ConfiguredElsewhere(node, _)] if node == "a"));
@@ -268,7 +270,7 @@ fn an_api_server_whose_flags_nobody_can_read_is_not_taken_for_one_without_a_file
     let mut seen = crew.observation();
     let report = seen.nodes[0].report.as_mut().unwrap();
     (report.file, report.named) = (None, Named::Unseen);
-    report.api_server.as_mut().unwrap().loaded = None;
+    server(&mut seen, 0).loaded = None;
     let said = plan(&seen);
     assert_eq!(
         (said.action, said.blocked_by),
@@ -283,25 +285,11 @@ fn no_first_key_is_made_where_no_api_server_says_what_it_loaded() {
     let mut crew = Crew::new(&["a", "b"]);
     told(&mut crew);
     let mut seen = crew.observation();
-    seen.nodes[1]
-        .report
-        .as_mut()
-        .unwrap()
-        .api_server
-        .as_mut()
-        .unwrap()
-        .version = Some((1, 33));
+    server(&mut seen, 1).version = Some((1, 33));
     let said = plan(&seen);
     assert_eq!(said.action, Action::Hold);
     assert_eq!(said.blocked_by, [Blocked::TooOld("b".to_owned(), (1, 33))]);
-    seen.nodes[1]
-        .report
-        .as_mut()
-        .unwrap()
-        .api_server
-        .as_mut()
-        .unwrap()
-        .version = Some((1, 34));
+    server(&mut seen, 1).version = Some((1, 34));
     assert_eq!(plan(&seen).action, Action::Mint(Provider::AESGCM, Due::FirstEnable));
 }
 
@@ -311,7 +299,7 @@ fn an_api_server_that_was_started_anew_since_its_report_is_seen_as_it_answers() 
     until(&mut crew, "the drain", |crew| crew.said().step == Step::Drain);
     let answered = |change: fn(&mut ApiServer)| {
         let mut seen = crew.observation();
-        let mut shown = seen.nodes[1].report.clone().unwrap().api_server.unwrap();
+        let mut shown = server(&mut seen, 1).clone();
         change(&mut shown);
         seen.answered = vec![shown];
         seen.records = Records::after(&seen);
@@ -348,4 +336,32 @@ fn a_reading_that_finds_nothing_at_all_proves_nothing() {
     seen.latest_proof = Some(Proof { revision, values });
     seen.records = Records::after(&seen);
     assert!(matches!(plan(&seen).action, Action::Retire(_)), "{:?}", plan(&seen));
+}
+
+#[test]
+fn a_key_that_was_destroyed_on_purpose_is_told_apart_from_one_that_is_lost() {
+    let mut crew = enabled();
+    told(&mut crew);
+    let with = |key: Under| {
+        let mut seen = crew.observation();
+        let file = seen.nodes[1].report.as_mut().unwrap().file.as_mut().unwrap();
+        file.configuration.as_mut().unwrap().read.insert(key);
+        seen
+    };
+    let said = plan(&with(key(9)));
+    assert_eq!(
+        (said.action, &said.blocked_by[..]),
+        (Action::Hold, &[Blocked::KeyLost("b".to_owned(), key(9))][..])
+    );
+    let copy = said.next_command.unwrap();
+    assert!(copy.contains("first copy the file to a safe place"), "{copy}");
+    let mut seen = with(key(9));
+    let mut gone = seen.ring.keys[0].clone();
+    (gone.id, gone.name, gone.destroyed) = (9, KeyName::parse("k9").unwrap(), true);
+    seen.ring.keys.push(gone);
+    let said = plan(&seen);
+    assert_eq!(
+        (said.action, &said.blocked_by[..]),
+        (Action::Hold, &[Blocked::KeyDestroyed("b".to_owned(), key(9))][..])
+    );
 }

@@ -89,13 +89,26 @@ impl World {
     /// Waits for a verdict, and checks it against etcd.
     #[track_caller]
     pub fn expect(&self, truth: Truth, reason: &'static str) -> impl Future<Output = EncryptionProof> {
+        self.expect_of(None, truth, reason)
+    }
+
+    /// Of so many API servers: one that starts anew has no Lease for a while, and the others are all there are.
+    pub fn expect_of(
+        &self,
+        replicas: Option<usize>,
+        truth: Truth,
+        reason: &'static str,
+    ) -> impl Future<Output = EncryptionProof> {
         let mut changes = self.evidence.subscribe();
         async move {
             let proof = tokio::time::timeout(DEADLINE, async {
                 let found = changes
                     .wait_for(|snapshot| {
                         let proof = snapshot.encryption.as_ref();
-                        proof.is_some_and(|proof| (proof.truth, proof.reason) == (truth, reason))
+                        proof.is_some_and(|proof| {
+                            (proof.truth, proof.reason) == (truth, reason)
+                                && replicas.is_none_or(|replicas| proof.replicas.len() == replicas)
+                        })
                     })
                     .await;
                 found.unwrap().encryption.clone().unwrap()

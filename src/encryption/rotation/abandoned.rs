@@ -50,11 +50,11 @@ fn told(name: &str, key: Option<&RingKey>, read: bool, back: Option<&Under>) -> 
         let line = format!("no key of the ring is called {name}; names are in status.keys, with commas between them");
         return (Truth::False, "NoSuchKey", line);
     };
-    if (key.retired.is_some() || key.destroyed) && read {
-        let line = format!("{name} is retired, and an API server still has it: see Converged");
-        return (Truth::Unknown, "StillRead", line);
-    }
     if key.retired.is_some() || key.destroyed {
+        if read {
+            let line = format!("{name} is retired, and an API server still has it: see Converged");
+            return (Truth::Unknown, "StillRead", line);
+        }
         let line = format!("{name} is given up: no API server has it");
         return (Truth::True, "GivenUp", line);
     }

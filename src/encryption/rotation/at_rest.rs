@@ -99,8 +99,8 @@ impl AtRest {
             return verdict;
         }
         let message = format!(
-            "the API servers were last looked at {}; what was found then is not known any more: the controller's log says why \
-             it cannot look",
+            "the API servers were last looked at {}; what was found then is not known any more: the controller cannot look, and \
+             its log says why, or it was told to stop",
             self.at.0
         );
         Verdict::new(verdict.kind, Truth::Unknown, reasons::NOT_LOOKED, message)
@@ -253,19 +253,17 @@ fn strangers(resources: &BTreeSet<String>, raw: Option<&RawProof>, held: &BTreeS
 }
 
 /// What a process wrote between its start and a look at what it runs with is in the reading only if that came later. By one
-/// clock where that can be: its own agent reads etcd when it starts, and a revision tells what came later than that.
+/// clock where its own agent reads etcd, since a revision tells what came later than that; otherwise a minute later, by two.
 fn younger(view: &View<'_>, raw: Option<&RawProof>) -> Option<Finding> {
     let raw = raw?;
     let skew = i64::try_from(SKEW.as_secs()).unwrap_or(i64::MAX);
-    let since = |node: &Seen<'_>| {
-        let server = node.server?;
-        let covered = match node.read {
+    let covered = |node: &Seen<'_>| {
+        node.server.is_none_or(|server| match node.read {
             Some(own) => own.time > server.started && unsigned(raw.revision) >= own.revision,
             None => raw.time.0.as_second() > server.started.saturating_add(skew),
-        };
-        (!covered).then_some(())
+        })
     };
-    let node = view.nodes.iter().find(|node| since(node).is_some())?;
+    let node = view.nodes.iter().find(|node| !covered(node))?;
     let next = match node.read {
         Some(_) => "its agent reads it again",
         None => {

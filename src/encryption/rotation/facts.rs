@@ -6,11 +6,14 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::observation::{ApiServer, Configuration, File, Named, Proof, Read, Report, Ring, RingKey, Under, Wish};
+use super::view::REPORT_STALE;
 use crate::api::control_plane_report::{ApiServerSeen, ControlPlaneReportSpec, FileSeen, FlagsSeen, RawProof};
 use crate::api::encryption::{EscrowRequirement, Retention, SecretEncryptionSpec};
 use crate::api::key_ring::{self, EncryptionKeyRingSpec, KeyOrigin};
 use crate::encryption::config::KeyName;
+use crate::encryption::duties::report;
 use crate::encryption::proof::age;
+use crate::encryption::{self, Reading};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -136,6 +139,36 @@ impl ApiServer {
     }
 }
 
+/// The API servers that answered the controller, by their metrics.
+pub fn answered(seen: &encryption::Observation) -> Vec<ApiServer> {
+    let scrapes = seen.replicas.iter().filter_map(|replica| match &replica.reading {
+        Reading::Seen(scrape) => report::api_server_seen(scrape),
+        Reading::Hidden(_) | Reading::Failed(_) => None,
+    });
+    scrapes.map(|shown| ApiServer::of(&shown)).collect()
+}
+
+/// Of these reports, each with how long it has not changed: the one whose reading of etcd counts, and the newest revision
+/// that etcd is known to have compacted. Revisions of an etcd that was restored are lower than in reports of agents that are
+/// gone, so that those count last, and their word on compaction not at all.
+pub fn newest_reading<'r>(
+    reports: &[(Duration, &'r ControlPlaneReportSpec)],
+) -> (Option<&'r ControlPlaneReportSpec>, u64) {
+    let lives = |(silent_for, _): &&(Duration, &ControlPlaneReportSpec)| *silent_for <= REPORT_STALE;
+    // Between two writes several agents read one revision: the youngest of these readings counts.
+    let order = |each: &&(Duration, &'r ControlPlaneReportSpec)| {
+        let proof = each.1.proof.as_ref();
+        (lives(each), proof.map(|proof| (proof.revision, proof.time.0)))
+    };
+    let read = reports.iter().filter(|(_, report)| report.proof.is_some());
+    let compacted = reports.iter().filter(lives);
+    let compacted = compacted.filter_map(|(_, report)| report.proof.as_ref()?.compacted_revision);
+    (
+        read.max_by_key(order).map(|(_, report)| *report),
+        compacted.max().map(unsigned).unwrap_or_default(),
+    )
+}
+
 impl File {
     fn of(file: &FileSeen) -> Self {
         // A key without a cipher is of a cipher that is not ours: nothing is said of such a file.
@@ -251,6 +284,29 @@ mod tests {
         let line = "extraVolumes: - {}";
         let lacks = json!({ "persistent": false, "toPersist": [line] });
         assert_eq!(lacking(lacks), Some(vec![line.to_owned()]));
+    }
+
+    #[test]
+    fn a_reading_of_an_agent_that_is_gone_counts_last_and_its_compaction_not_at_all() {
+        let spec = |revision: i64, second: u32| -> ControlPlaneReportSpec {
+            let proof = json!({ "time": format!("2026-01-02T03:04:{second:02}Z"), "revision": revision,
+                "compactedRevision": revision - 1 });
+            serde_json::from_value(json!({ "observedTime": "2026-01-02T03:04:05Z", "proof": proof })).unwrap()
+        };
+        let (now, gone) = (Duration::ZERO, REPORT_STALE + Duration::from_secs(1));
+        let (restored, before, again) = (spec(5, 1), spec(900, 0), spec(5, 2));
+        let newest = |all: &[(Duration, &ControlPlaneReportSpec)]| {
+            let (found, compacted) = newest_reading(all);
+            (
+                found.map(|found| found.proof.as_ref().unwrap().time.0.to_string()),
+                compacted,
+            )
+        };
+        let at = |second| Some(format!("2026-01-02T03:04:{second:02}Z"));
+        assert_eq!(newest(&[(gone, &before), (now, &restored), (now, &again)]), (at(2), 4));
+        assert_eq!(newest(&[(now, &before), (now, &restored)]), (at(0), 899));
+        assert_eq!(newest(&[(gone, &before)]), (at(0), 0));
+        assert_eq!(newest(&[]), (None, 0));
     }
 
     #[test]

@@ -16,14 +16,10 @@ pub fn mint(view: &View<'_>, due: Due, provider: Provider) -> Decision {
     if wish.escrow.is_empty() && !wish.escrow_waived {
         blocked.push(Blocked::EscrowMissing);
     }
-    // Once a key is in use the flags are needed anyhow, and a rotation is never held for them.
-    if view.active().next().is_none()
-        && let Some(lines) = persistence::lacking(view.seen).filter(|lines| !lines.is_empty())
-    {
-        blocked.push(Blocked::FlagsNotPersistent(lines.to_vec()));
-    }
-    // One in use is known to work, and what an API server does not say holds it elsewhere.
+    // Once a key is in use the flags are needed anyhow, and its API servers said what they loaded.
     if view.active().next().is_none() {
+        let lacking = persistence::lacking(view.seen).filter(|lines| !lines.is_empty());
+        blocked.extend(lacking.map(|lines| Blocked::FlagsNotPersistent(lines.to_vec())));
         let old = view
             .nodes
             .iter()

@@ -8,9 +8,7 @@ use super::records::Records;
 use crate::api::encryption::Provider;
 use crate::api::encryption_status::Order;
 use crate::encryption::config::KeyName;
-use crate::encryption::duties::report;
 use crate::encryption::leases::FreshLease;
-use crate::encryption::{self, Reading};
 
 /// Everything that was seen in one pass.
 #[derive(Clone, Debug, Default)]
@@ -38,15 +36,6 @@ pub struct Observation {
     pub compacted: u64,
     /// The caller's monotonic clock.
     pub now: Duration,
-}
-
-/// The API servers that answered the controller, by their metrics.
-pub fn answered(seen: &encryption::Observation) -> Vec<ApiServer> {
-    let scrapes = seen.replicas.iter().filter_map(|replica| match &replica.reading {
-        Reading::Seen(scrape) => report::api_server_seen(scrape),
-        Reading::Hidden(_) | Reading::Failed(_) => None,
-    });
-    scrapes.map(|shown| ApiServer::of(&shown)).collect()
 }
 
 /// The order that stands in `SecretEncryption.status`.

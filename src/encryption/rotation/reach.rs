@@ -135,10 +135,7 @@ fn outlived(view: &View<'_>) -> BTreeSet<u64> {
     let Some(after) = view.seen.wish.retention else {
         return BTreeSet::new();
     };
-    let covers = |proof: &&Proof| {
-        let mut resources = view.seen.wish.resources.iter();
-        resources.all(|resource| proof.stores(resource))
-    };
+    let covers = |proof: &&Proof| proof.covers(&view.seen.wish.resources);
     let Some(proof) = view.seen.latest_proof.as_ref().filter(covers) else {
         return BTreeSet::new();
     };

@@ -108,8 +108,7 @@ impl Records {
         if proof.revision < sweep.revision {
             return;
         }
-        let whole = |proof: &Proof| resources.iter().all(|resource| proof.stores(resource));
-        let clean = |proof: &Proof| whole(proof) && proof.left(write).is_empty();
+        let clean = |proof: &Proof| proof.covers(resources) && proof.left(write).is_empty();
         match &self.proof {
             Some(first) if clean(first) && clean(proof) => {}
             _ => self.proof = Some(proof.clone()),
@@ -146,6 +145,11 @@ impl Proof {
     pub fn shows(&self, under: &Under) -> bool {
         let mut all = self.values.values();
         all.any(|values| values.get(under).is_some_and(|count| *count > 0))
+    }
+
+    /// Whether it shows values of all of these: one that shows none may be of another etcd.
+    pub fn covers(&self, resources: &BTreeSet<String>) -> bool {
+        resources.iter().all(|resource| self.stores(resource))
     }
 
     /// Whether it shows any value of a resource.

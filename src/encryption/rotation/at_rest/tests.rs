@@ -86,7 +86,7 @@ fn an_api_server_that_nobody_knows_or_that_writes_plaintext_is_no_proof() {
 }
 
 #[test]
-fn a_reading_counts_when_it_is_younger_than_every_process_by_one_clock() {
+fn a_reading_counts_when_it_is_younger_than_every_process() {
     let good = raw(&json!({ "k1": 20 }));
     let changing = (Truth::Unknown, seen_reasons::CONFIGURATION_CHANGING);
     let proven = (Truth::True, values::VALUES_ENCRYPTED);
