@@ -43,7 +43,7 @@ async fn while_an_api_server_is_down_no_key_is_dropped_whoever_leads() {
     let plane = &scene.plane;
     scene.enable().await;
     let files = scene.nodes.iter().map(|node| node.folder.join(FILE)).collect();
-    let checker = Checker::start(plane, files).await;
+    let checker = Checker::start(plane, files, &[]).await;
     scene.status("the first enable ends", ROTATED, idle).await;
     let second = operator::controller(plane, "second").await;
     second.start().unwrap();
@@ -99,7 +99,7 @@ async fn while_an_api_server_is_down_no_key_is_dropped_whoever_leads() {
 /// That nothing was wrong means something only where it is told when something is.
 async fn the_checker_sees_what_nobody_can_read(scene: &Scene) {
     let files = scene.nodes.iter().map(|node| node.folder.join(FILE)).collect();
-    let checker = Checker::start(&scene.plane, files).await;
+    let checker = Checker::start(&scene.plane, files, &[]).await;
     let foreign = b"k8s:enc:aesgcm:v1:k9:nobody has this key";
     let key = format!("/registry/secrets/{}/foreign", scene::NAMESPACE);
     scene.plane.etcd().put(&key, foreign).await.unwrap();

@@ -45,8 +45,7 @@ const OLD: &str = "old-4";
 async fn nobody_loses_a_read_whoever_joins_and_whatever_is_given_up_or_put_back() {
     let mut story = Story::new(Scene::with_spares("value", 1).await);
     story.scene.enable().await;
-    let checker = story.checker().await;
-    checker.down(2);
+    let checker = story.checker(&[2]).await;
     story.scene.status("the first enable ends", ROTATED, idle).await;
     story.said("everything is under k1");
     let first = story.scene.nodes[0].read(FILE);
@@ -61,7 +60,7 @@ async fn nobody_loses_a_read_whoever_joins_and_whatever_is_given_up_or_put_back(
     story.everything_is_under(2).await;
     story.said("who joined in mid rotation has the file of the others");
 
-    let checker = story.checker().await;
+    let checker = story.checker(&[]).await;
     hidden::under_an_old_key(&story, &checker, &value).await;
     story.everything_is_under(2).await;
     // Until the key is back, raw etcd shows that one value which nobody can read, and nothing else is wrong.
@@ -70,7 +69,7 @@ async fn nobody_loses_a_read_whoever_joins_and_whatever_is_given_up_or_put_back(
     assert_eq!(wrong, shown);
     story.said("the value that was put back under k1 is under k2");
 
-    let checker = story.checker().await;
+    let checker = story.checker(&[]).await;
     given_up(&mut story, "Promote").await;
     if std::env::var_os("CLOISON_CASES").is_some_and(|which| which == "all") {
         further(&mut story).await;

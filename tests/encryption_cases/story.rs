@@ -37,12 +37,12 @@ impl Story {
         println!("{:4} s  {what}", self.began.elapsed().as_secs());
     }
 
-    /// Over all API servers, also one that is still to come.
-    pub async fn checker(&self) -> Checker {
+    /// Over all API servers. Those of `down` are still to come.
+    pub async fn checker(&self, down: &[usize]) -> Checker {
         let plane = &self.scene.plane;
         let file = |index: usize| plane.folder().join(format!("cp-{index}/keys/{FILE}"));
         let files: Vec<PathBuf> = (0..plane.api_servers().len()).map(file).collect();
-        Checker::start(plane, files).await
+        Checker::start(plane, files, down).await
     }
 
     pub fn wanted(&self) -> Api<DynamicObject> {

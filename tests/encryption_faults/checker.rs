@@ -103,15 +103,18 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// `files` are the EncryptionConfigurations of the nodes, in the order of the API servers. What another checker left
-    /// goes first: a create has one answer.
-    pub async fn start(plane: &Arc<ControlPlane>, files: Vec<PathBuf>) -> Self {
+    /// `files` are the EncryptionConfigurations of the nodes, in the order of the API servers, and `down` those API servers
+    /// that owe no answer yet. What another checker left goes first: a create has one answer.
+    pub async fn start(plane: &Arc<ControlPlane>, files: Vec<PathBuf>, down: &[usize]) -> Self {
         let servers = plane.api_servers();
         let left: Api<Secret> = Api::namespaced(plane.admin().unwrap(), NAMESPACE);
         let (gone, all) = (DeleteParams::default(), ListParams::default());
         left.delete_collection(&gone, &all).await.unwrap();
         let seen = Arc::new(Seen {
-            down: servers.iter().map(|_| AtomicBool::default()).collect(),
+            down: servers
+                .iter()
+                .map(|server| AtomicBool::new(down.contains(&server.index())))
+                .collect(),
             ..Seen::default()
         });
         let (mut tasks, mut watches) = (JoinSet::new(), JoinSet::new());

@@ -54,7 +54,7 @@ async fn a_rotation_survives_whatever_dies_on_the_way() {
     let files = scene.nodes.iter().map(|node| node.folder.join(FILE)).collect();
     scene.enable().await;
     said("the API servers have their flags");
-    let checker = Checker::start(plane, files).await;
+    let checker = Checker::start(plane, files, &[]).await;
     scene.status("the first enable ends", ROTATED, idle).await;
     let enabled = stored(plane).await;
     assert_eq!(enabled.keys().collect::<Vec<_>>(), ["k1"], "{enabled:?}");
