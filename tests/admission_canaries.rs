@@ -6,6 +6,8 @@
 #[path = "common/admission.rs"]
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use cloison::admission::judge;
 use cloison::api::conditions::Truth;
 use cloison_testbed::{ApiServerOptions, Minor};
@@ -196,4 +198,35 @@ async fn the_worst_case_stays_within_the_budget() {
     try_create(&cluster.admin(), huge.clone()).await.unwrap();
     let refused = try_create(&cluster.admin(), with(huge, json!({"spec": {"hostPID": true}}))).await;
     cluster.refused(refused, "cloison-pod", "WKL-01/host-pid");
+}
+
+/// A policy is written while requests are judged by others: an API server from before 1.36 may die of that where policies
+/// have `variables` (kubernetes/kubernetes#135757). Ours have none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_lives_while_policies_are_written_and_pods_are_judged() {
+    const WRITES: usize = 3;
+    let cluster = Cluster::start(vec![minor(Minor::V1_33)], spec(json!({}))).await;
+    cluster
+        .stage_namespace("busy", "training", Some("enforce"), "default")
+        .await;
+    let (admin, id) = (cluster.admin(), cluster.plane.api_server(0).process_id());
+    let judged = AtomicUsize::new(0);
+    let asking = async || loop {
+        try_create(&admin, pod("busy", "a")).await.unwrap();
+        judged.fetch_add(1, Ordering::Relaxed);
+    };
+    let writing = async {
+        let (one, other) = (spec(everything()), spec(json!({})));
+        for _ in 0..WRITES {
+            cluster.put_other_in_force(one.clone()).await;
+            cluster.put_other_in_force(other.clone()).await;
+        }
+    };
+    tokio::select! {
+        () = writing => {}
+        _ = async { tokio::join!(asking(), asking(), asking(), asking(), asking(), asking()) } => unreachable!(),
+    }
+    assert_eq!(cluster.plane.api_server(0).process_id(), id, "another process");
+    let judged = judged.into_inner();
+    assert!(judged > WRITES, "{judged} pods were judged meanwhile");
 }

@@ -54,6 +54,27 @@ pub(super) fn entries(root: &str, map: &str, key: &str) -> String {
     format!("({root} != null && has({root}.{map}) && {key} in {root}.{map} ? [{root}.{map}[{key}]] : [])")
 }
 
+/// An expression in terms of others by their names, each of which is in terms of those before it: as one that stands alone.
+/// CEL has no `let`; a list of one value, mapped, is one.
+pub(super) fn bound(named: &[(&str, String)], expression: &str) -> String {
+    named.iter().rev().fold(expression.to_owned(), |inner, (name, value)| {
+        if mentions(&inner, name) {
+            format!("[{value}].map({name}, {inner})[0]")
+        } else {
+            inner
+        }
+    })
+}
+
+/// Whether a name stands anywhere in it. One in the text of a message counts too, which costs time and nothing else.
+fn mentions(expression: &str, name: &str) -> bool {
+    let part = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    expression.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&expression[..at], &expression[at + name.len()..]);
+        !before.ends_with(|it| part(it) || it == '.') && !after.starts_with(part)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +85,18 @@ mod tests {
         assert_eq!(text("a\nb"), "'a b'");
         assert_eq!(list(["a", "b'"]), r"['a', 'b\'']");
         assert_eq!(list::<&str>([]), "[]");
+    }
+
+    #[test]
+    fn what_is_named_is_bound_where_it_is_used() {
+        let named = [
+            ("a", "1".to_owned()),
+            ("b", "a + 1".to_owned()),
+            ("c", "a + 2".to_owned()),
+        ];
+        assert_eq!(bound(&named, "b > 1"), "[1].map(a, [a + 1].map(b, b > 1)[0])[0]");
+        assert_eq!(bound(&named, "x.b > bb + b_ + 1"), "x.b > bb + b_ + 1");
+        assert_eq!(bound(&[], "true"), "true");
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Clause {
             _ if all => Some(self.texts(None)),
             some => {
                 let some = list(some.iter().map(|stage| stage.as_str()));
-                Some(self.texts(Some(format!("variables.stage in {some}"))))
+                Some(self.texts(Some(format!("stage in {some}"))))
             }
         }
     }

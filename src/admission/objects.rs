@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::admissionregistration::v1::{
     AuditAnnotation, MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
     ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec, Validation,
-    Variable,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
+use super::cel::bound;
 use super::clause::{message, prefix};
+use super::policies::Written;
 use super::set::BindingKind;
 use crate::api::names;
 use crate::api::stage::Mode;
@@ -26,7 +27,8 @@ pub(super) struct Draft {
     pub(super) resources: Vec<NamedRuleWithOperations>,
     /// Requests that are judged at all: name and expression.
     pub(super) conditions: Vec<(&'static str, String)>,
-    pub(super) variables: Vec<(&'static str, String)>,
+    /// Expressions by name, each in terms of those before it. All of them hold for every object that is matched.
+    pub(super) named: Vec<(&'static str, String)>,
     /// True when the request may pass.
     pub(super) passes: String,
     /// A CEL list of texts for the message. It must not ask the `authorizer`: messages have none.
@@ -36,12 +38,13 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn policy(self, hash: &str) -> ValidatingAdmissionPolicy {
+    pub(super) fn written(self, hash: &str, bindings: Vec<ValidatingAdmissionPolicyBinding>) -> Written {
+        let bound = |expression: &str| bound(&self.named, expression);
         let audit = self.observed.map(|observed| AuditAnnotation {
             key: "observed".to_owned(),
-            value_expression: message(hash, &observed),
+            value_expression: bound(&message(hash, &observed)),
         });
-        ValidatingAdmissionPolicy {
+        let policy = ValidatingAdmissionPolicy {
             metadata: metadata(self.name, hash),
             spec: Some(ValidatingAdmissionPolicySpec {
                 // No paramKind: a kind that goes missing would refuse every request that matches, everywhere.
@@ -61,28 +64,27 @@ impl Draft {
                     };
                     self.conditions.into_iter().map(condition).collect()
                 }),
-                variables: Some(
-                    self.variables
-                        .into_iter()
-                        .map(|(name, expression)| Variable {
-                            name: name.to_owned(),
-                            expression,
-                        })
-                        .collect(),
-                ),
+                // An API server from before 1.36 may crash when a policy with variables is written while another is
+                // evaluated (docs/decisions/019-no-variables.md).
+                variables: None,
                 validations: Some(vec![Validation {
-                    expression: self.passes,
+                    expression: bound(&self.passes),
                     reason: Some("Forbidden".to_owned()),
                     message: Some(format!(
                         "{}{} refused this request; run kubectl cloison why",
                         prefix(hash),
                         self.name
                     )),
-                    message_expression: Some(message(hash, &self.problems)),
+                    message_expression: Some(bound(&message(hash, &self.problems))),
                 }]),
                 audit_annotations: audit.map(|audit| vec![audit]),
             }),
             status: None,
+        };
+        Written {
+            policy,
+            bindings,
+            named: self.named,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The whole set, and the hash that names it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
@@ -54,6 +55,10 @@ pub struct PolicySet {
     pub policies: Vec<ValidatingAdmissionPolicy>,
     /// Their bindings: apply them after the policies, delete them before.
     pub bindings: Vec<ValidatingAdmissionPolicyBinding>,
+    /// By policy, the expressions that it is made of, in order: the lists `problems` and `observed`, where it has them, and
+    /// what they are in terms of.
+    #[serde(skip)]
+    pub(super) named: BTreeMap<String, Vec<(&'static str, String)>>,
     /// Eight hexadecimal digits over everything but themselves; every message begins with `[cloison <hash>] `.
     pub hash: String,
 }
@@ -88,11 +93,14 @@ fn write_down(spec: &AiSecurityPolicySpec, operator: &Operator, modes: &Modes, h
     let mut set = PolicySet {
         policies: Vec::new(),
         bindings: Vec::new(),
+        named: BTreeMap::new(),
         hash: hash.to_owned(),
     };
-    for (policy, bindings) in parts {
-        set.policies.push(policy);
-        set.bindings.extend(bindings);
+    for written in parts {
+        set.named
+            .insert(written.policy.metadata.name.clone().unwrap_or_default(), written.named);
+        set.policies.push(written.policy);
+        set.bindings.extend(written.bindings);
     }
     set.policies.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     set.bindings.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));

@@ -129,7 +129,8 @@ impl Offline {
             let policy = set
                 .policy(name)
                 .ok_or_else(|| OfflineError::NotJudged(name.to_owned()))?;
-            Compiled::new(name, policy)
+            let named = set.named.get(name).map_or(&[][..], Vec::as_slice);
+            Compiled::new(name, policy, named)
         };
         Ok(Self {
             pod: compile(pod::NAME)?,

@@ -83,10 +83,15 @@ impl Cluster {
 
     /// Replaces the policies by those of another spec and waits until they are proven.
     pub async fn replace_policy(&self, spec: AiSecurityPolicySpec) {
+        self.put_other_in_force(spec).await;
+        self.wait_until_proven().await;
+    }
+
+    /// The same without the wait.
+    pub async fn put_other_in_force(&self, spec: AiSecurityPolicySpec) {
         let set = generate(&spec, &self.operator, Timestamp::UNIX_EPOCH);
         *self.in_force.lock().unwrap() = (spec, set);
         self.put_in_force().await;
-        self.wait_until_proven().await;
     }
 
     pub fn admin(&self) -> Client {

@@ -26,17 +26,14 @@ pub(in crate::admission) fn write(spec: &AiSecurityPolicySpec, modes: &Modes, ha
             &["aiworkloads"],
             &["CREATE", "UPDATE"],
         )],
-        variables: vec![
+        named: vec![
             ("creates", "request.operation == 'CREATE'".to_owned()),
             (
                 "namespaceStage",
                 entry("namespaceObject.metadata.labels", names::STAGE_LABEL),
             ),
             ("declared", "dyn(object).spec.stage.lowerAscii()".to_owned()),
-            (
-                "stage",
-                "variables.namespaceStage == '' ? variables.declared : variables.namespaceStage".to_owned(),
-            ),
+            ("stage", "namespaceStage == '' ? declared : namespaceStage".to_owned()),
             // An update is judged by what it adds: one that was declared in audit can still be edited.
             (
                 "newUses",
@@ -45,12 +42,12 @@ pub(in crate::admission) fn write(spec: &AiSecurityPolicySpec, modes: &Modes, ha
             ("problems", denied(&clauses)),
             ("observed", observed(&clauses)),
         ],
-        passes: "variables.problems.size() == 0".to_owned(),
-        problems: "variables.problems".to_owned(),
-        observed: Some("variables.observed".to_owned()),
+        passes: "problems.size() == 0".to_owned(),
+        problems: "problems".to_owned(),
+        observed: Some("observed".to_owned()),
         ..Draft::default()
     };
-    (draft.policy(hash), moded(NAME, spec.mode, hash))
+    draft.written(hash, moded(NAME, spec.mode, hash))
 }
 
 /// Whether it refuses anything in any stage.
@@ -77,21 +74,24 @@ fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
     let restricted = listed(spec.restricted_uses.as_ref(), RESTRICTED_USES);
     let uses = |names: &[String], before: &str| {
         let listed = format!("u in {}", list(names));
-        Found::among("variables.newUses", "u", &listed, before, "string(u)")
+        Found::among("newUses", "u", &listed, before, "string(u)")
     };
     vec![
         Clause::new(
             NET_02.rule("stage-mismatch"),
             modes,
             Found::When(
-                "variables.creates && variables.namespaceStage != '' && variables.namespaceStage != variables.declared"
-                    .to_owned(),
-                "'spec.stage is ' + dyn(object).spec.stage + ' and the namespace has stage ' + variables.namespaceStage"
+                "creates && namespaceStage != '' && namespaceStage != declared".to_owned(),
+                "'spec.stage is ' + dyn(object).spec.stage + ' and the namespace has stage ' + namespaceStage"
                     .to_owned(),
             ),
         ),
         Clause::new(DAT_01.rule("prohibited"), modes, uses(&prohibited, "prohibited use: ")),
-        Clause::new(DAT_01.rule("intimate-imagery"), modes, uses(&imagery, "prohibited use: ")),
+        Clause::new(
+            DAT_01.rule("intimate-imagery"),
+            modes,
+            uses(&imagery, "prohibited use: "),
+        ),
         // The gate is the open list: pods wait for the assessment, the declaration itself is welcome.
         Clause::new(DAT_01.rule("restricted"), modes, uses(&restricted, "restricted use: ")).reported(),
     ]

@@ -67,19 +67,17 @@ pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
                 ),
             ),
         ],
-        variables: variables(operator),
+        named: variables(operator),
         passes: format!(
-            "(variables.never + variables.approvals).size() == 0 && ((variables.finalizers + variables.custody).size() == 0 \
-             || {}) && (variables.releases.size() == 0 || {})",
+            "(never + approvals).size() == 0 && ((finalizers + custody).size() == 0 \
+             || {}) && (releases.size() == 0 || {})",
             person_with_bypass(),
             may("release", "quarantines")
         ),
-        problems:
-            "(variables.never + variables.approvals + variables.custody + variables.finalizers + variables.releases)"
-                .to_owned(),
+        problems: "(never + approvals + custody + finalizers + releases)".to_owned(),
         ..Draft::default()
     };
-    (draft.policy(hash), always(NAME, hash))
+    draft.written(hash, always(NAME, hash))
 }
 
 fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
@@ -94,21 +92,21 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
     let mut first = vec![
         ("operator", format!("{USER} == {}", text(&operator.user))),
         ("deletes", "request.operation == 'DELETE'".to_owned()),
-        ("subject", "dyn(variables.deletes ? oldObject : object)".to_owned()),
+        ("subject", "dyn(deletes ? oldObject : object)".to_owned()),
     ];
     first.extend(custody::variables(operator));
     first.extend([
         ("policy", "request.resource.resource == 'networkpolicies'".to_owned()),
         ("secret", "request.resource.resource == 'secrets'".to_owned()),
         // On a deletion nothing of an object is changed but that it goes.
-        ("ours", format!("variables.deletes ? [] : {}", finalizers("object"))),
+        ("ours", format!("deletes ? [] : {}", finalizers("object"))),
         (
             "oursWere",
-            format!("variables.deletes ? [] : {}", finalizers("oldObject")),
+            format!("deletes ? [] : {}", finalizers("oldObject")),
         ),
         (
             "quarantine",
-            format!("variables.deletes ? [] : {}", quarantine("object")),
+            format!("deletes ? [] : {}", quarantine("object")),
         ),
         ("quarantineWas", quarantine("oldObject")),
         (
@@ -117,7 +115,7 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
                 Clause::always(
                     CLU_04.rule("status"),
                     format!(
-                        "!variables.operator && !variables.ring && variables.status && {} != {}",
+                        "!operator && !ring && status && {} != {}",
                         status("object"),
                         status("oldObject")
                     ),
@@ -126,12 +124,12 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
                 Clause::always(
                     CLU_04.rule("managed-object"),
                     foreign_policy(),
-                    "'networkpolicies \"' + variables.subject.metadata.name + '\" is not the operator\\'s to write'",
+                    "'networkpolicies \"' + subject.metadata.name + '\" is not the operator\\'s to write'",
                 ),
                 Clause::always(
                     CLU_04.rule("rewrite"),
-                    format!("variables.secret && !({})", rewritten()),
-                    "'secrets \"' + variables.subject.metadata.name + '\" would be changed'",
+                    format!("secret && !({})", rewritten()),
+                    "'secrets \"' + subject.metadata.name + '\" would be changed'",
                 ),
             ]),
         ),
@@ -139,7 +137,7 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
             "finalizers",
             denied(&[Clause::always(
                 CLU_04.rule("finalizer"),
-                "!variables.operator && !variables.policy && !variables.secret && variables.ours != variables.oursWere",
+                "!operator && !policy && !secret && ours != oursWere",
                 "'the finalizers of ' + request.resource.resource + ' that begin with cloison.dev/ are the operator\\'s'",
             )]),
         ),
@@ -148,11 +146,11 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
             denied(&[Clause::always(
                 OPS_01.rule("release"),
                 format!(
-                    "!variables.policy && !variables.secret && variables.quarantineWas.size() > 0 && variables.quarantine != \
-                     variables.quarantineWas && !({})",
+                    "!policy && !secret && quarantineWas.size() > 0 && quarantine != \
+                     quarantineWas && !({})",
                     collected_or_emptied()
                 ),
-                "'AiWorkload \"' + variables.subject.metadata.name + '\" is in quarantine'",
+                "'AiWorkload \"' + subject.metadata.name + '\" is in quarantine'",
             )]),
         ),
     ]);
@@ -170,7 +168,7 @@ fn foreign_policy() -> String {
         )
     };
     format!(
-        "variables.policy && !(variables.subject.metadata.name.startsWith('{NAME_PREFIX}') && (variables.deletes || \
+        "policy && !(subject.metadata.name.startsWith('{NAME_PREFIX}') && (deletes || \
          {}) && (request.operation == 'CREATE' || {} || \
          dyn(oldObject).metadata.?managedFields.orValue([]).exists(f, f.?manager.orValue('') == '{}')))",
         label("object"),

@@ -31,15 +31,15 @@ pub(in crate::admission) fn write(spec: &AiSecurityPolicySpec, operator: &Operat
                 &operations,
             ),
         ],
-        variables: variables(spec, operator),
+        named: variables(spec, operator),
         passes: format!(
-            "!variables.touched || variables.operator || variables.collector || variables.dataplane || {}",
+            "!touched || operator || collector || dataplane || {}",
             person_with_bypass()
         ),
-        problems: "variables.problems".to_owned(),
+        problems: "problems".to_owned(),
         ..Draft::default()
     };
-    (draft.policy(hash), always(NAME, hash))
+    draft.written(hash, always(NAME, hash))
 }
 
 fn variables(spec: &AiSecurityPolicySpec, operator: &Operator) -> Vec<(&'static str, String)> {
@@ -61,20 +61,17 @@ fn variables(spec: &AiSecurityPolicySpec, operator: &Operator) -> Vec<(&'static 
         // What an object is for: its content, its labels and its name.
         (
             "sameContent",
-            format!(
-                "variables.updates && {}",
-                all_unchanged(&["spec", "webhooks", "metadata.labels"])
-            ),
+            format!("updates && {}", all_unchanged(&["spec", "webhooks", "metadata.labels"])),
         ),
         (
             "sameOwners",
-            format!("variables.updates && {}", unchanged("metadata.ownerReferences")),
+            format!("updates && {}", unchanged("metadata.ownerReferences")),
         ),
         // A write that changes nothing is no tampering: migrations and rewrites of stored objects are such writes.
         (
             "touched",
             format!(
-                "!(variables.sameContent && variables.sameOwners && {})",
+                "!(sameContent && sameOwners && {})",
                 all_unchanged(&["metadata.annotations", "metadata.finalizers"])
             ),
         ),
@@ -82,7 +79,7 @@ fn variables(spec: &AiSecurityPolicySpec, operator: &Operator) -> Vec<(&'static 
         (
             "operator",
             format!(
-                "{USER} == {} && variables.subject.metadata.name.startsWith('{NAME_PREFIX}')",
+                "{USER} == {} && subject.metadata.name.startsWith('{NAME_PREFIX}')",
                 text(&operator.user)
             ),
         ),
@@ -90,7 +87,7 @@ fn variables(spec: &AiSecurityPolicySpec, operator: &Operator) -> Vec<(&'static 
         (
             "collector",
             format!(
-                "({}) || (variables.sameContent && {USER} in {})",
+                "({}) || (sameContent && {USER} in {})",
                 collected_or_emptied(),
                 list(COLLECTORS)
             ),
@@ -98,7 +95,7 @@ fn variables(spec: &AiSecurityPolicySpec, operator: &Operator) -> Vec<(&'static 
         // dataplane: a controller that marks a policy before it programs it (EKS adds a finalizer).
         (
             "dataplane",
-            format!("variables.sameContent && variables.sameOwners && {USER} in {dataplane}"),
+            format!("sameContent && sameOwners && {USER} in {dataplane}"),
         ),
         ("problems", denied(&clauses())),
     ]
@@ -111,7 +108,7 @@ fn clauses() -> Vec<Clause> {
     let webhook = "request.resource.resource == 'validatingwebhookconfigurations'";
     let what = |said: &str| {
         format!(
-            "request.resource.resource + ' \"' + variables.subject.metadata.name + {}",
+            "request.resource.resource + ' \"' + subject.metadata.name + {}",
             text(&format!("\" {said}"))
         )
     };

@@ -23,7 +23,12 @@ use super::cel::{list, text};
 use crate::api::names;
 
 /// A policy and its bindings.
-pub(super) type Written = (ValidatingAdmissionPolicy, Vec<ValidatingAdmissionPolicyBinding>);
+pub(super) struct Written {
+    pub(super) policy: ValidatingAdmissionPolicy,
+    pub(super) bindings: Vec<ValidatingAdmissionPolicyBinding>,
+    /// What the policy is made of, by name, each in terms of those before it.
+    pub(super) named: Vec<(&'static str, String)>,
+}
 
 /// The garbage collector, under both names it goes by: with and without an account of its own.
 const COLLECTORS: [&str; 2] = [

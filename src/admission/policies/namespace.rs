@@ -26,15 +26,15 @@ pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
             &["namespaces", "namespaces/finalize", "namespaces/status"],
             &["CREATE", "UPDATE"],
         )],
-        variables: variables(operator),
+        named: variables(operator),
         passes: format!(
-            "variables.never.size() == 0 && (variables.claims.size() == 0 || {})",
+            "never.size() == 0 && (claims.size() == 0 || {})",
             may("assign", "stages")
         ),
-        problems: "(variables.never.size() > 0 ? variables.never : variables.claims)".to_owned(),
+        problems: "(never.size() > 0 ? never : claims)".to_owned(),
         ..Draft::default()
     };
-    (draft.policy(hash), always(NAME, hash))
+    draft.written(hash, always(NAME, hash))
 }
 
 fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
@@ -50,10 +50,7 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
         ("sealedWas", old("annotations", names::SEALED_ANNOTATION)),
         ("open", new("annotations", names::OPEN_ANNOTATION)),
         ("openWas", old("annotations", names::OPEN_ANNOTATION)),
-        (
-            "joins",
-            "variables.stage.size() > 0 && variables.stageWas.size() == 0".to_owned(),
-        ),
+        ("joins", "stage.size() > 0 && stageWas.size() == 0".to_owned()),
         ("claims", denied(&claims())),
         ("never", denied(&never(operator))),
     ]
@@ -64,7 +61,7 @@ fn claims() -> Vec<Clause> {
     let changed = |rule: &'static str, is: &str, key: &str| {
         Clause::always(
             NET_02.rule(rule),
-            format!("variables.{is} != variables.{is}Was"),
+            format!("{is} != {is}Was"),
             text(&format!("you may not set, change or remove the label {key}")),
         )
     };
@@ -72,7 +69,7 @@ fn claims() -> Vec<Clause> {
     let removed = |is: &str, key: &str| {
         Clause::always(
             CLU_04.rule("annotation"),
-            format!("!variables.operator && variables.{is}Was.size() > 0 && variables.{is}.size() == 0"),
+            format!("!operator && {is}Was.size() > 0 && {is}.size() == 0"),
             text(&format!("you may not remove the annotation {key}")),
         )
     };
@@ -92,14 +89,14 @@ fn never(operator: &Operator) -> Vec<Clause> {
     let unknown = |rule: &'static str, is: &str, known: &str, key: &str| {
         Clause::always(
             NET_02.rule(rule),
-            format!("variables.{is} != variables.{is}Was && variables.{is}.exists(v, !(v in {known}))"),
-            format!("{} + variables.{is}[0] + '\"'", text(&format!("label {key} is \""))),
+            format!("{is} != {is}Was && {is}.exists(v, !(v in {known}))"),
+            format!("{} + {is}[0] + '\"'", text(&format!("label {key} is \""))),
         )
     };
     let written = |is: &str, key: &str| {
         Clause::always(
             CLU_04.rule("annotation"),
-            format!("!variables.operator && variables.{is}.size() > 0 && variables.{is} != variables.{is}Was"),
+            format!("!operator && {is}.size() > 0 && {is} != {is}Was"),
             text(&format!("the annotation {key} is the operator's")),
         )
     };
@@ -109,8 +106,8 @@ fn never(operator: &Operator) -> Vec<Clause> {
         Clause::always(
             CLU_04.rule("annotation"),
             format!(
-                "!variables.operator && variables.joins && variables.{is}.size() > 0 && variables.{is} == \
-                 variables.{is}Was"
+                "!operator && joins && {is}.size() > 0 && {is} == \
+                 {is}Was"
             ),
             text(&format!(
                 "the annotation {key} is older than the stage; remove it in the same request"
@@ -122,7 +119,7 @@ fn never(operator: &Operator) -> Vec<Clause> {
         unknown("mode-label", "mode", &modes, names::MODE_LABEL),
         Clause::always(
             NET_02.rule("stage-label"),
-            format!("variables.joins && object.metadata.name in {reserved}"),
+            format!("joins && object.metadata.name in {reserved}"),
             "'the namespace ' + object.metadata.name + ' cannot have a stage'",
         ),
         written("sealed", names::SEALED_ANNOTATION),
@@ -131,9 +128,9 @@ fn never(operator: &Operator) -> Vec<Clause> {
         planted("open", names::OPEN_ANNOTATION),
         Clause::always(
             CLU_04.rule("annotation"),
-            "!variables.operator && variables.stageWas.size() > 0 && variables.stage.size() > 0 && variables.stage != \
-             variables.stageWas && variables.sealed.exists(s, s == dyn(object).metadata.uid + '/' + \
-             variables.stage[0])",
+            "!operator && stageWas.size() > 0 && stage.size() > 0 && stage != \
+             stageWas && sealed.exists(s, s == dyn(object).metadata.uid + '/' + \
+             stage[0])",
             text(&format!(
                 "the annotation {} already claims this stage; remove it in the same request",
                 names::SEALED_ANNOTATION

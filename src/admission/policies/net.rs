@@ -55,13 +55,13 @@ pub(in crate::admission) fn write(
         )],
         // What our own account may write is for `cloison-guard` to say.
         conditions: vec![("not-the-operator", format!("{USER} != {}", text(&operator.user)))],
-        variables,
-        passes: "variables.problems.size() == 0".to_owned(),
-        problems: "variables.problems".to_owned(),
-        observed: Some("variables.observed".to_owned()),
+        named: variables,
+        passes: "problems.size() == 0".to_owned(),
+        problems: "problems".to_owned(),
+        observed: Some("observed".to_owned()),
         ..Draft::default()
     };
-    (draft.policy(hash), moded(NAME, spec.mode, hash))
+    draft.written(hash, moded(NAME, spec.mode, hash))
 }
 
 /// Whether it refuses anything in any stage.
@@ -103,15 +103,15 @@ fn variables(network: &PolicyNetwork) -> Vec<(&'static str, String)> {
         (
             "rules",
             format!(
-                "({}).map(r, {{'at': r.at, 'bare': dyn(r.peers.size() == 0 && !variables.former.exists(f, f.at == r.at && \
-                 f.ports == r.ports && f.peers.size() == 0)), 'peers': dyn(r.peers.filter(p, !variables.former.exists(f, \
+                "({}).map(r, {{'at': r.at, 'bare': dyn(r.peers.size() == 0 && !former.exists(f, f.at == r.at && \
+                 f.ports == r.ports && f.peers.size() == 0)), 'peers': dyn(r.peers.filter(p, !former.exists(f, \
                  f.at == r.at && f.ports == r.ports && p in f.peers)))}})",
                 rules("dyn(object)")
             ),
         ),
         (
             "blocks",
-            "variables.rules.map(r, {'at': r.at, 'cidrs': dyn(r.peers.filter(p, has(p.ipBlock)).map(p, \
+            "rules.map(r, {'at': r.at, 'cidrs': dyn(r.peers.filter(p, has(p.ipBlock)).map(p, \
              string(p.ipBlock.cidr)))})"
                 .to_owned(),
         ),
@@ -140,7 +140,7 @@ fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
             NET_10.rule("not-allowed"),
             modes,
             Found::When(
-                "variables.rules.exists(r, r.bare || r.peers.size() > 0)".to_owned(),
+                "rules.exists(r, r.bare || r.peers.size() > 0)".to_owned(),
                 "'NetworkPolicy \"' + dyn(object).metadata.name + '\" allows something, and tenants may write none that \
                  do'"
                     .to_owned(),
@@ -168,16 +168,15 @@ fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
         clause(
             "no-peers",
             Found::When(
-                "variables.rules.exists(r, r.bare)".to_owned(),
-                "'a rule without peers: ' + variables.rules.filter(r, r.bare).map(r, string(r.at)).join(', ')"
-                    .to_owned(),
+                "rules.exists(r, r.bare)".to_owned(),
+                "'a rule without peers: ' + rules.filter(r, r.bare).map(r, string(r.at)).join(', ')".to_owned(),
             ),
         ),
         clause(
             "namespace-selector",
             Found::When(
-                "variables.rules.exists(r, r.peers.exists(p, has(p.namespaceSelector)))".to_owned(),
-                "'a peer with a namespaceSelector: ' + variables.rules.filter(r, r.peers.exists(p, \
+                "rules.exists(r, r.peers.exists(p, has(p.namespaceSelector)))".to_owned(),
+                "'a peer with a namespaceSelector: ' + rules.filter(r, r.peers.exists(p, \
                  has(p.namespaceSelector))).map(r, string(r.at)).join(', ')"
                     .to_owned(),
             ),
@@ -190,15 +189,12 @@ fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
                 &format!("'is wider than the policy allows (/' + string({limit}) + ')'"),
             ),
         ),
-        clause(
-            "cluster-address",
-            blocks(&meets("variables.ranges"), &text(in_the_cluster)),
-        ),
+        clause("cluster-address", blocks(&meets("ranges"), &text(in_the_cluster))),
         Clause::new(
             NET_05.rule("metadata"),
             modes,
             blocks(
-                &meets("variables.infrastructure"),
+                &meets("infrastructure"),
                 "'meets addresses of the infrastructure (metadata, loopback, multicast)'",
             ),
         ),
@@ -208,7 +204,7 @@ fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
 /// A text for every rule that has such an ipBlock.
 fn blocks(test: &str, what: &str) -> Found {
     Found::Each(format!(
-        "variables.blocks.filter(b, b.cidrs.exists(c, {test})).map(b, string(b.at) + ' ' + b.cidrs.filter(c, \
+        "blocks.filter(b, b.cidrs.exists(c, {test})).map(b, string(b.at) + ' ' + b.cidrs.filter(c, \
          {test}).map(c, '\"' + string(c) + '\" ' + {what}).join(', '))"
     ))
 }

@@ -54,14 +54,14 @@ pub(in crate::admission) fn write(
              'system:nodes' in request.userInfo.groups)"
                 .to_owned(),
         )],
-        variables,
-        passes: "variables.problems.size() == 0".to_owned(),
-        problems: "variables.problems".to_owned(),
-        // No audit annotation, though `variables.observed` has its text: it would be evaluated for every pod and cost the
+        named: variables,
+        passes: "problems.size() == 0".to_owned(),
+        problems: "problems".to_owned(),
+        // No audit annotation, though `observed` has its text: it would be evaluated for every pod and cost the
         // API server another 0.3 ms. The scan and the command line evaluate the variable themselves.
         ..Draft::default()
     };
-    (draft.policy(hash), moded(NAME, spec.mode, hash))
+    draft.written(hash, moded(NAME, spec.mode, hash))
 }
 
 fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {

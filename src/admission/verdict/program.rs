@@ -1,7 +1,8 @@
 //! One policy, compiled for kube-cel.
 //!
-//! kube-cel's own `VapEvaluator` is not used: it knows no `variables`, and it escapes the keys of every map, so that
-//! `labels['cloison.dev/stage']` finds nothing. The functions it brings are.
+//! kube-cel's own `VapEvaluator` is not used: it escapes the keys of every map, so that `labels['cloison.dev/stage']` finds
+//! nothing. The functions it brings are. The named expressions are evaluated one after the other, not in one another as
+//! the API server has them: its stack is deeper.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub(super) struct Compiled {
     pub(super) name: String,
     namespaces: Option<LabelSelector>,
     conditions: Vec<(String, Parsed)>,
-    variables: Vec<(String, Parsed)>,
+    named: Vec<(String, Parsed)>,
 }
 
 struct Parsed(Program);
@@ -33,7 +34,11 @@ impl std::fmt::Debug for Parsed {
 }
 
 impl Compiled {
-    pub(super) fn new(name: &str, policy: &ValidatingAdmissionPolicy) -> Result<Self, OfflineError> {
+    pub(super) fn new(
+        name: &str,
+        policy: &ValidatingAdmissionPolicy,
+        named: &[(&'static str, String)],
+    ) -> Result<Self, OfflineError> {
         let compile = |variable: &str, expression: &str| match Program::compile(expression) {
             Ok(program) => Ok((variable.to_owned(), Parsed(program))),
             Err(source) => Err(OfflineError::Compile {
@@ -44,7 +49,6 @@ impl Compiled {
         };
         let spec = policy.spec.clone().unwrap_or_default();
         let conditions = spec.match_conditions.iter().flatten();
-        let variables = spec.variables.iter().flatten();
         Ok(Self {
             name: name.to_owned(),
             namespaces: spec
@@ -53,8 +57,9 @@ impl Compiled {
             conditions: conditions
                 .map(|condition| compile(&condition.name, &condition.expression))
                 .collect::<Result<_, _>>()?,
-            variables: variables
-                .map(|variable| compile(&variable.name, &variable.expression))
+            named: named
+                .iter()
+                .map(|(name, expression)| compile(name, expression))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -91,23 +96,19 @@ impl Compiled {
                 Err(error) => return Err(self.failed(name, error.to_string())),
             }
         }
-        // In order and at once: the API server evaluates each when it is first asked for, so every expression must hold
-        // for every object. The differential test sees one that does not.
-        let mut variables: HashMap<Key, Cel> = HashMap::new();
-        for (name, variable) in &self.variables {
-            context.add_variable_from_value(
-                "variables",
-                Cel::Map(Map {
-                    map: Arc::new(variables.clone()),
-                }),
-            );
-            let value = variable
+        let mut lists: HashMap<&str, Cel> = HashMap::new();
+        for (name, expression) in &self.named {
+            let value = expression
                 .0
                 .execute(&context)
                 .map_err(|error| self.failed(name, error.to_string()))?;
-            variables.insert(Key::from(name.as_str()), value);
+            if ["problems", "observed"].contains(&name.as_str()) {
+                lists.insert(name, value);
+            } else {
+                context.add_variable_from_value(name, value);
+            }
         }
-        let list = |name: &str| match variables.get(&Key::from(name)) {
+        let list = |name: &str| match lists.get(name) {
             Some(Cel::List(items)) => items
                 .iter()
                 .map(|item| match item {

@@ -70,12 +70,12 @@ fn report() -> Clause {
     Clause::always(
         CLU_04.rule("agent-object"),
         format!(
-            "variables.report && !variables.kept && !(variables.node != '' && !variables.deletes && \
-             variables.subject.metadata.name == variables.node) && !({})",
+            "report && !kept && !(node != '' && !deletes && \
+             subject.metadata.name == node) && !({})",
             collected_or_emptied()
         ),
-        "'ControlPlaneReport \"' + variables.subject.metadata.name + '\" is written by the agent on that node alone' + \
-         (variables.node == '' ? '' : '; this is the agent on ' + variables.node)",
+        "'ControlPlaneReport \"' + subject.metadata.name + '\" is written by the agent on that node alone' + \
+         (node == '' ? '' : '; this is the agent on ' + node)",
     )
 }
 
@@ -83,7 +83,7 @@ fn report() -> Clause {
 fn deletion() -> Clause {
     Clause::always(
         CLU_04.rule("agent-object"),
-        "variables.ring && variables.deletes",
+        "ring && deletes",
         "'without the EncryptionKeyRing the Secrets are lost'",
     )
 }
@@ -93,19 +93,19 @@ fn deletion() -> Clause {
 fn ring() -> Clause {
     Clause::always(
         CLU_04.rule("agent-object"),
-        "variables.ring && !variables.deletes && !variables.kept && !variables.status && !(variables.node != '' && \
+        "ring && !deletes && !kept && !status && !(node != '' && \
          (oldObject == null ? dyn(object).spec.lastID == 0 && dyn(object).spec.keys.size() == 0 : \
-         dyn(oldObject).spec.lastID == 0 || dyn(oldObject).spec.members.exists(m, m.node == variables.node)))",
-        "'the EncryptionKeyRing is written by agents on nodes that are in it' + (variables.node == '' ? '' : '; ' + \
-         variables.node + ' is not')",
+         dyn(oldObject).spec.lastID == 0 || dyn(oldObject).spec.members.exists(m, m.node == node)))",
+        "'the EncryptionKeyRing is written by agents on nodes that are in it' + (node == '' ? '' : '; ' + \
+         node + ' is not')",
     )
 }
 
 /// Who joins is the agent itself, before the first key; afterwards whom a person approved, under that identity.
 fn members() -> Clause {
     let stranger = "!(oldObject != null && dyn(oldObject).spec.members.exists(o, o.node == m.node && o.recipient == \
-                    m.recipient)) && !(m.node == variables.node && (oldObject == null || dyn(oldObject).spec.lastID == 0)) \
-                    && !variables.approved.exists(a, a.node == m.node && a.recipient == m.recipient)";
+                    m.recipient)) && !(m.node == node && (oldObject == null || dyn(oldObject).spec.lastID == 0)) \
+                    && !approved.exists(a, a.node == m.node && a.recipient == m.recipient)";
     Clause::always(
         CLU_04.rule("agent-object"),
         format!("{} && dyn(object).spec.members.exists(m, {stranger})", changed()),
@@ -132,19 +132,19 @@ fn recipients() -> Clause {
 
 /// The spec of the ring is written, and is another than before.
 fn changed() -> &'static str {
-    "variables.ring && !variables.deletes && !variables.kept && !variables.status"
+    "ring && !deletes && !kept && !status"
 }
 
 /// An approval is a person's, and bears their name.
 fn approval() -> Clause {
     let new = format!(
-        "{}.exists(a, !(a in variables.approved) && (a.by != {USER} || {USER}.startsWith('system:serviceaccount:') || \
+        "{}.exists(a, !(a in approved) && (a.by != {USER} || {USER}.startsWith('system:serviceaccount:') || \
          {USER}.startsWith('system:node:')))",
         field("dyn(object)", "status.approvals", "[]")
     );
     Clause::always(
         CLU_04.rule("approval"),
-        format!("variables.ring && variables.status && {new}"),
+        format!("ring && status && {new}"),
         format!("'an approval of a node is a person\\'s and in their own name; this is ' + {USER}"),
     )
 }

@@ -64,14 +64,13 @@ fn matches(prefix: &str) -> String {
     let prefix = full_prefix(prefix);
     let starts = |end: &str| format!("i.name.startsWith({})", text(&format!("{prefix}{end}")));
     if prefix.contains('/') {
-        let whole = text(&prefix);
-        // The first half alone keeps the cost of a long list of prefixes within the API server's budget.
+        // The first half alone keeps the cost of a long list of prefixes within the API server's budget, and the prefix
+        // stands there once, because an expression has room for 100,000 characters.
+        let length = prefix.chars().count();
         format!(
-            "{} && (i.name == {whole} || {} || {} || {})",
+            "{} && (i.name.size() == {length} || i.name.substring({length}, {}) in ['/', ':', '@'])",
             starts(""),
-            starts("/"),
-            starts(":"),
-            starts("@")
+            length + 1
         )
     } else {
         starts("/")
@@ -87,7 +86,7 @@ fn graded(rules: &[ImageRule]) -> String {
     for rule in &rules {
         let stages = rule.stages.iter().map(|stages| {
             let stages = stages.iter().map(|stage| NamespaceStage::from(*stage).as_str());
-            format!("variables.stage in {} && ", list(stages))
+            format!("stage in {} && ", list(stages))
         });
         let word = match rule.digest {
             Some(DigestRule::Required) => "'Required'",
@@ -106,34 +105,31 @@ fn rules(pods: &PolicyPods) -> &[ImageRule] {
 }
 
 pub(super) fn variables(pods: &PolicyPods) -> Vec<(&'static str, String)> {
-    let readable = format!("variables.newImages.filter(i, {READABLE})");
+    let readable = format!("newImages.filter(i, {READABLE})");
     let (named, graded) = if rules(pods).is_empty() {
         // Nothing to compare with, so no name to complete.
         (
             readable,
-            "variables.namedImages.map(i, {'at': i.at, 'ref': i.ref, 'digest': 'Control'})".to_owned(),
+            "namedImages.map(i, {'at': i.at, 'ref': i.ref, 'digest': 'Control'})".to_owned(),
         )
     } else {
         let name = full_name();
         (
             format!("{readable}.map(i, {{'at': i.at, 'ref': i.ref, 'name': {name}}})"),
             format!(
-                "variables.namedImages.map(i, {{'at': i.at, 'ref': i.ref, 'digest': {}}})",
+                "namedImages.map(i, {{'at': i.at, 'ref': i.ref, 'digest': {}}})",
                 graded(rules(pods))
             ),
         )
     };
     vec![
-        (
-            "formerImages",
-            format!("variables.creates ? [] : {}", images("variables.before")),
-        ),
+        ("formerImages", format!("creates ? [] : {}", images("before"))),
         // An update may change the image of a container; only such a change is judged.
         (
             "newImages",
             format!(
-                "variables.creates ? {all} : ({all}).filter(i, !(i in variables.formerImages))",
-                all = images("variables.spec")
+                "creates ? {all} : ({all}).filter(i, !(i in formerImages))",
+                all = images("spec")
             ),
         ),
         ("namedImages", named),
@@ -146,19 +142,11 @@ const READABLE: &str = r"i.ref.matches('^[a-zA-Z0-9\\[][a-zA-Z0-9._:/@\\[\\]+-]*
 const PINNED: &str = "i.ref.matches('@sha(256:[a-f0-9]{64}|512:[a-f0-9]{128})$')";
 
 pub(super) fn clauses(modes: &Modes, pods: &PolicyPods) -> Vec<Clause> {
-    let uses = |test: &str, before: &str| {
-        Found::among(
-            "variables.images",
-            "i",
-            test,
-            before,
-            "i.at + ' uses \"' + i.ref + '\"'",
-        )
-    };
+    let uses = |test: &str, before: &str| Found::among("images", "i", test, before, "i.at + ' uses \"' + i.ref + '\"'");
     let digest = SUP_01.rule("digest");
     let unpinned = |word: &str| uses(&format!("i.digest == '{word}' && !{PINNED}"), "no digest: ");
     let unreadable = Found::among(
-        "variables.newImages",
+        "newImages",
         "i",
         &format!("!{READABLE}"),
         "the image name cannot be read: ",

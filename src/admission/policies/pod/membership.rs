@@ -16,7 +16,7 @@ pub(super) fn variables() -> Vec<(&'static str, String)> {
             "sealed",
             format!(
                 // `namespaceObject.metadata.uid` does not compile: the declared type spells it UID.
-                "{} == dyn(namespaceObject).metadata.uid + '/' + variables.stage",
+                "{} == dyn(namespaceObject).metadata.uid + '/' + stage",
                 entry(annotations, names::SEALED_ANNOTATION)
             ),
         ),
@@ -31,7 +31,7 @@ pub(super) fn variables() -> Vec<(&'static str, String)> {
         (
             "gates",
             format!(
-                "variables.enforces ? variables.sealed : (has({annotations}) && {} in {annotations})",
+                "enforces ? sealed : (has({annotations}) && {} in {annotations})",
                 text(names::OPEN_ANNOTATION)
             ),
         ),
@@ -39,8 +39,8 @@ pub(super) fn variables() -> Vec<(&'static str, String)> {
         (
             "joins",
             format!(
-                "!variables.gates ? [] : variables.creates ? (variables.is.size() == 0 ? [{}] : variables.is) : \
-                 (variables.was.size() == 0 ? variables.is : [])",
+                "!gates ? [] : creates ? (is.size() == 0 ? [{}] : is) : \
+                 (was.size() == 0 ? is : [])",
                 text(names::DEFAULT_WORKLOAD)
             ),
         ),
@@ -48,14 +48,14 @@ pub(super) fn variables() -> Vec<(&'static str, String)> {
 }
 
 pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
-    let exists = "variables.open.exists(e, e == w || e.startsWith(w + ':'))";
+    let exists = "open.exists(e, e == w || e.startsWith(w + ':'))";
     let when = |condition: &str, what: String| Found::When(condition.to_owned(), what);
     vec![
         Clause::new(
             NET_01.rule("seal"),
             modes,
             when(
-                "variables.creates && variables.enforces && !variables.sealed",
+                "creates && enforces && !sealed",
                 "'namespace ' + request.namespace + ' is being sealed'".to_owned(),
             ),
         ),
@@ -63,7 +63,7 @@ pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
             WKL_02.rule("unknown"),
             modes,
             Found::Each(format!(
-                "variables.joins.filter(w, !{exists}).map(w, 'no AiWorkload \"' + w + '\" in ' + \
+                "joins.filter(w, !{exists}).map(w, 'no AiWorkload \"' + w + '\" in ' + \
                  request.namespace)"
             )),
         ),
@@ -71,7 +71,7 @@ pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
             WKL_02.rule("gated"),
             modes,
             Found::Each(
-                "variables.joins.filter(w, !(w in variables.open)).map(w, variables.open.filter(e, \
+                "joins.filter(w, !(w in open)).map(w, open.filter(e, \
                  e.startsWith(w + ':')).map(e, 'AiWorkload \"' + w + '\" waits for ' + e.split(':')[1])).filter(l, \
                  l.size() > 0).map(l, l[0])"
                     .to_owned(),
@@ -81,9 +81,9 @@ pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
             WKL_02.rule("frozen"),
             modes,
             when(
-                "variables.was.size() > 0 && variables.is != variables.was",
+                "was.size() > 0 && is != was",
                 format!(
-                    "'label {} is \"' + variables.was[0] + '\" and cannot change'",
+                    "'label {} is \"' + was[0] + '\" and cannot change'",
                     names::WORKLOAD_LABEL
                 ),
             ),

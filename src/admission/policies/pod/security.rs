@@ -80,33 +80,27 @@ pub(super) fn variables(pods: &PolicyPods) -> Vec<(&'static str, String)> {
     vec![
         (
             "formerNames",
-            format!(
-                "variables.creates ? [] : ({}).map(c, c.name)",
-                containers("variables.before")
-            ),
+            format!("creates ? [] : ({}).map(c, c.name)", containers("before")),
         ),
         // A container's settings never change, so on an update only a container that was added is judged.
         (
             "containers",
             format!(
-                "variables.creates ? {all} : ({all}).filter(c, !(c.name in variables.formerNames))",
-                all = containers("variables.spec")
+                "creates ? {all} : ({all}).filter(c, !(c.name in formerNames))",
+                all = containers("spec")
             ),
         ),
         // What stands in the pod itself never changes either.
-        ("pods", "variables.creates ? [variables.spec] : []".to_owned()),
+        ("pods", "creates ? [spec] : []".to_owned()),
         // Every security context with the place it stands in: most clauses look at nothing else.
         (
             "contexts",
-            "variables.pods.filter(c, has(c.securityContext)).map(c, {'at': dyn('the pod'), 'of': c.securityContext}) + \
-             variables.containers.filter(c, has(c.securityContext)).map(c, {'at': dyn('container \"' + c.name + '\"'), \
+            "pods.filter(c, has(c.securityContext)).map(c, {'at': dyn('the pod'), 'of': c.securityContext}) + \
+             containers.filter(c, has(c.securityContext)).map(c, {'at': dyn('container \"' + c.name + '\"'), \
              'of': c.securityContext})"
                 .to_owned(),
         ),
-        (
-            "volumes",
-            format!("variables.creates ? {} : []", field("variables.spec", "volumes", "[]")),
-        ),
+        ("volumes", format!("creates ? {} : []", field("spec", "volumes", "[]"))),
         ("annotated", annotated()),
         ("capabilities", capabilities(pods)),
     ]
@@ -127,7 +121,7 @@ fn capabilities(pods: &PolicyPods) -> String {
         list(names)
     };
     let [training, evaluation, inference] = STAGES.map(allowed);
-    format!("variables.stage == 'training' ? {training} : variables.stage == 'evaluation' ? {evaluation} : {inference}")
+    format!("stage == 'training' ? {training} : stage == 'evaluation' ? {evaluation} : {inference}")
 }
 
 pub(super) fn clauses(modes: &Modes, pods: &PolicyPods) -> Vec<Clause> {
@@ -136,18 +130,18 @@ pub(super) fn clauses(modes: &Modes, pods: &PolicyPods) -> Vec<Clause> {
         let set = field("p", name, "false");
         clause(
             rule,
-            Found::among("variables.pods", "p", &set, "the pod sets ", &format!("'{name}'")),
+            Found::among("pods", "p", &set, "the pod sets ", &format!("'{name}'")),
         )
     };
     let context = |rule: &'static str, before: &str, test: &str| {
-        clause(rule, Found::among("variables.contexts", "c", test, before, "c.at"))
+        clause(rule, Found::among("contexts", "c", test, before, "c.at"))
     };
     let container = |rule: &'static str, before: &str, test: &str| {
         let name = "'container \"' + c.name + '\"'";
-        clause(rule, Found::among("variables.containers", "c", test, before, name))
+        clause(rule, Found::among("containers", "c", test, before, name))
     };
     let volume = |rule: &'static str, before: &str, test: &str, name: &str| {
-        clause(rule, Found::among("variables.volumes", "v", test, before, name))
+        clause(rule, Found::among("volumes", "v", test, before, name))
     };
     let volume_name = "'volume \"' + v.name + '\"'";
     vec![
@@ -172,13 +166,7 @@ pub(super) fn clauses(modes: &Modes, pods: &PolicyPods) -> Vec<Clause> {
         context("selinux", "SELinux options: ", &selinux()),
         clause(
             "sysctls",
-            Found::among(
-                "variables.contexts",
-                "c",
-                &sysctl_test(),
-                "unsafe sysctls: ",
-                &sysctl_names(),
-            ),
+            Found::among("contexts", "c", &sysctl_test(), "unsafe sysctls: ", &sysctl_names()),
         ),
         context(
             "windows-host-process",
@@ -203,11 +191,11 @@ pub(super) fn clauses(modes: &Modes, pods: &PolicyPods) -> Vec<Clause> {
 
 fn capabilities_clause(modes: &Modes) -> Clause {
     let added = field("c", "of.capabilities.add", "[]");
-    let foreign = format!("{added}.filter(a, !(a in variables.capabilities))");
+    let foreign = format!("{added}.filter(a, !(a in capabilities))");
     let found = Found::among(
-        "variables.contexts",
+        "contexts",
         "c",
-        &format!("{added}.exists(a, !(a in variables.capabilities))"),
+        &format!("{added}.exists(a, !(a in capabilities))"),
         "capabilities beyond the allowed ones: ",
         &format!("c.at + ' adds ' + {foreign}.join(' ')"),
     );
@@ -225,7 +213,7 @@ fn annotated() -> String {
     let (new, former) = (of("dyn(object)"), of("dyn(oldObject)"));
     format!(
         "{new}.filter(k, k.startsWith('{APPARMOR_ANNOTATION}') && !({new}[k] in ['', 'runtime/default']) && \
-         !{new}[k].startsWith('localhost/') && (variables.creates || !(k in {former} && {former}[k] == {new}[k])))\
+         !{new}[k].startsWith('localhost/') && (creates || !(k in {former} && {former}[k] == {new}[k])))\
          .map(k, k.split('/')[1])"
     )
 }
@@ -235,13 +223,13 @@ fn annotated() -> String {
 fn apparmor() -> Found {
     let by_field = format!("{} == 'Unconfined'", field("c", "of.appArmorProfile.type", "''"));
     let in_field = field("c", "securityContext.appArmorProfile.type", "''");
-    let container = format!("{in_field} == 'Unconfined' || ({in_field} == '' && c.name in variables.annotated)");
-    let all = "(variables.containers + (variables.creates ? [] : variables.spec.containers.filter(c, c.name in \
-               variables.formerNames)))";
+    let container = format!("{in_field} == 'Unconfined' || ({in_field} == '' && c.name in annotated)");
+    let all = "(containers + (creates ? [] : spec.containers.filter(c, c.name in \
+               formerNames)))";
     Found::When(
-        format!("variables.annotated.size() > 0 || variables.contexts.exists(c, {by_field})"),
+        format!("annotated.size() > 0 || contexts.exists(c, {by_field})"),
         format!(
-            "'AppArmor switched off: ' + (variables.contexts.filter(c, c.at == 'the pod' && {by_field}).map(c, \
+            "'AppArmor switched off: ' + (contexts.filter(c, c.at == 'the pod' && {by_field}).map(c, \
              string(c.at)) + {all}.filter(c, {container}).map(c, 'container \"' + c.name + '\"')).join(', ')"
         ),
     )
