@@ -315,6 +315,12 @@ impl ControlPlane {
             .collect()
     }
 
+    /// The processes that ended although nobody stopped them, each with how its log ends.
+    pub fn deaths(&self) -> Vec<Error> {
+        let processes = self.all_processes().into_iter();
+        processes.filter_map(crate::processes::Process::death).collect()
+    }
+
     fn all_processes(&self) -> Vec<&crate::processes::Process> {
         let servers = self.api_servers.iter().map(ApiServer::process);
         let manager = self.controller_manager.iter().map(ControllerManager::process);
@@ -328,6 +334,12 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What the test saw of it was a refused connection.
+            for death in self.deaths() {
+                eprintln!("testbed: {death}");
+            }
+        }
         let processes = self.all_processes();
         for process in &processes {
             process.terminate();

@@ -22,7 +22,7 @@ pub enum Error {
         reason: String,
         /// The whole log; it is kept when a start fails.
         log: PathBuf,
-        /// The last 20 lines of the log.
+        /// The last 20 lines of the log, or those around the start of a crash dump.
         tail: String,
     },
     /// The kernel, or the container, gives a process no host name of its own.

@@ -144,6 +144,12 @@ impl Process {
         lock(&self.child).as_mut()?.try_wait().ok().flatten()
     }
 
+    /// That the process ended although nobody stopped it, and how its log ends.
+    pub(crate) fn death(&self) -> Option<Error> {
+        let status = self.ended()?;
+        Some(self.failure(format!("ended by itself with {status}")))
+    }
+
     /// Asks to end, without waiting.
     pub(crate) fn terminate(&self) {
         if let Some(id) = self.id() {
@@ -216,12 +222,11 @@ impl Process {
                 said: (*said).to_owned(),
             };
         }
-        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
         Error::Process {
             process: recipe.name.clone(),
             reason,
             log: recipe.log.clone(),
-            tail,
+            tail: ending(&lines).join("\n"),
         }
     }
 }
@@ -230,6 +235,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The lines that tell how a process ended: the last ones, but where a Go program crashed those around the first of its
+/// goroutines, for the others follow for thousands of lines.
+fn ending<'l>(lines: &'l [&'l str]) -> &'l [&'l str] {
+    const SHOWN: usize = 20;
+    let goroutine = lines.iter().position(|line| line.starts_with("goroutine "));
+    let to = goroutine.map_or(lines.len(), |first| lines.len().min(first + SHOWN / 2));
+    &lines[to.saturating_sub(SHOWN)..to]
 }
 
 fn signal(id: u32, signal: Signal) {

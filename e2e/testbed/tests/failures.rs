@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cloison_testbed::{ApiServerOptions, ControlPlane, Error, Options, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 
 #[tokio::test]
 async fn a_failed_start_says_which_process_and_why() {
@@ -26,6 +27,43 @@ async fn a_failed_start_says_which_process_and_why() {
     assert!(tail.contains("unknown flag: --no-such-flag"), "{tail}");
     assert!(log.is_file(), "the log is kept: {}", log.display());
     std::fs::remove_dir_all(log.parent().unwrap().parent().unwrap()).unwrap();
+}
+
+/// A test that fails prints these, so that a refused connection has its reason beside it.
+#[tokio::test]
+async fn a_process_that_died_is_told_with_the_start_of_its_crash_dump() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    assert!(plane.deaths().is_empty());
+    let server = plane.api_server(0);
+    let id = server
+        .process_id()
+        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    kill_process(id.unwrap(), Signal::ABORT).unwrap();
+    let deaths = eventually(
+        Duration::from_secs(30),
+        "the API server is dead",
+        async || match plane.deaths() {
+            deaths if deaths.is_empty() => Err("it lives"),
+            deaths => Ok(deaths),
+        },
+    )
+    .await
+    .unwrap();
+    let [
+        Error::Process {
+            process, reason, tail, ..
+        },
+    ] = &deaths[..]
+    else {
+        panic!("{deaths:?}");
+    };
+    assert_eq!(process, "api-server-0");
+    assert!(reason.starts_with("ended by itself with "), "{reason}");
+    assert!(tail.contains("SIGABRT: abort") && tail.contains("goroutine "), "{tail}");
+    // One that was stopped is none that died.
+    server.restart().await.unwrap();
+    server.stop().await.unwrap();
+    assert!(plane.deaths().is_empty());
 }
 
 #[tokio::test]
