@@ -23,7 +23,7 @@ test: toolchain ## Runs every test, on real control planes (first time: about 18
 e2e: toolchain ## Runs at full length what make test runs shortened: judges of the network analysis, packets, rotations
 	CLOISON_VERDICTS=1000000 $(CARGO) test --locked --test judges
 	CLOISON_PACKETS_SEEDS=200 $(CARGO) test --locked --test packets -- --nocapture
-	CLOISON_CASES=all $(CARGO) test --locked --test encryption_cases -- --nocapture
+	CLOISON_CASES=all $(CARGO) test --locked --test encryption_cases --test encryption_kms -- --nocapture
 	CLOISON_RELOAD=minute $(CARGO) test --locked --test encryption_manage --test encryption_told
 
 .PHONY: toolchain

@@ -3,6 +3,7 @@
 
 mod encryption_fixture;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cloison::api::conditions::Truth;
@@ -66,6 +67,7 @@ fn an_address_that_keeps_silent_is_not_forgotten() {
         reading: Reading::Failed("connection refused".to_owned()),
         canary: None,
         undecryptable: 0,
+        silence: BTreeMap::new(),
     });
     let proof = assert_verdict(&seen, Truth::Unknown, reasons::REPLICA_UNSEEN);
     assert!(proof.message.contains("10.0.0.3:6443"), "{}", proof.message);
@@ -253,6 +255,7 @@ fn a_canary_is_written_only_where_every_api_server_can_read_it() {
         reading: Reading::Failed("connection refused".to_owned()),
         canary: None,
         undecryptable: 0,
+        silence: BTreeMap::new(),
     });
     assert!(!silent.may_write());
 
@@ -273,6 +276,7 @@ fn a_canary_is_written_only_where_every_api_server_can_read_it() {
         reading: Reading::Hidden("forbidden".to_owned()),
         canary: None,
         undecryptable: 0,
+        silence: BTreeMap::new(),
     });
     assert!(!hidden.may_write());
 }
@@ -427,6 +431,24 @@ fn the_key_of_a_kms_plugin_is_followed_by_its_hash() {
     );
     let hidden = assert_verdict(&with_kms(None, None), Truth::True, reasons::NEW_WRITES_ENCRYPTED);
     assert!(hidden.message.ends_with("is not shown"), "{}", hidden.message);
+}
+
+#[test]
+fn a_plugin_that_lets_its_api_server_down_is_no_proof_of_anything() {
+    let silent = |seconds| {
+        let mut seen = with_kms(Some("sha256:aaaa"), Some("sha256:aaaa"));
+        seen.replicas[1].silence = [("cloud".to_owned(), Duration::from_secs(seconds))].into();
+        seen
+    };
+    assert_verdict(&silent(180), Truth::True, reasons::NEW_WRITES_ENCRYPTED);
+    let proof = assert_verdict(&silent(181), Truth::Unknown, reasons::KMS_UNHEALTHY);
+    assert!(
+        proof.message.contains("cloud") && proof.message.contains("apiserver-b"),
+        "{}",
+        proof.message
+    );
+    // While it lasts nothing changes in the status.
+    assert_eq!(judge(&silent(500), &now()).message, proof.message);
 }
 
 #[test]

@@ -4,17 +4,19 @@
 #[path = "encryption_world/mod.rs"]
 mod encryption_world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use cloison::api::conditions::Truth;
+use cloison::controller::evidence::Snapshot;
 use cloison::controller::evidence::reads::{ReadSettings, ReadsProof};
 use cloison::encryption::leases::id_hash;
 use cloison::encryption::proof::reasons;
 use cloison::encryption::sweep::reads::reasons as stored;
 use cloison_testbed::{Tool, eventually, find};
-use encryption_world::{World, apply, with};
+use encryption_world::{World, apply, objects, with};
+use kube::api::PostParams;
 use serde_json::json;
 
 /// An API server asks its plugin once a minute.
@@ -31,13 +33,26 @@ impl Plugin {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("key-id"), key_id).unwrap();
         Self {
-            process: Command::new(find(Tool::KmsPlugin).unwrap())
-                .arg(folder.path().join("socket"))
-                .arg(folder.path().join("key-id"))
-                .spawn()
-                .unwrap(),
+            process: Self::run(folder.path()),
             folder,
         }
+    }
+
+    fn run(folder: &Path) -> Child {
+        let program = find(Tool::KmsPlugin).unwrap();
+        let arguments = [folder.join("socket"), folder.join("key-id")];
+        Command::new(program).args(arguments).spawn().unwrap()
+    }
+
+    fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// On a socket of the same name.
+    fn start_again(&mut self) {
+        std::fs::remove_file(self.socket()).unwrap();
+        self.process = Self::run(self.folder.path());
     }
 
     fn socket(&self) -> PathBuf {
@@ -62,8 +77,7 @@ impl Plugin {
 
 impl Drop for Plugin {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }
 
@@ -89,7 +103,7 @@ async fn read(world: &World, truth: Truth, reason: &str) -> ReadsProof {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_of_a_plugin_is_followed_and_old_values_are_rewritten_under_the_new_one() {
-    let plugin = tokio::task::spawn_blocking(|| Plugin::start("kek-1")).await.unwrap();
+    let mut plugin = tokio::task::spawn_blocking(|| Plugin::start("kek-1")).await.unwrap();
     let listens = async || {
         if plugin.socket().exists() {
             Ok(())
@@ -173,4 +187,53 @@ async fn the_key_of_a_plugin_is_followed_and_old_values_are_rewritten_under_the_
         let has = |text: &[u8]| value.windows(text.len()).any(|part| part == text);
         assert!(has(b"kek-2") && !has(b"kek-1"), "{name}");
     }
+    if std::env::var_os("CLOISON_CASES").is_some_and(|which| which == "all") {
+        dies_and_comes_back(&world, &mut plugin).await;
+    }
+}
+
+/// It takes minutes: so long an API server goes on with the key that it has.
+async fn dies_and_comes_back(world: &World, plugin: &mut Plugin) {
+    let admin = world.plane.admin().unwrap();
+    let secrets = objects(&admin, "v1", "Secret", Some("default"));
+    let told = async |truth, reason: &'static str, within| {
+        let mut changes = world.evidence.subscribe();
+        let wanted = |seen: &Snapshot| {
+            let proof = seen.encryption.as_ref();
+            proof.is_some_and(|proof| (proof.truth, proof.reason) == (truth, reason))
+        };
+        let found = tokio::time::timeout(within, changes.wait_for(wanted)).await;
+        let found = found.unwrap_or_else(|_| panic!("never {reason}: {:?}", world.evidence.snapshot().encryption));
+        found.unwrap().encryption.clone().unwrap()
+    };
+    plugin.kill();
+    let proof = told(Truth::Unknown, reasons::KMS_UNHEALTHY, Duration::from_mins(6)).await;
+    assert!(
+        proof.message.contains("KMS provider cloud has not answered"),
+        "{}",
+        proof.message
+    );
+    // It is no false alarm.
+    let refused = async || {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"generateName": "late-"}});
+        let made = secrets
+            .create(&PostParams::default(), &serde_json::from_value(secret).unwrap())
+            .await;
+        made.err().ok_or("a Secret was still written")
+    };
+    let error = eventually(Duration::from_mins(2), "writes are refused", refused)
+        .await
+        .unwrap();
+    assert!(
+        matches!(&error, kube::Error::Api(status) if status.code == 500),
+        "{error}"
+    );
+    secrets.get("old-0").await.unwrap();
+    plugin.start_again();
+    told(Truth::True, reasons::NEW_WRITES_ENCRYPTED, ASKED).await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "after"}});
+    secrets
+        .create(&PostParams::default(), &serde_json::from_value(secret).unwrap())
+        .await
+        .unwrap();
 }

@@ -3,6 +3,8 @@
 
 mod encryption_fixture;
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use cloison::api::conditions::Truth;
@@ -126,6 +128,7 @@ fn observe(index: usize, model: &Model) -> Replica {
             after,
         }),
         undecryptable: 0,
+        silence: BTreeMap::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::canary::Shows;
-use super::observation::{Observation, Seen, View};
+use super::observation::{Observation, PLUGIN_NEEDED, Seen, View};
 use super::proof::{EncryptionProof, reasons};
 use crate::api::conditions::Truth;
 use crate::api::encryption::Attestation;
@@ -42,7 +42,7 @@ pub fn judge(seen: &Observation, now: &Time) -> EncryptionProof {
     let first = |checks: &[Check]| checks.iter().find_map(|check| check(&view));
     let finding = first(&[plaintext, hidden])
         .or_else(|| first(&BARRIER))
-        .or_else(|| first(&[divergent, unproven, unreadable_counters, key_ids_differ]))
+        .or_else(|| first(&[divergent, unproven, unreadable_counters, key_ids_differ, kms_unhealthy]))
         .unwrap_or_else(|| proven(&view));
     let Finding { truth, reason, message } = attested(finding, seen.attestation.as_ref(), now);
     EncryptionProof {
@@ -221,6 +221,21 @@ fn key_ids_differ(view: &View<'_>) -> Option<Finding> {
         list(each)
     );
     Finding::some(Truth::Unknown, reasons::KEY_IDS_DIFFER, message)
+}
+
+/// What was proven of a key that nobody can use any more says nothing of the next write: there is none.
+fn kms_unhealthy(view: &View<'_>) -> Option<Finding> {
+    let (seen, provider) = view
+        .known
+        .values()
+        .find_map(|seen| Some((seen, seen.silent_plugin()?)))?;
+    let message = format!(
+        "the plugin of KMS provider {provider} has not answered {} for more than {} s: no Secret can be written there, and \
+         after a restart none read; start the plugin again",
+        seen.name(),
+        PLUGIN_NEEDED.as_secs()
+    );
+    Finding::some(Truth::Unknown, reasons::KMS_UNHEALTHY, message)
 }
 
 /// With which keys KMS plugins encrypt, for people.

@@ -2,6 +2,7 @@
 //! only read from then on, an API server that drops out and comes back unchanged costs nothing, and any new process or
 //! configuration is tried at once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::canary::{Canary, Write, shows};
@@ -35,6 +36,8 @@ struct Run {
     undecryptable: u64,
     drifted: u64,
     drifted_at: Duration,
+    /// What its KMS plugins said last, by provider: when, by its clock, and when that was first seen, by ours.
+    answered: BTreeMap<String, (u64, Duration)>,
 }
 
 impl Memory {
@@ -44,6 +47,7 @@ impl Memory {
         let Some(state) = scrape.state() else { return };
         let Some(run) = self.runs.iter_mut().find(|run| run.state == state) else {
             self.runs.push(Run {
+                answered: answered(&BTreeMap::new(), scrape, now),
                 state,
                 first: scrape.clone(),
                 canary: None,
@@ -58,6 +62,7 @@ impl Memory {
             return;
         };
         run.last_seen = now;
+        run.answered = answered(&run.answered, scrape, now);
         let grown = scrape.undecryptable.saturating_sub(run.undecryptable);
         run.undecryptable = scrape.undecryptable;
         if grown > 0 {
@@ -106,6 +111,7 @@ impl Memory {
             address: address.to_owned(),
             canary,
             undecryptable: seen.map_or(0, |(run, _)| run.drifted),
+            silence: seen.map(|(run, _)| run.silence()).unwrap_or_default(),
             reading,
         }
     }
@@ -114,6 +120,27 @@ impl Memory {
         let state = scrape.state()?;
         self.runs.iter().find(|run| run.state == state)
     }
+}
+
+impl Run {
+    /// For how long its KMS plugins have not answered it, by our clock: its own may be wrong.
+    fn silence(&self) -> BTreeMap<String, Duration> {
+        let each = self.answered.iter();
+        each.map(|(provider, (_, since))| (provider.clone(), self.last_seen.saturating_sub(*since)))
+            .collect()
+    }
+}
+
+fn answered(
+    before: &BTreeMap<String, (u64, Duration)>,
+    scrape: &Scrape,
+    now: Duration,
+) -> BTreeMap<String, (u64, Duration)> {
+    let each = scrape.kms.answered().map(|(provider, at)| {
+        let same = before.get(provider).filter(|(last, _)| *last == at);
+        (provider.to_owned(), *same.unwrap_or(&(at, now)))
+    });
+    each.collect()
 }
 
 #[cfg(test)]
@@ -240,6 +267,28 @@ mod tests {
         assert_eq!(met(&memory, 9), 1);
         memory.note(&scrape(1, "x", 5, 0, 9), at(611));
         assert_eq!(met(&memory, 9), 0);
+    }
+
+    #[test]
+    fn a_plugin_is_silent_from_its_last_answer_on() {
+        let state = |started: u32, answered: u32| {
+            Scrape::of(&format!(
+                "process_start_time_seconds {started}\n\
+                 apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds\
+                 {{key_id_hash=\"sha256:a\",provider_name=\"cloud\"}} {answered}\n"
+            ))
+        };
+        let mut memory = Memory::default();
+        let mut silence = |second, scrape: Scrape| {
+            memory.note(&scrape, at(second));
+            memory.replica("a:1", Reading::Seen(scrape)).silence["cloud"].as_secs()
+        };
+        assert_eq!(silence(0, state(1, 100)), 0);
+        assert_eq!(silence(50, state(1, 100)), 50);
+        assert_eq!(silence(60, state(1, 160)), 0);
+        assert_eq!(silence(360, state(1, 160)), 300);
+        // A new process asks anew.
+        assert_eq!(silence(361, state(2, 160)), 0);
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Everything one judgement looks at, and which API server each answer came from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::canary::{Canary, Shows, shows};
 use super::leases::FreshLease;
 use super::metrics::Scrape;
 use super::stored::Stored;
 use crate::api::encryption::Attestation;
+
+/// An API server whose KMS v2 plugin does not answer goes on with the key it has for so long, and then refuses to write
+/// (`kmsv2PluginWriteDEKSourceMaxTTL` of k8s.io/apiserver). One that answers is asked once a minute.
+pub(super) const PLUGIN_NEEDED: Duration = Duration::from_mins(3);
 
 /// What was gathered in one pass.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,6 +65,8 @@ pub struct Replica {
     pub canary: Option<Canary>,
     /// Values it lately met that no configured key fits.
     pub undecryptable: u64,
+    /// For how long its KMS plugins have not answered it, by the names of their providers.
+    pub silence: BTreeMap<String, Duration>,
 }
 
 /// One attempt to read `/metrics`.
@@ -102,6 +109,7 @@ pub(super) struct Seen<'a> {
     pub scrape: &'a Scrape,
     pub shows: Shows,
     pub undecryptable: u64,
+    silence: &'a BTreeMap<String, Duration>,
 }
 
 impl Seen<'_> {
@@ -126,6 +134,14 @@ impl<'a> Seen<'a> {
         };
         let key_id = self.scrape.kms.current(&provider);
         Some((provider, key_id))
+    }
+
+    /// The KMS provider it writes Secrets with, where its plugin has not answered for longer than an API server writes
+    /// without it.
+    pub fn silent_plugin(&self) -> Option<String> {
+        let (provider, _) = self.kms()?;
+        let silent_for = self.silence.get(&provider)?;
+        (*silent_for > PLUGIN_NEEDED).then_some(provider)
     }
 }
 
@@ -189,6 +205,7 @@ impl<'a> View<'a> {
             scrape,
             shows: shows(replica.canary.as_ref(), scrape),
             undecryptable: replica.undecryptable,
+            silence: &replica.silence,
         };
         if let Sender::Lease(name) = *sender {
             seen.lease = Some(name);

@@ -31,6 +31,8 @@ pub mod reasons {
     pub const ATTESTED: &str = "Attested";
     /// Unknown: the plugins of one KMS provider encrypt with different keys.
     pub const KEY_IDS_DIFFER: &str = "KeyIdsDiffer";
+    /// Unknown: a KMS plugin does not answer its API server.
+    pub const KMS_UNHEALTHY: &str = "KmsUnhealthy";
     /// Unknown: the configuration or a process changed during the proof; it is repeated.
     pub const CONFIGURATION_CHANGING: &str = "ConfigurationChanging";
     /// Unknown: the canary Secret could not be written.

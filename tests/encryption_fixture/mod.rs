@@ -1,6 +1,8 @@
 //! API servers as their metrics show them, for the tests of the judgement.
 #![allow(dead_code)] // each test binary uses a part
 
+use std::collections::BTreeMap;
+
 use cloison::api::conditions::Truth;
 use cloison::encryption::leases::id_hash;
 use cloison::encryption::{Canary, EncryptionProof, FreshLease, Observation, Reading, Replica, Scrape, Write, judge};
@@ -95,6 +97,7 @@ pub fn replica(address: &str, before: &Server, after: &Server) -> Replica {
             after: after.scrape(),
         }),
         undecryptable: 0,
+        silence: BTreeMap::new(),
     }
 }
 

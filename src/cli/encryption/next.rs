@@ -61,6 +61,7 @@ fn by_condition(conditions: &[Condition]) -> &'static str {
             "let ServiceAccount cloison-canary read /metrics; where the provider hides it, set spec.attestation"
         }
         reasons::KEY_IDS_DIFFER => "give every KMS plugin the same key; the message of Encrypted names who differs",
+        reasons::KMS_UNHEALTHY => "start the KMS plugin again; the message of Encrypted names who misses it",
         stored::PLAINTEXT_VALUES | stored::OLD_KEY_ID => "cloison encryption rewrite",
         reasons::NEW_WRITES_ENCRYPTED => {
             "cloison encryption verify   # old values too; `proof: Reads` keeps proving them"

@@ -164,6 +164,7 @@ pub(super) mod tests {
                 after: scrape(lease, hash, key, 1),
             }),
             undecryptable: 0,
+            silence: BTreeMap::new(),
         }
     }
 
@@ -204,6 +205,7 @@ pub(super) mod tests {
             reading: Reading::Hidden("403".to_owned()),
             canary: None,
             undecryptable: 0,
+            silence: BTreeMap::new(),
         });
         unseen(&hidden);
 
@@ -238,6 +240,7 @@ pub(super) mod tests {
                 after: scrape(1),
             }),
             undecryptable: 0,
+            silence: BTreeMap::new(),
         }
     }
 
