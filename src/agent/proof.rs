@@ -92,6 +92,7 @@ impl Prover {
     /// Reads etcd if that is due. `rotates`: the file reads more than it writes. `anchor`: the revision at which the API
     /// server has `SecretEncryption`, by which etcd is known to be its own; without one nothing is read.
     pub async fn look(&mut self, occasion: &Occasion, rotates: bool, anchor: Option<i64>) -> Result<(), EtcdError> {
+        self.forget_before(occasion.started);
         let (Some(etcd), Some(anchor)) = (&self.etcd, anchor) else {
             self.last = None;
             return Ok(());
@@ -130,6 +131,14 @@ impl Prover {
                 .compacted(self.last.as_ref().map(|last| last.histogram.revision));
         }
         Ok(())
+    }
+
+    /// Another process of the API server may stand on a restored etcd: what was read before it counts no more, also while
+    /// etcd cannot be read again.
+    fn forget_before(&mut self, started: Option<i64>) {
+        if self.last.as_ref().is_some_and(|last| last.occasion.started != started) {
+            (self.last, self.compaction) = (None, Compaction::default());
+        }
     }
 
     /// What was stored at the last reading.
@@ -180,6 +189,41 @@ mod tests {
         );
         assert!(old(least / 2, false));
         assert!(old(Duration::from_secs(21), true));
+    }
+
+    #[test]
+    fn what_was_read_before_an_api_server_was_started_anew_is_not_reported_after_it() {
+        let read = || Prover {
+            etcd: None,
+            last: Some(Found {
+                histogram: Histogram {
+                    revision: 9,
+                    values: BTreeMap::new(),
+                },
+                at: Instant::now(),
+                time: super::super::pass::now(),
+                occasion: Occasion {
+                    resources: BTreeSet::new(),
+                    order: 1,
+                    loaded: None,
+                    started: Some(5),
+                },
+            }),
+            compaction: Compaction {
+                awaited: None,
+                done: Some(7),
+            },
+        };
+        let reported = |started| {
+            let mut prover = read();
+            prover.forget_before(started);
+            prover
+                .report(&[])
+                .map(|proof| (proof.revision, proof.compacted_revision))
+        };
+        assert_eq!(reported(Some(5)), Some((9, Some(7))));
+        assert_eq!(reported(Some(6)), None);
+        assert_eq!(reported(None), None);
     }
 
     #[test]

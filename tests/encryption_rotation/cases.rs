@@ -177,6 +177,22 @@ fn the_wait_is_the_longest_that_any_api_server_gives_a_request() {
 }
 
 #[test]
+fn an_api_server_whose_requests_take_long_is_named_while_they_are_waited_for() {
+    let mut crew = rotating();
+    crew.request_timeouts = [("b".to_owned(), Duration::from_secs(300)), ("c".to_owned(), SETTLE)].into();
+    let slow = Blocked::SlowRequests("b".to_owned(), Duration::from_secs(300));
+    until(&mut crew, "b is named", |crew| {
+        crew.last.as_ref().is_some_and(|last| last.blocked_by == [slow.clone()])
+    });
+    crew.request_timeouts.clear();
+    assert_eq!(round(&mut crew), None);
+    throughout(&mut crew, 50, |crew| {
+        let mut blocked = crew.last.iter().flat_map(|last| &last.blocked_by);
+        !blocked.any(|blocked| matches!(blocked, Blocked::SlowRequests(..)))
+    });
+}
+
+#[test]
 fn the_wait_begins_with_the_last_api_server_and_not_with_the_first() {
     let mut crew = rotating();
     until(&mut crew, "S3", orders(key(2)));

@@ -1,6 +1,7 @@
 //! What keeps a rotation from going on: the object, the cause and the next command.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::observation::Under;
 use super::persistence;
@@ -56,6 +57,8 @@ pub enum Blocked {
     NotSealed(KeyName, String),
     /// A key that is not on the disk of a node.
     NotOnDisk(KeyName, String),
+    /// An API server that gives requests more than the default time: node, and how long.
+    SlowRequests(String, Duration),
     /// Objects that the sweep could not rewrite.
     SweepBlocked(Vec<String>),
     /// Values that cannot be read: resource, key, number.
@@ -100,6 +103,7 @@ impl Blocked {
             Self::NotMember(_) => "NotMember",
             Self::NotSealed(..) => "NotSealed",
             Self::NotOnDisk(..) => "NotOnDisk",
+            Self::SlowRequests(..) => "SlowRequests",
             Self::SweepBlocked(_) => "SweepBlocked",
             Self::Unreadable(..) => "DecryptFailed",
             Self::Left(_, Under::Identity, _) => "PlaintextFound",
@@ -140,6 +144,7 @@ impl Blocked {
             Self::UnknownReplica(_) | Self::Unaccounted(_) | Self::IdentityShared | Self::NotLoaded(..) => {
                 "cloison encryption status".to_owned()
             }
+            Self::SlowRequests(node, _) => format!("on {node}, set --request-timeout to 1m, which is the default"),
             Self::FlagsUnseen(_) => {
                 "helm upgrade with agent.manifest set to where the static pod of the API server is".to_owned()
             }
@@ -247,13 +252,12 @@ impl fmt::Display for Blocked {
             Self::NotMember(node) => write!(formatter, "Node/{node}: it is not approved to hold keys"),
             Self::NotSealed(key, who) => write!(formatter, "EncryptionKeyRing/default: {key} is not sealed for {who} yet"),
             Self::NotOnDisk(key, node) => write!(formatter, "Node/{node}: {key} is not in its sealed copy yet"),
-            Self::SweepBlocked(objects) => {
-                let first = objects.first().map_or("", String::as_str);
-                match objects.len() {
-                    0 | 1 => write!(formatter, "{first}"),
-                    more => write!(formatter, "{first}; and {} more", more - 1),
-                }
-            }
+            Self::SlowRequests(node, longest) => write!(
+                formatter,
+                "Node/{node}: by its --request-timeout one that began under the old key may go on for {} s, and the rewrite begins after it",
+                longest.as_secs()
+            ),
+            Self::SweepBlocked(objects) => formatter.write_str(&in_short(objects)),
             Self::Unreadable(resource, under, count) => {
                 write!(formatter, "{count} values of {resource} are under {under}, which no key of the ring fits")
             }
@@ -275,6 +279,15 @@ impl fmt::Display for Blocked {
             ),
             Self::NotRead(why) => write!(formatter, "{why}; the controller has the rights for it where agents are installed: the chart's agent.enabled"),
         }
+    }
+}
+
+/// The first, and how many more there are.
+fn in_short(objects: &[String]) -> String {
+    match objects {
+        [] => String::new(),
+        [first] => first.clone(),
+        [first, more @ ..] => format!("{first}; and {} more", more.len()),
     }
 }
 
@@ -323,6 +336,7 @@ mod tests {
                 "EncryptionKeyRing/default",
             ),
             (Blocked::NotOnDisk(key(), node()), "Node/cp-1"),
+            (Blocked::SlowRequests(node(), Duration::from_secs(86_400)), "Node/cp-1"),
             (Blocked::SweepBlocked(vec!["Secret a/b: x".to_owned()]), "Secret a/b"),
             (Blocked::Unreadable(secrets(), under(), 2), "secrets"),
             (Blocked::Left(secrets(), under(), 2), "secrets"),

@@ -23,9 +23,11 @@ pub fn lacking(view: &View<'_>, goal: &Under) -> Option<Decision> {
         return Some(Decision::hold(Step::Promote, waiting));
     };
     // A request that began under the old key may still commit.
-    let until = held.since + settle(view);
+    let (longest, slowest) = settle(view);
+    let until = held.since + longest;
     if view.seen.now < until {
-        return missing(Step::Promote, Action::Settle(until));
+        let slow = slowest.map(|node| Blocked::SlowRequests(node.to_owned(), longest));
+        return Some(Decision::new(Step::Promote, Action::Settle(until)).waiting_for(slow.into_iter().collect()));
     }
     let Some(sweep) = records.sweep() else {
         return missing(Step::Sweep, Action::StartSweep);
@@ -66,10 +68,13 @@ pub fn lacking(view: &View<'_>, goal: &Under) -> Option<Decision> {
     None
 }
 
-/// For how long a request that began before may still commit: the longest that any API server gives one. A node that does
-/// not tell has the default.
-fn settle(view: &View<'_>) -> Duration {
-    let each = view.seen.nodes.iter();
-    let each = each.map(|node| node.report.as_ref()?.request_timeout);
-    each.map(|longest| longest.unwrap_or(SETTLE)).max().unwrap_or(SETTLE)
+/// For how long a request that began before may still commit: the longest that any API server gives one, and which that is
+/// where it is more than the default. A node that does not tell has the default.
+fn settle<'v>(view: &'v View<'_>) -> (Duration, Option<&'v str>) {
+    let each = view.seen.nodes.iter().map(|node| {
+        let told = node.report.as_ref().and_then(|report| report.request_timeout);
+        (told.unwrap_or(SETTLE), node.name.as_str())
+    });
+    let (longest, node) = each.max().unwrap_or((SETTLE, ""));
+    (longest, (longest > SETTLE).then_some(node))
 }
