@@ -1,4 +1,4 @@
-//! Files of others, damaged ones, and a disk without room.
+//! Files of others, damaged ones, and a disk without room or read-only.
 
 use super::world::World;
 use super::*;
@@ -78,8 +78,8 @@ async fn what_is_not_the_agents_is_left_alone_and_named_in_one_line() {
     world
         .reported(node, "all is well", DONE, |report| report["error"].is_null())
         .await;
-    // A disk without room.
-    full_disk(&world, node).await;
+    // A disk without room, and a read-only one.
+    bad_disk(&world, node).await;
 }
 
 /// Where the API server does not write, nothing is found; that is no proof of anything, and it is said where to look.
@@ -96,8 +96,8 @@ async fn another_prefix(world: &World, node: &Node) {
     agent.kill();
 }
 
-/// A file system of 64 KiB over the folder, filled to the brim; needs root, and Linux.
-async fn full_disk(world: &World, node: &Node) {
+/// A file system of 64 KiB over the folder, filled to the brim, then read-only; needs root, and Linux.
+async fn bad_disk(world: &World, node: &Node) {
     let before: Vec<(&str, Vec<u8>)> = [FILE, IDENTITY, RING]
         .iter()
         .map(|file| (*file, node.read(file)))
@@ -126,16 +126,34 @@ async fn full_disk(world: &World, node: &Node) {
     world
         .order(4, json!({"configuration": {"write": "old", "read": ["identity"]}}))
         .await;
-    let wanted = |report: &Value| {
-        report["error"].as_str().is_some_and(|error| {
-            error.contains("No space left on device") && error.contains("nothing in use was changed")
-        })
+    let says = |what: &'static str| {
+        move |report: &Value| {
+            let error = report["error"].as_str();
+            error.is_some_and(|error| error.contains(what) && error.contains("nothing in use was changed"))
+        }
     };
-    let report = world.reported(node, "the full disk", DONE, wanted).await;
+    let report = world
+        .reported(node, "the full disk", DONE, says("No space left on device"))
+        .await;
     assert_eq!(report["recipient"], json!(recipient));
     assert_eq!(node.read(FILE), before[0].1);
     fs::remove_file(node.folder.join("filler")).unwrap();
     world.files(&["old", "identity"]).await;
+    // One that is read-only, as after an error of the disk.
+    let written = node.read(FILE);
+    run("mount", &["-o", "remount,ro", folder]);
+    world
+        .order(
+            5,
+            json!({"configuration": {"write": "old", "read": ["k1", "identity"]}}),
+        )
+        .await;
+    world
+        .reported(node, "the read-only disk", DONE, says("Read-only file system"))
+        .await;
+    assert_eq!(node.read(FILE), written);
+    run("mount", &["-o", "remount,rw", folder]);
+    world.files(&["old", "k1", "identity"]).await;
     node.agent.kill();
     run("umount", &[folder]);
 }

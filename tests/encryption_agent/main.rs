@@ -33,4 +33,5 @@ use serde_json::{Value, json};
 const CLOISON: &str = "cloison.dev/v1alpha1";
 /// An API server reads its file each minute.
 const RELOADED: Duration = Duration::from_secs(150);
-const DONE: Duration = Duration::from_secs(30);
+/// An agent says the same again after 25 s, and looks into etcd every 20 s while keys change.
+const DONE: Duration = Duration::from_secs(90);
