@@ -138,8 +138,10 @@ async fn values_that_no_key_decrypts_are_named_and_all_others_are_swept() {
     // The first of all, two in a row in the middle of a part of the list, and the last.
     let bad = ["a/a", "b/s004a", "b/s004b", "z/last"];
     for name in bad {
-        let value = b"k8s:enc:aesgcm:v1:k9:0123456789abcdef0123456789abcdef";
-        etcd.put(&format!("{PREFIX}{name}"), value).await.unwrap();
+        // Of a key that is nowhere, and of one that has this name and other material.
+        let key = if name == "b/s004b" { "k1" } else { "k9" };
+        let value = format!("k8s:enc:aesgcm:v1:{key}:0123456789abcdef0123456789abcdef");
+        etcd.put(&format!("{PREFIX}{name}"), value.as_bytes()).await.unwrap();
     }
     let (_, mut old) = raw(&world).await;
     for verb in ["rewrite --rate 500", "verify --rate 500"] {
@@ -151,7 +153,9 @@ async fn values_that_no_key_decrypts_are_named_and_all_others_are_swept() {
         }
         assert!(!said.out.contains("every Secret is stored"), "{}", said.out);
         let (_, left) = raw(&world).await;
-        assert_eq!(left, bad, "{verb}; {} before", old.len());
+        // By its prefix that one is under k1: only who decrypts it knows better.
+        let shown: Vec<&str> = bad.into_iter().filter(|name| *name != "b/s004b").collect();
+        assert_eq!(left, shown, "{verb}; {} before", old.len());
         old = left;
     }
     for name in bad {
