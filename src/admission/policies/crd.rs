@@ -32,7 +32,10 @@ pub(in crate::admission) fn write(spec: &AiSecurityPolicySpec, modes: &Modes, ha
                 "namespaceStage",
                 entry("namespaceObject.metadata.labels", names::STAGE_LABEL),
             ),
-            ("declared", "dyn(object).spec.stage.lowerAscii()".to_owned()),
+            (
+                "declared",
+                format!("{}.lowerAscii()", field("dyn(object)", "spec.stage", "''")),
+            ),
             ("stage", "namespaceStage == '' ? declared : namespaceStage".to_owned()),
             // An update is judged by what it adds: one that was declared in audit can still be edited.
             (

@@ -48,7 +48,7 @@ pub(super) fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
         // A write that changes nothing is no tampering: stored objects are rewritten when versions change.
         (
             "kept",
-            "request.operation == 'UPDATE' && dyn(object).spec == dyn(oldObject).spec".to_owned(),
+            "(report || ring) && request.operation == 'UPDATE' && dyn(object).spec == dyn(oldObject).spec".to_owned(),
         ),
         (
             "approved",
