@@ -88,10 +88,11 @@ impl World {
                 .map(|key| key["name"].as_str().unwrap().to_owned())
                 .collect()
         };
-        // A report may still be of the order before; every node has the same bytes.
-        let on_disks = || -> BTreeSet<String> { self.nodes.iter().map(|node| hash(&node.read(FILE))).collect() };
+        // A report may still be of the order before; every node has the same bytes. One may have none yet.
+        let on_disk = |node: &Node| fs::read(node.folder.join(FILE)).ok().map(|bytes| hash(&bytes));
+        let on_disks = || -> BTreeSet<Option<String>> { self.nodes.iter().map(on_disk).collect() };
         let as_ordered = |report: &Value| {
-            let reported = BTreeSet::from([report["file"]["hash"].as_str().unwrap_or_default().to_owned()]);
+            let reported = BTreeSet::from([report["file"]["hash"].as_str().map(str::to_owned)]);
             names(report) == wanted && on_disks() == reported
         };
         for report in self.everywhere("the same file everywhere", DONE, as_ordered).await {
