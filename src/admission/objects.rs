@@ -16,6 +16,9 @@ use super::set::BindingKind;
 use crate::api::names;
 use crate::api::stage::Mode;
 
+/// The longest expression of an audit annotation, in bytes (`maxAuditAnnotationValueExpressionLength`).
+const ANNOTATION_LIMIT: usize = 5 * 1024;
+
 /// One ValidatingAdmissionPolicy, before it is written down.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -40,9 +43,13 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn written(self, hash: &str, bindings: Vec<ValidatingAdmissionPolicyBinding>) -> Written {
         let bound = |expression: &str| bound(&self.named, expression);
-        let audit = self.observed.map(|observed| AuditAnnotation {
+        // The API server refuses a policy with a longer one. What is only observed is told by the scan and the command line
+        // all the same.
+        let audit = self.observed.as_deref().map(|observed| bound(&message(hash, observed)));
+        let audit = audit.filter(|text| text.len() <= ANNOTATION_LIMIT);
+        let audit = audit.map(|value_expression| AuditAnnotation {
             key: "observed".to_owned(),
-            value_expression: bound(&message(hash, &observed)),
+            value_expression,
         });
         let policy = ValidatingAdmissionPolicy {
             metadata: metadata(self.name, hash),

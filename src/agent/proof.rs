@@ -21,6 +21,8 @@ const REST: Duration = Duration::from_mins(10);
 pub(super) struct Prover {
     etcd: Option<Etcd>,
     last: Option<Found>,
+    /// The last reading was made for a process that is no more.
+    former: bool,
     compaction: Compaction,
 }
 
@@ -85,6 +87,7 @@ impl Prover {
         Self {
             etcd,
             last: None,
+            former: false,
             compaction: Compaction::default(),
         }
     }
@@ -117,6 +120,7 @@ impl Prover {
             let time = super::pass::now();
             let histogram = etcd.histogram(occasion.resources.iter().map(String::as_str)).await?;
             self.compaction.read(histogram.revision);
+            self.former = false;
             self.last = Some(Found {
                 histogram,
                 at: Instant::now(),
@@ -133,12 +137,18 @@ impl Prover {
         Ok(())
     }
 
-    /// Another process of the API server may stand on a restored etcd: what was read before it counts no more, also while
-    /// etcd cannot be read again.
+    /// Another process of the API server may stand on a restored etcd: what was read before it is claimed no more, also
+    /// while etcd cannot be read again. It is still known to [`Prover::stored`], which only ever holds something.
     fn forget_before(&mut self, started: Option<i64>) {
-        if self.last.as_ref().is_some_and(|last| last.occasion.started != started) {
-            (self.last, self.compaction) = (None, Compaction::default());
+        let Some(last) = &self.last else { return };
+        if started.is_some() && last.occasion.started != started && !self.former {
+            (self.former, self.compaction) = (true, Compaction::default());
         }
+    }
+
+    /// The last reading, if it was made for the present process.
+    fn present(&self) -> Option<&Found> {
+        self.last.as_ref().filter(|_| !self.former)
     }
 
     /// What was stored at the last reading.
@@ -148,7 +158,7 @@ impl Prover {
 
     /// The same, if it was read since this order came.
     pub fn stored_since(&self, order: i64) -> Option<&BTreeMap<(String, Stored), u64>> {
-        let last = self.last.as_ref().filter(|last| last.occasion.order == order)?;
+        let last = self.present().filter(|last| last.occasion.order == order)?;
         Some(&last.histogram.values)
     }
 
@@ -159,7 +169,7 @@ impl Prover {
             time,
             occasion,
             ..
-        } = self.last.as_ref()?;
+        } = self.present()?;
         let resources = occasion.resources.iter().cloned();
         Some(RawProof {
             time: time.clone(),
@@ -209,6 +219,7 @@ mod tests {
                     started: Some(5),
                 },
             }),
+            former: false,
             compaction: Compaction {
                 awaited: None,
                 done: Some(7),
@@ -217,13 +228,14 @@ mod tests {
         let reported = |started| {
             let mut prover = read();
             prover.forget_before(started);
+            assert!(prover.stored().is_some(), "what may be stored still holds a file");
             prover
                 .report(&[])
                 .map(|proof| (proof.revision, proof.compacted_revision))
         };
         assert_eq!(reported(Some(5)), Some((9, Some(7))));
         assert_eq!(reported(Some(6)), None);
-        assert_eq!(reported(None), None);
+        assert_eq!(reported(None), Some((9, Some(7))), "nobody knows of another process");
     }
 
     #[test]

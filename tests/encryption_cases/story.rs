@@ -87,8 +87,9 @@ impl Story {
     pub async fn everything_is_under(&self, id: u64) {
         let key = format!("k{id}");
         let archived = |status: &Value| {
-            let mut others = status["keys"].as_array().into_iter().flatten();
-            idle(status) && others.all(|other| (other["state"] == "Write") == (other["name"] == key))
+            let all = status["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let write: Vec<&Value> = all.iter().filter(|one| one["state"] == "Write").collect();
+            idle(status) && write.len() == 1 && write[0]["name"] == key.as_str()
         };
         let status = self
             .scene
