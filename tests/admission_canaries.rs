@@ -171,7 +171,10 @@ async fn the_worst_case_stays_within_the_budget() {
         .chain([json!({"prefix": "registry.example.com/ok"})])
         .skip(1)
         .collect();
-    let cluster = Cluster::start(vec![minor(Minor::V1_33)], spec(json!({"pods": {"images": images}}))).await;
+    // So many uses have no room in an audit annotation, and the policy is taken all the same.
+    let uses: Vec<String> = (0..64).map(|n| format!("Use{n:02}{}", "x".repeat(58))).collect();
+    let largest = spec(json!({"pods": {"images": images}, "restrictedUses": uses}));
+    let cluster = Cluster::start(vec![minor(Minor::V1_33)], largest).await;
     let open: Vec<String> = (0..500).map(|n| format!("workload-with-a-name-{n}")).collect();
     let open = format!("{} default", open.join(" "));
     cluster

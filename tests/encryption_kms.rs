@@ -197,14 +197,11 @@ async fn dies_and_comes_back(world: &World, plugin: &mut Plugin) {
     let admin = world.plane.admin().unwrap();
     let secrets = objects(&admin, "v1", "Secret", Some("default"));
     let told = async |truth, reason: &'static str, within| {
-        let mut changes = world.evidence.subscribe();
         let wanted = |seen: &Snapshot| {
             let proof = seen.encryption.as_ref();
             proof.is_some_and(|proof| (proof.truth, proof.reason) == (truth, reason))
         };
-        let found = tokio::time::timeout(within, changes.wait_for(wanted)).await;
-        let found = found.unwrap_or_else(|_| panic!("never {reason}: {:?}", world.evidence.snapshot().encryption));
-        found.unwrap().encryption.clone().unwrap()
+        world.wait_within(within, reason, wanted).await.encryption.unwrap()
     };
     plugin.kill();
     let proof = told(Truth::Unknown, reasons::KMS_UNHEALTHY, Duration::from_mins(6)).await;

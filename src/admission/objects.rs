@@ -9,7 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
-use super::cel::bound;
+use super::cel::{bound, text};
 use super::clause::{message, prefix};
 use super::policies::Written;
 use super::set::BindingKind;
@@ -43,13 +43,9 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn written(self, hash: &str, bindings: Vec<ValidatingAdmissionPolicyBinding>) -> Written {
         let bound = |expression: &str| bound(&self.named, expression);
-        // The API server refuses a policy with a longer one. What is only observed is told by the scan and the command line
-        // all the same.
-        let audit = self.observed.as_deref().map(|observed| bound(&message(hash, observed)));
-        let audit = audit.filter(|text| text.len() <= ANNOTATION_LIMIT);
-        let audit = audit.map(|value_expression| AuditAnnotation {
+        let audit = self.observed.as_deref().map(|observed| AuditAnnotation {
             key: "observed".to_owned(),
-            value_expression,
+            value_expression: short_enough(bound(&message(hash, observed)), hash),
         });
         let policy = ValidatingAdmissionPolicy {
             metadata: metadata(self.name, hash),
@@ -94,6 +90,17 @@ impl Draft {
             named: self.named,
         }
     }
+}
+
+/// An audit annotation that the API server takes. Where there is no room to judge, the audit log says that nobody did.
+fn short_enough(expression: String, hash: &str) -> String {
+    if expression.len() <= ANNOTATION_LIMIT {
+        return expression;
+    }
+    text(&format!(
+        "{}controls in mode Audit are not judged: their lists are too long for an audit annotation",
+        prefix(hash)
+    ))
 }
 
 /// The three bindings of a policy that has modes: a namespace selects one of them by its label, or by having none.

@@ -95,7 +95,7 @@ impl Prover {
     /// Reads etcd if that is due. `rotates`: the file reads more than it writes. `anchor`: the revision at which the API
     /// server has `SecretEncryption`, by which etcd is known to be its own; without one nothing is read.
     pub async fn look(&mut self, occasion: &Occasion, rotates: bool, anchor: Option<i64>) -> Result<(), EtcdError> {
-        self.forget_before(occasion.started);
+        self.note_process(occasion.started);
         let (Some(etcd), Some(anchor)) = (&self.etcd, anchor) else {
             self.last = None;
             return Ok(());
@@ -139,9 +139,9 @@ impl Prover {
 
     /// Another process of the API server may stand on a restored etcd: what was read before it is claimed no more, also
     /// while etcd cannot be read again. It is still known to [`Prover::stored`], which only ever holds something.
-    fn forget_before(&mut self, started: Option<i64>) {
+    fn note_process(&mut self, started: Option<i64>) {
         let Some(last) = &self.last else { return };
-        if started.is_some() && last.occasion.started != started && !self.former {
+        if started.is_some() && last.occasion.started != started {
             (self.former, self.compaction) = (true, Compaction::default());
         }
     }
@@ -227,7 +227,7 @@ mod tests {
         };
         let reported = |started| {
             let mut prover = read();
-            prover.forget_before(started);
+            prover.note_process(started);
             assert!(prover.stored().is_some(), "what may be stored still holds a file");
             prover
                 .report(&[])

@@ -36,8 +36,7 @@ struct Run {
     undecryptable: u64,
     drifted: u64,
     drifted_at: Duration,
-    /// What its KMS plugins said last, by provider: when, by its clock, and when that was first seen, by ours.
-    answered: BTreeMap<String, (u64, Duration)>,
+    answered: Answered,
 }
 
 impl Memory {
@@ -122,6 +121,10 @@ impl Memory {
     }
 }
 
+/// By KMS provider: when its plugin named which key, by the clock of the API server, and since when that has been so, by
+/// ours.
+type Answered = BTreeMap<String, (BTreeMap<String, u64>, Duration)>;
+
 impl Run {
     /// For how long its KMS plugins have not answered it, by our clock: its own may be wrong.
     fn silence(&self) -> BTreeMap<String, Duration> {
@@ -131,14 +134,11 @@ impl Run {
     }
 }
 
-fn answered(
-    before: &BTreeMap<String, (u64, Duration)>,
-    scrape: &Scrape,
-    now: Duration,
-) -> BTreeMap<String, (u64, Duration)> {
-    let each = scrape.kms.answered().map(|(provider, at)| {
-        let same = before.get(provider).filter(|(last, _)| *last == at);
-        (provider.to_owned(), *same.unwrap_or(&(at, now)))
+fn answered(before: &Answered, scrape: &Scrape, now: Duration) -> Answered {
+    let each = scrape.kms.answers().map(|(provider, answers)| {
+        let same = before.get(provider).filter(|(last, _)| last == answers);
+        let since = same.map_or(now, |(_, since)| *since);
+        (provider.clone(), (answers.clone(), since))
     });
     each.collect()
 }
@@ -287,8 +287,10 @@ mod tests {
         assert_eq!(silence(50, state(1, 100)), 50);
         assert_eq!(silence(60, state(1, 160)), 0);
         assert_eq!(silence(360, state(1, 160)), 300);
+        // A clock that was set back is an answer too.
+        assert_eq!(silence(361, state(1, 90)), 0);
         // A new process asks anew.
-        assert_eq!(silence(361, state(2, 160)), 0);
+        assert_eq!(silence(400, state(2, 90)), 0);
     }
 
     #[test]

@@ -164,9 +164,14 @@ impl World {
     }
 
     /// Waits for evidence of any kind.
-    pub async fn wait_for(&self, what: &str, mut seen: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+    pub async fn wait_for(&self, what: &str, seen: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+        self.wait_within(DEADLINE, what, seen).await
+    }
+
+    /// The same for what takes its time.
+    pub async fn wait_within(&self, within: Duration, what: &str, mut seen: impl FnMut(&Snapshot) -> bool) -> Snapshot {
         let mut changes = self.evidence.subscribe();
-        match tokio::time::timeout(DEADLINE, changes.wait_for(|snapshot| seen(snapshot))).await {
+        match tokio::time::timeout(within, changes.wait_for(|snapshot| seen(snapshot))).await {
             Ok(found) => found.unwrap().clone(),
             Err(late) => panic!("no {what} ({late}); last {:?}", self.evidence.snapshot()),
         }

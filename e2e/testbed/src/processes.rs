@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,8 @@ impl Recipe {
 pub(crate) struct Process {
     recipe: Mutex<Recipe>,
     child: Mutex<Option<Child>>,
+    /// How long the log was before the last start, in bytes.
+    logged_before: AtomicU64,
 }
 
 impl Process {
@@ -95,6 +98,7 @@ impl Process {
         Self {
             recipe: Mutex::new(recipe),
             child: Mutex::new(None),
+            logged_before: AtomicU64::new(0),
         }
     }
 
@@ -117,6 +121,8 @@ impl Process {
         {
             return Ok(());
         }
+        let logged = fs::metadata(&lock(&self.recipe).log).map_or(0, |log| log.len());
+        self.logged_before.store(logged, Ordering::Relaxed);
         let command = lock(&self.recipe).command()?;
         let wrapper = command.get_program().to_string_lossy().into_owned();
         let spawned =
@@ -214,7 +220,8 @@ impl Process {
     fn failure(&self, reason: String) -> Error {
         let recipe = lock(&self.recipe);
         let bytes = fs::read(&recipe.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+        let before = usize::try_from(self.logged_before.load(Ordering::Relaxed)).unwrap_or_default();
+        let text = String::from_utf8_lossy(bytes.get(before..).unwrap_or_default());
         let lines: Vec<&str> = text.lines().collect();
         if let Some(said) = lines.last().filter(|line| line.starts_with("unshare: ")) {
             return Error::HostName {

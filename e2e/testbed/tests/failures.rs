@@ -60,8 +60,18 @@ async fn a_process_that_died_is_told_with_the_start_of_its_crash_dump() {
     assert_eq!(process, "api-server-0");
     assert!(reason.starts_with("ended by itself with "), "{reason}");
     assert!(tail.contains("SIGABRT: abort") && tail.contains("goroutine "), "{tail}");
+    // What it said before its last start is no news.
+    let error = server
+        .restart_with(|options| options.extra_args.push("--no-such-flag".into()))
+        .await
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("unknown flag: --no-such-flag") && !text.contains("SIGABRT"),
+        "{text}"
+    );
     // One that was stopped is none that died.
-    server.restart().await.unwrap();
+    server.restart_with(|options| options.extra_args.clear()).await.unwrap();
     server.stop().await.unwrap();
     assert!(plane.deaths().is_empty());
 }

@@ -69,8 +69,8 @@ pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
         ],
         named: variables(operator),
         passes: format!(
-            "(never + approvals).size() == 0 && ((finalizers + custody).size() == 0 \
-             || {}) && (releases.size() == 0 || {})",
+            "(never + approvals).size() == 0 && ((finalizers + custody).size() == 0 || {}) && (releases.size() == 0 \
+             || {})",
             person_with_bypass(),
             may("release", "quarantines")
         ),

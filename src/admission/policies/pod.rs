@@ -57,8 +57,8 @@ pub(in crate::admission) fn write(
         named: variables,
         passes: "problems.size() == 0".to_owned(),
         problems: "problems".to_owned(),
-        // No audit annotation, though `observed` has its text: it would be evaluated for every pod and cost the
-        // API server another 0.3 ms. The scan and the command line evaluate the variable themselves.
+        // No audit annotation, though `observed` has its text: it would be evaluated for every pod and cost the API server
+        // another 0.3 ms. Whoever wants to tell it evaluates it offline.
         ..Draft::default()
     };
     draft.written(hash, moded(NAME, spec.mode, hash))

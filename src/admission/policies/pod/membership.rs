@@ -39,8 +39,7 @@ pub(super) fn variables() -> Vec<(&'static str, String)> {
         (
             "joins",
             format!(
-                "!gates ? [] : creates ? (is.size() == 0 ? [{}] : is) : \
-                 (was.size() == 0 ? is : [])",
+                "!gates ? [] : creates ? (is.size() == 0 ? [{}] : is) : (was.size() == 0 ? is : [])",
                 text(names::DEFAULT_WORKLOAD)
             ),
         ),
