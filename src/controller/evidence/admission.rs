@@ -22,8 +22,10 @@ use crate::api::policy::AiSecurityPolicySpec;
 use crate::cluster::api_servers::{Error, PinnedApiServer};
 use crate::encryption::{Observation, judge::barrier};
 
-/// The first pause after an answer that is not True; each next one is twice as long.
+/// The first pause after an answer that is not True; each next one is twice as long, up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// A Waiver that was approved makes new policies, and whoever waits for it should not wait for a pause.
+const LAST_RETRY: Duration = Duration::from_secs(8);
 /// So long after a change of the policies the last answer about the old ones stands: they are becoming active.
 const ACTIVATION: Duration = Duration::from_secs(10);
 /// See [`Expected::pace`]. Dry runs are cheap, and there are many of them.
@@ -87,7 +89,7 @@ pub(super) async fn observe(
             }
             (Some(wanted), _) => {
                 let pause = retry.min(period(wanted, members.borrow().len()));
-                retry = retry.saturating_mul(2);
+                retry = retry.saturating_mul(2).min(LAST_RETRY);
                 pause
             }
         };
