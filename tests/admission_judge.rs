@@ -3,7 +3,9 @@
 #![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 #![allow(clippy::items_after_statements, clippy::semicolon_if_nothing_returned)]
 
-use cloison::admission::{Answer, Canary, Operator, Outcome, ReplicaAnswers, canaries, generate, judge, unprobed};
+use cloison::admission::{
+    Answer, Canary, Operator, Outcome, ReplicaAnswers, Waived, canaries, generate, judge, unprobed,
+};
 use cloison::api::conditions::Truth;
 use cloison::api::policy::AiSecurityPolicySpec;
 use k8s_openapi::jiff::Timestamp;
@@ -21,7 +23,12 @@ fn refusal(canary: &Canary, hash: &str) -> Outcome {
 #[test]
 fn anything_less_than_a_refusal_of_ours_beside_a_pass_is_no_proof() {
     let spec = AiSecurityPolicySpec::default();
-    let set = generate(&spec, &Operator::in_namespace("cloison-system"), Timestamp::UNIX_EPOCH);
+    let set = generate(
+        &spec,
+        &Operator::in_namespace("cloison-system"),
+        &Waived::default(),
+        Timestamp::UNIX_EPOCH,
+    );
     let canaries = canaries(&set, &spec, Timestamp::UNIX_EPOCH);
     let good = |identity: &str| ReplicaAnswers {
         identity: identity.to_owned(),
@@ -199,7 +206,12 @@ fn a_policy_that_nobody_probed_is_named_and_not_claimed() {
         (weaker(&[("NET-02", "Audit"), ("DAT-01", "Audit")]), &[]),
     ];
     for (spec, named) in rows {
-        let set = generate(&spec, &Operator::in_namespace("cloison-system"), Timestamp::UNIX_EPOCH);
+        let set = generate(
+            &spec,
+            &Operator::in_namespace("cloison-system"),
+            &Waived::default(),
+            Timestamp::UNIX_EPOCH,
+        );
         let canaries = canaries(&set, &spec, Timestamp::UNIX_EPOCH);
         let unprobed = unprobed(&set, &spec, Timestamp::UNIX_EPOCH);
         assert_eq!(unprobed, named);

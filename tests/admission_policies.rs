@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use cloison::admission::{
-    Canary, Offline, Operator, PolicySet, Request, canaries, canary_annotations, canary_labels, generate,
+    Canary, Offline, Operator, PolicySet, Request, Waived, canaries, canary_annotations, canary_labels, generate,
     not_evaluated, overrides,
 };
 use cloison::api::policy::AiSecurityPolicySpec;
@@ -21,6 +21,7 @@ fn set(value: Value) -> PolicySet {
     generate(
         &spec(value),
         &Operator::in_namespace("cloison-system"),
+        &Waived::default(),
         Timestamp::UNIX_EPOCH,
     )
 }
@@ -87,6 +88,7 @@ fn the_hash_names_the_content() {
     let elsewhere = generate(
         &spec(json!({})),
         &Operator::in_namespace("elsewhere"),
+        &Waived::default(),
         Timestamp::UNIX_EPOCH,
     );
     assert_ne!(hash(json!({})), elsewhere.hash);
@@ -275,6 +277,7 @@ fn a_policy_without_a_reason_or_before_its_time_weakens_nothing() {
         generate(
             &spec(json!({"controls": [later.clone()]})),
             &Operator::in_namespace("o"),
+            &Waived::default(),
             at(now),
         )
         .hash
@@ -283,6 +286,7 @@ fn a_policy_without_a_reason_or_before_its_time_weakens_nothing() {
     let built_in = generate(
         &spec(json!({})),
         &Operator::in_namespace("o"),
+        &Waived::default(),
         at("2026-01-01T00:00:00Z"),
     )
     .hash;
@@ -314,7 +318,12 @@ fn each_canary_is_refused_by_its_policy_and_its_control_passes() {
         json!({"pods": {"images": [{"prefix": "infer.example", "stages": ["Inference"]}, {"prefix": "train.example", "digest": "Required"}]}}),
     ] {
         let spec = spec(value);
-        let set = generate(&spec, &Operator::in_namespace("cloison-system"), Timestamp::UNIX_EPOCH);
+        let set = generate(
+            &spec,
+            &Operator::in_namespace("cloison-system"),
+            &Waived::default(),
+            Timestamp::UNIX_EPOCH,
+        );
         let canaries = canaries(&set, &spec, Timestamp::UNIX_EPOCH);
         assert_eq!(canaries.len(), 6);
         let offline = Offline::new(&set).unwrap();

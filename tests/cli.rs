@@ -15,7 +15,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cloison::admission::{Operator, generate};
+use cloison::admission::{Operator, Waived, generate};
 use cloison::api::names;
 use command::Said;
 use k8s_openapi::jiff::Timestamp;
@@ -131,6 +131,7 @@ fn the_admission_policies_are_those_of_the_controller() {
     let set = generate(
         &spec,
         &Operator::in_namespace(names::DEFAULT_NAMESPACE),
+        &Waived::default(),
         Timestamp::UNIX_EPOCH,
     );
     let policies = set.policies.iter().map(|policy| serde_json::to_value(policy).unwrap());

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cloison::admission::{Operator, generate};
+use cloison::admission::{Operator, Waived, generate};
 use cloison::api::names;
 use cloison::api::policy::AiSecurityPolicySpec;
 use cloison::api::stage::{Mode, NamespaceStage, Stage};
@@ -227,7 +227,7 @@ proptest! {
             })).unwrap()
         };
         let operator = Operator::in_namespace(names::DEFAULT_NAMESPACE);
-        let set = |order| generate(&spec(order), &operator, Timestamp::UNIX_EPOCH);
+        let set = |order| generate(&spec(order), &operator, &Waived::default(), Timestamp::UNIX_EPOCH);
         let (one, again, other) = (set(0), set(0), set(order));
         prop_assert_eq!(serde_saphyr::to_string(&one).unwrap(), serde_saphyr::to_string(&again).unwrap());
         prop_assert_eq!(&one.hash, &other.hash, "lists of people are sets");

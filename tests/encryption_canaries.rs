@@ -6,7 +6,7 @@ mod encryption_world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloison::admission::{Operator, PolicySet, canary_annotations, generate};
+use cloison::admission::{Operator, PolicySet, Waived, canary_annotations, generate};
 use cloison::api::conditions::Truth;
 use cloison::api::definitions::definitions;
 use cloison::api::encryption::{ApiServers, Discovery};
@@ -69,7 +69,12 @@ async fn install(client: &Client, spec: &AiSecurityPolicySpec) -> PolicySet {
 
 /// Applies the policies of a spec.
 async fn put(client: &Client, spec: &AiSecurityPolicySpec) -> PolicySet {
-    let set = generate(spec, &Operator::in_namespace(NAMESPACE), Timestamp::now());
+    let set = generate(
+        spec,
+        &Operator::in_namespace(NAMESPACE),
+        &Waived::default(),
+        Timestamp::now(),
+    );
     let as_values = |objects: Vec<Value>| objects;
     let policies = set
         .policies

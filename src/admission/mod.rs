@@ -18,6 +18,7 @@ mod policies;
 mod set;
 mod uses;
 mod verdict;
+mod waived;
 
 pub use canaries::{
     CANARY_RIGHTS, CANARY_STAGE, Canary, CanaryRequest, Right, Verb, canaries, canary_annotations, canary_labels,
@@ -30,3 +31,4 @@ pub use policies::{crd, guard, managed, namespace, net, pod};
 pub use set::{BindingKind, PolicySet, generate};
 pub use uses::{PROHIBITED_USES, RESTRICTED_USES};
 pub use verdict::{NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, not_evaluated};
+pub use waived::Waived;

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::modes::{Modes, overrides};
 use super::operator::Operator;
 use super::policies;
+use super::waived::Waived;
 use crate::api::policy::AiSecurityPolicySpec;
 
 /// Stands where the hash will be while it is computed.
@@ -59,6 +60,9 @@ pub struct PolicySet {
     /// what they are in terms of.
     #[serde(skip)]
     pub(super) named: BTreeMap<String, Vec<(&'static str, String)>>,
+    /// The moment for which it was generated.
+    #[serde(skip)]
+    pub(super) now: Timestamp,
     /// Eight hexadecimal digits over everything but themselves; every message begins with `[cloison <hash>] `.
     pub hash: String,
 }
@@ -73,27 +77,35 @@ impl PolicySet {
 }
 
 /// Generates all policies and bindings. Total and deterministic: the same input gives the same bytes. `now` decides
-/// only which settings with an `effectiveTime` are in force.
-pub fn generate(spec: &AiSecurityPolicySpec, operator: &Operator, now: Timestamp) -> PolicySet {
+/// only which settings with an `effectiveTime` are in force; `waived` are the Waivers that hold then.
+pub fn generate(spec: &AiSecurityPolicySpec, operator: &Operator, waived: &Waived, now: Timestamp) -> PolicySet {
     let modes = Modes::new(overrides(spec, now));
-    let blank = write_down(spec, operator, &modes, NO_HASH);
+    let blank = write_down(spec, operator, waived, &modes, now, NO_HASH);
     let hash = digest(&blank);
-    write_down(spec, operator, &modes, &hash)
+    write_down(spec, operator, waived, &modes, now, &hash)
 }
 
-fn write_down(spec: &AiSecurityPolicySpec, operator: &Operator, modes: &Modes, hash: &str) -> PolicySet {
+fn write_down(
+    spec: &AiSecurityPolicySpec,
+    operator: &Operator,
+    waived: &Waived,
+    modes: &Modes,
+    now: Timestamp,
+    hash: &str,
+) -> PolicySet {
     let parts = [
-        policies::pod::write(spec, operator, modes, hash),
-        policies::net::write(spec, operator, modes, hash),
+        policies::pod::write(spec, operator, waived, modes, hash),
+        policies::net::write(spec, operator, waived, modes, hash),
         policies::namespace::write(operator, hash),
         policies::managed::write(spec, operator, hash),
         policies::crd::write(spec, modes, hash),
-        policies::guard::write(operator, hash),
+        policies::guard::write(spec, operator, hash),
     ];
     let mut set = PolicySet {
         policies: Vec::new(),
         bindings: Vec::new(),
         named: BTreeMap::new(),
+        now,
         hash: hash.to_owned(),
     };
     for written in parts {

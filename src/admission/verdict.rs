@@ -5,6 +5,7 @@ mod program;
 mod selector;
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use self::program::Compiled;
@@ -120,10 +121,12 @@ pub struct Offline {
     workload: Compiled,
     network_policy: Compiled,
     bindings: Vec<ValidatingAdmissionPolicyBinding>,
+    now: Timestamp,
 }
 
 impl Offline {
-    /// Compiles the policies that can be judged offline: `cloison-pod`, `cloison-crd` and `cloison-net`.
+    /// Compiles the policies that can be judged offline: `cloison-pod`, `cloison-crd` and `cloison-net`. What is
+    /// created is created at the moment for which the set was generated, as far as Waivers ask.
     pub fn new(set: &PolicySet) -> Result<Self, OfflineError> {
         let compile = |name: &str| {
             let policy = set
@@ -137,6 +140,7 @@ impl Offline {
             workload: compile(crd::NAME)?,
             network_policy: compile(net::NAME)?,
             bindings: set.bindings.clone(),
+            now: set.now,
         })
     }
 
@@ -195,12 +199,17 @@ impl Offline {
         let namespace_name = name(namespace).unwrap_or_default();
         let asked = asked(resource, &namespace_name, name(object).as_deref(), request);
         let old = request.old_object.as_ref().map_or(Value::Null, without_nulls);
-        let found = policy.evaluate(&without_nulls(object), &old, &without_nulls(namespace), &asked)?;
+        let mut object = without_nulls(object);
+        if request.operation == Operation::Create && object["metadata"].is_object() {
+            // As the API server does, whatever the client sent.
+            object["metadata"]["creationTimestamp"] = json!(self.now.to_string());
+        }
+        let found = policy.evaluate(&object, &old, &without_nulls(namespace), &asked)?;
         let Some([problems, observed]) = found else {
             return Ok(Verdict::default());
         };
         let actions = self.actions(&policy.name, labels);
-        let subject = Subject::namespaced(kind, namespace_name, name(object).unwrap_or_default());
+        let subject = Subject::namespaced(kind, namespace_name, name(&object).unwrap_or_default());
         let findings = |texts: &[String]| {
             texts
                 .iter()

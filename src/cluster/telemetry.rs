@@ -58,7 +58,7 @@ pub struct ConditionLabels {
 /// One label: a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Status {
-    /// `True`, `False` or `Unknown`.
+    /// `True`, `False` or `Unknown`; of Waivers their state.
     pub status: &'static str,
 }
 
@@ -90,6 +90,10 @@ pub struct Metrics {
     pub withdrawals_waiting: Gauge,
     /// Workloads that vanished without a DELETE of their own; their flows stay open.
     pub vanished_workloads: Gauge,
+    /// Waivers by state: `Active`, `ExpiresSoon`, `Inactive`.
+    pub waivers: Family<Status, Gauge>,
+    /// Seconds since 1970 at which the next flow that a Waiver opened has to be closed; 0 while none is open.
+    pub next_flow_end: Gauge,
     /// 1 while this process holds the lease.
     pub leader: Gauge,
     /// 1 while the stop button is pressed.
@@ -116,6 +120,8 @@ impl Default for Metrics {
             encryption: EncryptionMetrics::default(),
             withdrawals_waiting: Gauge::default(),
             vanished_workloads: Gauge::default(),
+            waivers: Family::default(),
+            next_flow_end: Gauge::default(),
             leader: Gauge::default(),
             off: Gauge::default(),
             policy_missing: Gauge::default(),
@@ -159,6 +165,12 @@ impl Default for Metrics {
             "vanished_workloads",
             "Workloads that vanished without being deleted; their flows stay",
             metrics.vanished_workloads.clone(),
+        );
+        registry.register("waivers", "Waivers by state", metrics.waivers.clone());
+        registry.register(
+            "next_flow_end_timestamp_seconds",
+            "When the next flow that a Waiver opened has to be closed",
+            metrics.next_flow_end.clone(),
         );
         registry.register("leader", "Whether this process holds the lease", metrics.leader.clone());
         registry.register("off", "Whether the stop button is pressed", metrics.off.clone());

@@ -42,8 +42,72 @@ pub fn judge(waiver: &Waiver, max_days: i32, now: Timestamp) -> Result<(), Inact
     CHECKS.iter().find_map(|check| check(&asked)).map_or(Ok(()), Err)
 }
 
-/// The conditions of a Waiver, by the same checks. `closed` is why its flow stays closed although all of them pass.
-pub fn conditions(waiver: &Waiver, max_days: i32, now: Timestamp, closed: Option<&str>) -> Vec<Verdict> {
+/// So long before its end people are told that it ends.
+const WARNING: SignedDuration = SignedDuration::from_hours(72);
+
+/// How far a Waiver is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// It holds.
+    Active,
+    /// It holds, and for less than 72 hours more.
+    ExpiresSoon,
+    /// It holds for nothing.
+    Inactive,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Active, Self::ExpiresSoon, Self::Inactive];
+
+    /// In one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::ExpiresSoon => "ExpiresSoon",
+            Self::Inactive => "Inactive",
+        }
+    }
+}
+
+/// The state of a Waiver, by the same checks.
+pub fn state(waiver: &Waiver, max_days: i32, now: Timestamp) -> State {
+    let left = waiver.spec.expiration_time.0.duration_since(now);
+    match judge(waiver, max_days, now) {
+        Err(_) => State::Inactive,
+        // Of one that lasts no longer than the warning everybody knows it.
+        Ok(()) if left < WARNING && lasts(waiver).is_none_or(|whole| whole > WARNING) => State::ExpiresSoon,
+        Ok(()) => State::Active,
+    }
+}
+
+fn lasts(waiver: &Waiver) -> Option<SignedDuration> {
+    let created = waiver.metadata.creation_timestamp.as_ref()?;
+    Some(waiver.spec.expiration_time.0.duration_since(created.0))
+}
+
+/// The next moment after `now` at which its state changes by the clock alone.
+pub fn next_change(waiver: &Waiver, now: Timestamp) -> Option<Timestamp> {
+    let end = waiver.spec.expiration_time.0;
+    [end - WARNING, end].into_iter().find(|moment| *moment > now)
+}
+
+/// Whether a flow that it opened may still be open at `now`: its time is over, and its condition of before says nobody has
+/// seen to it. What it waived at the door is closed by the API server's own clock.
+pub fn is_overdue(waiver: &Waiver, now: Timestamp) -> bool {
+    let conditions = waiver.status.iter().flat_map(|status| &status.conditions);
+    let mut active = conditions.filter(|condition| condition.type_ == types::ACTIVE && condition.status == "True");
+    waiver.spec.flow.is_some() && now >= waiver.spec.expiration_time.0 && active.next().is_some()
+}
+
+/// The conditions of a Waiver, by the same checks. `closed` is why it opens nothing although all of them pass: a reason
+/// and a sentence.
+pub fn conditions(
+    waiver: &Waiver,
+    max_days: i32,
+    now: Timestamp,
+    closed: Option<(&'static str, &str)>,
+) -> Vec<Verdict> {
     let asked = Asked { waiver, max_days, now };
     let approved = match not_approved(&asked) {
         Some(why) => Verdict::new(types::APPROVED, Truth::False, why.reason, why.message),
@@ -51,13 +115,18 @@ pub fn conditions(waiver: &Waiver, max_days: i32, now: Timestamp, closed: Option
     };
     let active = match (judge(waiver, max_days, now), closed) {
         (Err(why), _) => Verdict::new(types::ACTIVE, Truth::False, why.reason, why.message),
-        (Ok(()), Some(why)) => {
-            let message = format!("it holds, and its flow stays closed: {why}");
-            Verdict::new(types::ACTIVE, Truth::False, "FlowClosed", message)
+        (Ok(()), Some((reason, why))) => {
+            let message = format!("it holds, and opens nothing: {why}");
+            Verdict::new(types::ACTIVE, Truth::False, reason, message)
         }
         (Ok(()), None) => {
-            let message = format!("it holds until {}", waiver.spec.expiration_time.0);
-            Verdict::new(types::ACTIVE, Truth::True, "Active", message)
+            let state = state(waiver, max_days, now);
+            let soon = match state {
+                State::ExpiresSoon => ", less than 72 hours more: ask for the next one, or mend what it is for",
+                State::Active | State::Inactive => "",
+            };
+            let message = format!("it holds until {}{soon}", waiver.spec.expiration_time.0);
+            Verdict::new(types::ACTIVE, Truth::True, state.as_str(), message)
         }
     };
     vec![approved, active]

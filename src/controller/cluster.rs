@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::jiff::Timestamp;
 use kube::core::{DynamicObject, ObjectMeta};
 use kube::discovery::ApiResource;
 use kube::{Api, Resource, ResourceExt};
@@ -20,7 +21,8 @@ use super::context::Context;
 use super::error::{Class, Error};
 use super::evidence::admission::Expected;
 use super::judge::Hold;
-use crate::admission::{Operator, PolicySet, generate};
+use crate::admission::{Operator, PolicySet, Waived, generate};
+use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::{AiSecurityPolicy, names};
 
 /// Looks again even when no event came.
@@ -126,9 +128,10 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
         user: ctx.user.clone(),
         namespace: ctx.namespace.clone(),
     };
-    let set = generate(&policy.spec, &operator, Context::now());
+    let now = Context::moment();
+    let set = generate(&policy.spec, &operator, &waived(ctx, &policy.spec, now), now);
     let failures = place(ctx, passes, &set).await;
-    let expected = Arc::new(Expected::new(&set, &policy.spec, Context::now()));
+    let expected = Arc::new(Expected::new(&set, &policy.spec, now));
     passes.hash.send_if_modified(|hash| {
         let changed = *hash != set.hash;
         hash.clone_from(&set.hash);
@@ -151,6 +154,12 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
         Some(failure) => Err(failure),
         None => reported,
     }
+}
+
+/// The Waivers that the admission policies know at `now`.
+pub fn waived(ctx: &Context, policy: &AiSecurityPolicySpec, now: Timestamp) -> Waived {
+    let all = ctx.caches.waivers.state();
+    Waived::new(all.iter().map(AsRef::as_ref), policy.waivers.max_days, now)
 }
 
 /// Creates the empty policy at the very first start. A policy that was there once and is gone means *hold*: our admission

@@ -1,52 +1,64 @@
 //! Ends Waivers when their time is over, and says on each whether it holds.
 //!
 //! A NetworkPolicy has no clock: somebody has to wake and take the flow out of it. While no controller runs, a flow stays
-//! open past the end of its Waiver.
+//! open past the end of its Waiver. What is waived at the door ends by the API server's clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt};
 
+use super::cluster::waived;
 use super::context::Context;
 use super::error::Error;
+use crate::admission::Waived;
 use crate::api::Waiver;
 use crate::api::conditions::{self, types};
 use crate::api::waiver::WaiverStatus;
+use crate::cluster::telemetry::Status;
 use crate::compliance::waiver;
 use crate::network::waivers::{self, FlowWaiver};
 
 /// Longest sleep: the clock of a machine may be set anew.
 const CHECK: Duration = Duration::from_secs(60);
+/// Why a Waiver that holds stands in no admission policy.
+const NO_ROOM: &str = "the admission policies have no room for more Waivers; delete some that come before it by name";
 /// Between two tries to write a status.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Wakes when a Waiver or the policy changed, and at each end, for ever.
 pub async fn run(ctx: Arc<Context>) {
     let mut before: BTreeMap<String, FlowWaiver> = BTreeMap::new();
+    let mut waived_before = Waived::default();
     loop {
         let now = Context::moment();
-        let max_days = ctx
-            .policy()
-            .map(|policy| policy.spec.clone())
-            .unwrap_or_default()
-            .waivers
-            .max_days;
+        let policy = ctx.policy().map(|policy| policy.spec.clone()).unwrap_or_default();
+        let max_days = policy.waivers.max_days;
         let all = ctx.caches.waivers.state();
         let current = waivers::of(all.iter().map(AsRef::as_ref), max_days, now);
         let current = waivers::behind_denies(&ctx.world(), current);
         tell(&ctx, &before, &current);
+        let waived = waived(&ctx, &policy, now);
+        if waived != waived_before {
+            ctx.triggers.cluster.notify_one();
+        }
+        waived_before = waived.clone();
+        count(&ctx, &all, max_days, now);
 
         let mut wait = all
             .iter()
-            .filter_map(|waiver| Duration::try_from(waiver.spec.expiration_time.0.duration_since(now)).ok())
-            .filter(|left| !left.is_zero())
+            .filter_map(|waiver| waiver::next_change(waiver, now))
+            .filter_map(|moment| Duration::try_from(moment.duration_since(now)).ok())
             .fold(CHECK, Duration::min);
         if ctx.view().hold("").is_none() {
             for waiver in &all {
-                let closed = current.get(&waiver.name_any()).and_then(|flow| flow.closed.as_deref());
+                let closed = match current.get(&waiver.name_any()) {
+                    Some(flow) => flow.closed.as_deref().map(|why| ("FlowClosed", why)),
+                    None => (!waived.names(&waiver.name_any())).then_some(("NoRoom", NO_ROOM)),
+                };
                 let verdicts = waiver::conditions(waiver, max_days, now, closed);
                 let present = waiver
                     .status
@@ -67,6 +79,24 @@ pub async fn run(ctx: Arc<Context>) {
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// How many there are in each state, and when the next flow has to be closed.
+fn count(ctx: &Context, all: &[Arc<Waiver>], max_days: i32, now: Timestamp) {
+    for state in waiver::State::ALL {
+        let there = all
+            .iter()
+            .filter(|it| waiver::state(it, max_days, now) == state)
+            .count();
+        let labels = Status { status: state.as_str() };
+        let number = i64::try_from(there).unwrap_or(i64::MAX);
+        ctx.metrics.waivers.get_or_create(&labels).set(number);
+    }
+    let open = all
+        .iter()
+        .filter(|it| it.spec.flow.is_some() && waiver::judge(it, max_days, now).is_ok());
+    let end = open.map(|it| it.spec.expiration_time.0.as_second()).min();
+    ctx.metrics.next_flow_end.set(end.unwrap_or_default());
 }
 
 /// Sets off both ends of every flow whose Waiver came, went or changed.

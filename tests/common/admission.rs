@@ -11,11 +11,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use cloison::admission::{
-    AdmissionProof, Answer, Canary, Operator, PolicySet, ReplicaAnswers, canaries, canary_labels, generate, judge,
+    AdmissionProof, Answer, Canary, Operator, PolicySet, ReplicaAnswers, Waived, canaries, canary_labels, generate,
+    judge,
 };
 use cloison::api::definitions::definitions;
-use cloison::api::names;
 use cloison::api::policy::AiSecurityPolicySpec;
+use cloison::api::{Waiver, names};
 use cloison::cluster::roles::components;
 use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
 use k8s_openapi::jiff::Timestamp;
@@ -60,7 +61,7 @@ impl Cluster {
         .await
         .unwrap();
         let operator = Operator::in_namespace(names::DEFAULT_NAMESPACE);
-        let set = generate(&spec, &operator, Timestamp::UNIX_EPOCH);
+        let set = generate(&spec, &operator, &Waived::default(), Timestamp::UNIX_EPOCH);
         let cluster = Self {
             plane,
             operator,
@@ -89,9 +90,21 @@ impl Cluster {
 
     /// The same without the wait.
     pub async fn put_other_in_force(&self, spec: AiSecurityPolicySpec) {
-        let set = generate(&spec, &self.operator, Timestamp::UNIX_EPOCH);
+        let set = generate(&spec, &self.operator, &Waived::default(), Timestamp::UNIX_EPOCH);
         *self.in_force.lock().unwrap() = (spec, set);
         self.put_in_force().await;
+    }
+
+    /// Puts Waivers into the policies and waits until they are proven.
+    pub async fn waive(&self, waivers: &[Waiver]) {
+        let now = Timestamp::now();
+        {
+            let mut in_force = self.in_force.lock().unwrap();
+            let waived = Waived::new(waivers, in_force.0.waivers.max_days, now);
+            in_force.1 = generate(&in_force.0, &self.operator, &waived, now);
+        }
+        self.put_in_force().await;
+        self.wait_until_proven().await;
     }
 
     pub fn admin(&self) -> Client {

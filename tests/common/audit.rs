@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use cloison::admission::{Operator, generate};
+use cloison::admission::{Operator, Waived, generate};
 use cloison::api::names;
 use cloison::api::policy::AiSecurityPolicySpec;
 use cloison::cluster::roles::{Component, Rule, Scope};
@@ -73,7 +73,12 @@ fn is_singleton(right: &Right) -> bool {
 /// remove what another version left. Nobody else's object has such a name.
 fn is_reserved(rule: &Rule, name: &str) -> bool {
     let operator = Operator::in_namespace(names::DEFAULT_NAMESPACE);
-    let set = generate(&AiSecurityPolicySpec::default(), &operator, Timestamp::UNIX_EPOCH);
+    let set = generate(
+        &AiSecurityPolicySpec::default(),
+        &operator,
+        &Waived::default(),
+        Timestamp::UNIX_EPOCH,
+    );
     let policies = set.policies.iter().map(ResourceExt::name_any);
     let bindings = set.bindings.iter().map(ResourceExt::name_any);
     let ours = rule.groups == ["admissionregistration.k8s.io"] && !policies.chain(bindings).any(|known| known == name);

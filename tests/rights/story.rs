@@ -1,11 +1,14 @@
 //! The story that the audit log is read of: what the operator does in a cluster in which everything happens once.
 
+use std::time::Duration;
+
 use cloison::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
 use cloison::cluster::cluster_policies;
 use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
@@ -145,7 +148,7 @@ async fn waivers(admin: &Client) {
     for name in ["one", "other"] {
         let waiver = json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver", "metadata": {"name": name}, "spec": {
             "target": {"namespace": "train"}, "controls": ["NET-04"], "reason": "Nothing but a story of one",
-            "requestedBy": "alice", "expirationTime": "2100-01-01T00:00:00Z",
+            "requestedBy": "admin", "expirationTime": Timestamp::now() + Duration::from_secs(3_600),
         }});
         operator::apply(admin, waiver).await.unwrap();
         eventually(PATIENCE, "a word on it", || async {

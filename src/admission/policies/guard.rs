@@ -1,8 +1,10 @@
 //! `cloison-guard`: what is the operator's whatever labels an object has. Status, our finalizers and quarantine of our
 //! own kinds; and our own accounts: the operator may write NetworkPolicies of ours and no others, the sweeper may rewrite
-//! Secrets and change nothing in them, so that a stolen token opens nothing. What the agents write is in `custody`.
+//! Secrets and change nothing in them, so that a stolen token opens nothing. What the agents write is in `custody`, who asks
+//! for a Waiver and who approves it in `waivers`.
 
 mod custody;
+mod waivers;
 
 use super::managed::NAME_PREFIX;
 use super::{USER, Written, collected_or_emptied, may, person_with_bypass};
@@ -11,6 +13,7 @@ use crate::admission::clause::{Clause, denied};
 use crate::admission::objects::{Draft, always, resources};
 use crate::admission::operator::Operator;
 use crate::api::names;
+use crate::api::policy::AiSecurityPolicySpec;
 use crate::compliance::id::{CLU_04, OPS_01};
 
 /// The policy's name.
@@ -19,7 +22,7 @@ pub const NAME: &str = "cloison-guard";
 /// What every finalizer of ours begins with.
 const OUR_FINALIZERS: &str = "cloison.dev/";
 
-pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
+pub(in crate::admission) fn write(spec: &AiSecurityPolicySpec, operator: &Operator, hash: &str) -> Written {
     let group = (names::GROUP, names::VERSION);
     let mut matched = vec![
         resources(group.0, group.1, &["aiworkloads"], &["CREATE", "DELETE", "UPDATE"]),
@@ -48,6 +51,7 @@ pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
         resources("", "v1", &["secrets"], &["CREATE", "DELETE", "UPDATE"]),
     ];
     matched.extend(custody::matched());
+    matched.extend(waivers::matched());
     let draft = Draft {
         name: NAME,
         resources: matched,
@@ -67,20 +71,20 @@ pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
                 ),
             ),
         ],
-        named: variables(operator),
+        named: variables(spec, operator),
         passes: format!(
-            "(never + approvals).size() == 0 && ((finalizers + custody).size() == 0 || {}) && (releases.size() == 0 \
+            "(never + approvals + waivers).size() == 0 && ((finalizers + custody).size() == 0 || {}) && (releases.size() == 0 \
              || {})",
             person_with_bypass(),
             may("release", "quarantines")
         ),
-        problems: "(never + approvals + custody + finalizers + releases)".to_owned(),
+        problems: "(never + approvals + waivers + custody + finalizers + releases)".to_owned(),
         ..Draft::default()
     };
     draft.written(hash, always(NAME, hash))
 }
 
-fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
+fn variables(spec: &AiSecurityPolicySpec, operator: &Operator) -> Vec<(&'static str, String)> {
     let finalizers = |root: &str| {
         format!(
             "({root} == null ? [] : {}.filter(f, f.startsWith('{OUR_FINALIZERS}')))",
@@ -95,6 +99,7 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
         ("subject", "dyn(deletes ? oldObject : object)".to_owned()),
     ];
     first.extend(custody::variables(operator));
+    first.extend(waivers::variables(&spec.waivers));
     first.extend([
         ("policy", "request.resource.resource == 'networkpolicies'".to_owned()),
         ("secret", "request.resource.resource == 'secrets'".to_owned()),
@@ -115,7 +120,7 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
                 Clause::always(
                     CLU_04.rule("status"),
                     format!(
-                        "!operator && !ring && status && {} != {}",
+                        "!operator && !ring && !waiver && status && {} != {}",
                         status("object"),
                         status("oldObject")
                     ),

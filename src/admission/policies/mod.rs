@@ -8,7 +8,7 @@
 //! | `cloison-crd` | what an AiWorkload declares | yes |
 //! | `cloison-namespace` | namespaces with a stage, before or after | always |
 //! | `cloison-managed` | objects with our label, before or after | always |
-//! | `cloison-guard` | status, finalizers and quarantine of our kinds; what our own accounts write: NetworkPolicies, Secrets, key ring, reports | always |
+//! | `cloison-guard` | status, finalizers and quarantine of our kinds; who asks for a Waiver and who approves it; what our own accounts write: NetworkPolicies, Secrets, key ring, reports | always |
 
 pub mod crd;
 pub mod guard;

@@ -12,6 +12,7 @@ use crate::admission::clause::{Clause, Found, denied, observed};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, moded, requirement, resources};
 use crate::admission::operator::Operator;
+use crate::admission::waived::Waived;
 use crate::api::names;
 use crate::api::policy::{AiSecurityPolicySpec, PolicyNetwork, TenantPolicies};
 use crate::api::stage::NamespaceStage;
@@ -34,12 +35,14 @@ const PRIVATE: [&str; 5] = [
 pub(in crate::admission) fn write(
     spec: &AiSecurityPolicySpec,
     operator: &Operator,
+    waived: &Waived,
     modes: &Modes,
     hash: &str,
 ) -> Written {
     let clauses = clauses(spec, modes);
     let mut variables = variables(&spec.network);
-    variables.push(("problems", denied(&clauses)));
+    variables.push(("found", denied(&clauses)));
+    variables.push(("problems", waived.but_for("found", None)));
     variables.push(("observed", observed(&clauses)));
     let draft = Draft {
         name: NAME,

@@ -13,6 +13,7 @@ use crate::admission::clause::{Clause, denied, observed};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, moded, requirement, resources};
 use crate::admission::operator::Operator;
+use crate::admission::waived::{Waived, of_the_pod};
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::{Mode, NamespaceStage};
@@ -23,6 +24,7 @@ pub const NAME: &str = "cloison-pod";
 pub(in crate::admission) fn write(
     spec: &AiSecurityPolicySpec,
     operator: &Operator,
+    waived: &Waived,
     modes: &Modes,
     hash: &str,
 ) -> Written {
@@ -31,7 +33,8 @@ pub(in crate::admission) fn write(
     variables.extend(security::variables(&spec.pods));
     variables.extend(images::variables(&spec.pods));
     let clauses = clauses(spec, modes);
-    variables.push(("problems", denied(&clauses)));
+    variables.push(("found", denied(&clauses)));
+    variables.push(("problems", waived.but_for("found", Some(&of_the_pod()))));
     variables.push(("observed", observed(&clauses)));
 
     let stages = STAGES.map(NamespaceStage::as_str);

@@ -10,13 +10,14 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use super::{Arguments, Found};
-use crate::admission::{Operator, generate};
+use crate::admission::{Operator, Waived, generate};
 use crate::api::AiWorkload;
 use crate::cli::findings::{Case, SeenPod};
 use crate::cli::snapshot::running;
 use crate::cli::{CliError, absent, forbidden, plan};
 use crate::compliance::worst;
 use crate::controller::{facts_of, unmodelled_policies, workload_facts};
+use crate::network::waivers;
 use crate::network::world::World;
 
 pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
@@ -37,10 +38,12 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     let facts = namespaces.iter().map(|namespace| facts_of(namespace, &policy));
     let facts: BTreeMap<_, _> = facts.map(|facts| (facts.name.clone(), facts)).collect();
     let known = workloads.iter().filter_map(workload_facts);
+    let stored_waivers = plan::stored_waivers(&client, &mut notes).await?;
+    let (now, max_days) = (Timestamp::now(), policy.waivers.max_days);
     let world = World {
         namespaces: facts,
         workloads: known.map(|workload| (workload.key.clone(), workload)).collect(),
-        waivers: plan::flow_waivers(&client, &policy, &mut notes).await?,
+        waivers: waivers::of(&stored_waivers, max_days, now),
         policy: Arc::new(policy),
         cluster: plan::addresses(&client, &mut notes).await?,
         cluster_policies: others.cluster_policies(),
@@ -49,7 +52,8 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     let set = generate(
         &world.policy,
         &Operator::in_namespace(&arguments.operator_namespace),
-        Timestamp::now(),
+        &Waived::new(&stored_waivers, max_days, now),
+        now,
     );
     let case = Case {
         world: &world,

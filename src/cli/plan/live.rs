@@ -1,7 +1,7 @@
 //! `plan -n` and `plan -A`: what runs, judged as if it were enforced. Reads with the caller's own rights; what may not be
 //! read is said to be unknown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 use super::loss::{self, Loss};
 use super::pods::{self, Refused};
 use super::{Arguments, survey, world};
-use crate::admission::{Offline, Operator, generate, not_evaluated};
+use crate::admission::{Offline, Operator, Waived, generate, not_evaluated};
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
 use crate::cli::{CliError, FINDINGS, absent, forbidden, out};
 use crate::controller::{facts, facts_of, workload_facts};
-use crate::network::waivers::{self, FlowWaiver};
+use crate::network::waivers;
 use crate::network::world::{ClusterNetwork, World};
 
 /// Namespaces looked at at once.
@@ -57,11 +57,13 @@ pub(super) struct Survey {
 pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     let (client, _) = arguments.connection.client().await?;
     let mut notes = Vec::new();
-    let seen = Seen::gather(&client, arguments, &mut notes).await?;
+    let now = Timestamp::now();
+    let seen = Seen::gather(&client, arguments, now, &mut notes).await?;
     let set = generate(
         &seen.world.policy,
         &Operator::in_namespace(&arguments.operator_namespace),
-        Timestamp::now(),
+        &seen.waived,
+        now,
     );
     let offline = Offline::new(&set)?;
     let surveys = futures::stream::iter(&seen.chosen)
@@ -90,13 +92,19 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
 /// What is read once for all namespaces.
 struct Seen {
     world: World,
+    waived: Waived,
     chosen: Vec<Namespace>,
     /// `None`: they may not be listed.
     services: Option<Vec<Service>>,
 }
 
 impl Seen {
-    async fn gather(client: &Client, arguments: &Arguments, notes: &mut Vec<String>) -> Result<Self, CliError> {
+    async fn gather(
+        client: &Client,
+        arguments: &Arguments,
+        now: Timestamp,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, CliError> {
         let policy = policy(client, notes).await?;
         let listed = Api::<Namespace>::all(client.clone()).list(&ListParams::default()).await;
         let (namespaces, all_known) = match (listed, &arguments.namespace) {
@@ -111,6 +119,8 @@ impl Seen {
             (Err(error), _) => return Err(CliError::api("list Namespaces")(error)),
         };
         let workloads = workloads(client, arguments, notes).await?;
+        let waivers = stored_waivers(client, notes).await?;
+        let max_days = policy.waivers.max_days;
         let mut world = World {
             namespaces: namespaces
                 .iter()
@@ -122,7 +132,7 @@ impl Seen {
                 .filter_map(workload_facts)
                 .map(|w| (w.key.clone(), w))
                 .collect(),
-            waivers: flow_waivers(client, &policy, notes).await?,
+            waivers: waivers::of(&waivers, max_days, now),
             policy: Arc::new(policy),
             cluster: addresses(client, notes).await?,
             // What is lost is told from the flows alone: nothing here judges policies.
@@ -148,6 +158,7 @@ impl Seen {
         };
         Ok(Self {
             services: services(client, notes).await?,
+            waived: Waived::new(&waivers, max_days, now),
             world,
             chosen,
         })
@@ -224,22 +235,17 @@ async fn workloads(
     }
 }
 
-/// The Waivers with a flow. Who may not list them sees every flow between two stages as closed.
-pub(in crate::cli) async fn flow_waivers(
-    client: &Client,
-    policy: &AiSecurityPolicySpec,
-    notes: &mut Vec<String>,
-) -> Result<BTreeMap<String, FlowWaiver>, CliError> {
-    let found = match Api::<Waiver>::all(client.clone()).list(&ListParams::default()).await {
-        Ok(list) => list.items,
-        Err(error) if absent(&error) => Vec::new(),
+/// The Waivers. Who may not list them is judged as if there were none.
+pub(in crate::cli) async fn stored_waivers(client: &Client, notes: &mut Vec<String>) -> Result<Vec<Waiver>, CliError> {
+    match Api::<Waiver>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(list) => Ok(list.items),
+        Err(error) if absent(&error) => Ok(Vec::new()),
         Err(error) if forbidden(&error) => {
-            notes.push("you may not list Waivers: flows between two stages count as closed".to_owned());
-            Vec::new()
+            notes.push("you may not list Waivers: judged as if there were none".to_owned());
+            Ok(Vec::new())
         }
-        Err(error) => return Err(CliError::api("list Waivers")(error)),
-    };
-    Ok(waivers::of(&found, policy.waivers.max_days, Timestamp::now()))
+        Err(error) => Err(CliError::api("list Waivers")(error)),
+    }
 }
 
 async fn services(client: &Client, notes: &mut Vec<String>) -> Result<Option<Vec<Service>>, CliError> {

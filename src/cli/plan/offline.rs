@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::input::{Input, Sources};
 use super::{Arguments, Output, door, print, world};
-use crate::admission::{Operator, PolicySet, generate};
+use crate::admission::{Operator, PolicySet, Waived, generate};
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::Mode;
@@ -121,10 +121,14 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
     let mut notes = notes.clone();
     notes.extend(without_policy(objects));
     let scene = Scene::of(objects, as_enforced)?;
+    let now = Timestamp::now();
+    let waivers = objects.waivers.values().map(|found| &found.object);
+    let waived = Waived::new(waivers, scene.world.policy.waivers.max_days, now);
     let set = generate(
         &scene.world.policy,
         &Operator::in_namespace(operator_namespace),
-        Timestamp::now(),
+        &waived,
+        now,
     );
     let stored = in_force(
         objects,

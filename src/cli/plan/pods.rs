@@ -155,7 +155,7 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
-    use crate::admission::{Operator, generate};
+    use crate::admission::{Operator, Waived, generate};
 
     /// What a plan shows is what would be refused once the namespace is enforced, and nothing about the seal and the list
     /// of workloads that are not there yet.
@@ -165,6 +165,7 @@ mod tests {
         let set = generate(
             &policy,
             &Operator::in_namespace("cloison-system"),
+            &Waived::default(),
             Timestamp::UNIX_EPOCH,
         );
         let offline = Offline::new(&set).unwrap();

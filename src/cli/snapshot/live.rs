@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::pods::running;
 use super::{Around, Input, Seen};
 use crate::api::AiWorkload;
-use crate::cli::plan::{addresses, flow_waivers, stored_policy};
+use crate::cli::plan::{addresses, stored_policy, stored_waivers};
 use crate::cli::{CliError, absent};
 use crate::cluster::cluster_policies;
 use crate::controller::{facts_of, unmodelled_policies, workload_facts};
+use crate::network::waivers;
 use crate::network::world::World;
 
 pub(super) async fn read(input: &Input) -> Result<Seen, CliError> {
@@ -34,6 +36,7 @@ pub(super) async fn survey(input: &Input) -> Result<(Seen, Around), CliError> {
         Err(error) if absent(&error) => Vec::new(),
         Err(error) => return Err(CliError::api("list aiworkloads")(error)),
     };
+    let stored_waivers = stored_waivers(&client, &mut assumed).await?;
     let facts = namespaces.iter().map(|namespace| facts_of(namespace, &policy));
     let world = World {
         namespaces: facts.map(|facts| (facts.name.clone(), facts)).collect(),
@@ -43,7 +46,7 @@ pub(super) async fn survey(input: &Input) -> Result<(Seen, Around), CliError> {
             .map(|workload| (workload.key.clone(), workload))
             .collect(),
         cluster: addresses(&client, &mut assumed).await?,
-        waivers: flow_waivers(&client, &policy, &mut assumed).await?,
+        waivers: waivers::of(&stored_waivers, policy.waivers.max_days, Timestamp::now()),
         policy: Arc::new(policy),
         cluster_policies: seen.snapshot.cluster_policies.clone(),
     };

@@ -2,15 +2,15 @@
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::PostParams;
+use kube::api::{ListParams, PostParams};
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use serde_json::Value;
 
 use super::refusal::{self, Problem, Refusal};
-use crate::admission::{Offline, Operator, Request, generate};
-use crate::api::{AiSecurityPolicy, names};
+use crate::admission::{Offline, Operator, Request, Waived, generate};
+use crate::api::{AiSecurityPolicy, Waiver, names};
 
 /// What the API server said.
 #[derive(Clone, Debug)]
@@ -56,7 +56,12 @@ pub(super) async fn all(client: &Client, namespace: &str, pod: &Value, operator:
     let (Ok(policy), Ok(home)) = (policy, home) else {
         return Vec::new();
     };
-    let set = generate(&policy.spec, &Operator::in_namespace(operator), Timestamp::now());
+    let waivers = Api::<Waiver>::all(client.clone()).list(&ListParams::default()).await;
+    // Who may not read them is told of what they waive as well.
+    let waivers = waivers.map(|list| list.items).unwrap_or_default();
+    let now = Timestamp::now();
+    let waived = Waived::new(&waivers, policy.spec.waivers.max_days, now);
+    let set = generate(&policy.spec, &Operator::in_namespace(operator), &waived, now);
     let home = serde_json::to_value(&home).unwrap_or_default();
     let judged = Offline::new(&set).and_then(|offline| offline.judge_pod(pod, &home, &Request::default()));
     let problems = judged.map(|verdict| verdict.problems).unwrap_or_default();

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{Rule, Scope, components, loan, people};
-use crate::admission::{Operator, generate};
+use crate::admission::{Operator, Waived, generate};
 use crate::api::names::{
     CANARY_NAMESPACE, CANARY_SECRET, CONTROLLER_ROLE, PACKETS_NAMESPACES, SWEEPER_READS_ROLE, SWEEPER_ROLE,
     SWEEPER_ROLES,
@@ -122,7 +122,12 @@ fn nothing_that_runs_code_is_within_a_components_rights() {
 #[test]
 fn the_role_names_every_admission_object_that_is_generated() {
     let spec = AiSecurityPolicySpec::default();
-    let set = generate(&spec, &Operator::in_namespace("cloison-system"), Timestamp::UNIX_EPOCH);
+    let set = generate(
+        &spec,
+        &Operator::in_namespace("cloison-system"),
+        &Waived::default(),
+        Timestamp::UNIX_EPOCH,
+    );
     let writable = |resource: &str| -> BTreeSet<String> {
         let rules = all_rules().into_iter().map(|(_, _, rule)| rule);
         let named = rules.filter(|rule| rule.resources == [resource] && rule.verbs.contains(&"create"));

@@ -1,0 +1,182 @@
+//! Waivers in the policies: which rules do not refuse what, and until when. Their ends are written into the expressions
+//! and compared with the API server's own clock, so that a Waiver ends also while no operator runs.
+//!
+//! Only a creation has a clock: the API server writes `metadata.creationTimestamp` itself, whatever the client sent. So a
+//! Waiver lets an object be created, and never be changed for the worse.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::cel::{list, text};
+use crate::api::{Waiver, names};
+use crate::compliance::{RuleId, waiver};
+
+/// The most text of Waivers in one policy, in bytes. An expression has at most 100,000 code points
+/// (`common.DefaultExpressionSizeCodePointLimit` of cel-go), and the rules take up to 40,000 of them.
+const MOST_TEXT: usize = 40_000;
+
+/// A Waiver that holds, as far as the policies have to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Exemption {
+    name: String,
+    namespace: String,
+    workload: Option<String>,
+    /// What the text of a problem begins with.
+    rules: Vec<String>,
+    until: Timestamp,
+}
+
+/// The Waivers of a set of policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waived(Vec<Exemption>);
+
+impl Waived {
+    /// Those that hold at `now` and are for something else than a flow; flows are the network's. Of more than there is room
+    /// for, the first by name. `max_days` is the policy's limit; see [`waiver::judge`].
+    pub fn new<'w>(waivers: impl IntoIterator<Item = &'w Waiver>, max_days: i32, now: Timestamp) -> Self {
+        let holding = waivers
+            .into_iter()
+            .filter(|waiver| waiver.spec.flow.is_none() && waiver::judge(waiver, max_days, now).is_ok());
+        let mut all: Vec<Exemption> = holding.map(Exemption::of).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut room = MOST_TEXT;
+        let fits = |it: &Exemption| {
+            let left = room.checked_sub(it.condition(Some("workload")).map_or(0, |text| text.len()));
+            room = left.unwrap_or_default();
+            left.is_some()
+        };
+        let fitting = all.iter().map(fits).take_while(|fits| *fits).count();
+        all.truncate(fitting);
+        Self(all)
+    }
+
+    /// Whether it is one of them.
+    pub fn names(&self, waiver: &str) -> bool {
+        self.0.iter().any(|it| it.name == waiver)
+    }
+
+    /// The problems of the CEL list `found` that no Waiver covers for what this request creates. `workload` is an expression
+    /// for the name of its workload; without one, only Waivers for whole namespaces count. Costs nothing where nothing is
+    /// found.
+    pub(super) fn but_for(&self, found: &str, workload: Option<&str>) -> String {
+        let each: Vec<String> = self.0.iter().filter_map(|it| it.condition(workload)).collect();
+        if each.is_empty() {
+            return found.to_owned();
+        }
+        format!(
+            "({found}.size() == 0 || request.operation != 'CREATE' ? {found} : {found}.filter(p, !({})))",
+            each.join(" || ")
+        )
+    }
+}
+
+impl Exemption {
+    fn of(waiver: &Waiver) -> Self {
+        let target = &waiver.spec.target;
+        // `judge` refuses a Waiver with one that cannot be read.
+        let rules = waiver.spec.controls.iter().filter_map(|id| id.parse::<RuleId>().ok());
+        Self {
+            name: waiver.name_any(),
+            namespace: target.namespace.0.clone(),
+            workload: target.workload.as_ref().map(|name| name.0.clone()),
+            rules: rules
+                .map(|rule| format!("{rule}{}", if rule.name().is_some() { ' ' } else { '/' }))
+                .collect(),
+            until: waiver.spec.expiration_time.0,
+        }
+    }
+
+    /// It covers the problem `p`.
+    fn condition(&self, workload: Option<&str>) -> Option<String> {
+        let whom = match (&self.workload, workload) {
+            (None, _) => String::new(),
+            (Some(name), Some(expression)) => format!(" && {expression} == {}", text(name)),
+            (Some(_), None) => return None,
+        };
+        Some(format!(
+            "request.namespace == {}{whom} && {}.exists(r, p.startsWith(r)) && \
+             timestamp(dyn(object).metadata.creationTimestamp) < timestamp({})",
+            text(&self.namespace),
+            list(&self.rules),
+            text(&self.until.to_string()),
+        ))
+    }
+}
+
+/// The workload that a pod joins, in terms of `is`.
+pub(super) fn of_the_pod() -> String {
+    format!("(is.size() == 0 ? {} : is[0])", text(names::DEFAULT_WORKLOAD))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn waiver(name: &str, change: impl FnOnce(&mut Value)) -> Waiver {
+        let mut object = json!({
+            "apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver",
+            "metadata": {"name": name, "generation": 1, "creationTimestamp": "2030-01-01T00:00:00Z"},
+            "spec": {
+                "target": {"namespace": "train", "workload": "road"}, "controls": ["WKL-01/host-ipc"],
+                "reason": "NCCL of this driver needs it until it is replaced", "requestedBy": "alice",
+                "expirationTime": "2030-01-02T00:00:00Z",
+            },
+            "status": {"approval": {"by": "bob", "time": "2030-01-01T01:00:00Z", "generation": 1}},
+        });
+        change(&mut object);
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn at(time: &str) -> Timestamp {
+        time.parse().unwrap()
+    }
+
+    const NOON: &str = "2030-01-01T12:00:00Z";
+
+    #[test]
+    fn a_waiver_stands_beside_what_was_found_with_its_end() {
+        let waived = Waived::new([&waiver("w", |_| {})], 90, at(NOON));
+        assert_eq!(
+            waived.but_for("found", Some("w")),
+            "(found.size() == 0 || request.operation != 'CREATE' ? found : found.filter(p, !(request.namespace == 'train' \
+             && w == 'road' && ['WKL-01/host-ipc '].exists(r, p.startsWith(r)) && \
+             timestamp(dyn(object).metadata.creationTimestamp) < timestamp('2030-01-02T00:00:00Z'))))"
+        );
+        assert_eq!(waived.but_for("found", None), "found", "an object of no workload");
+        let whole = waiver("w", |object| object["spec"]["controls"] = json!(["WKL-01"]));
+        let whole = Waived::new([&whole], 90, at(NOON));
+        assert!(
+            whole.but_for("found", Some("w")).contains("['WKL-01/']"),
+            "all of its rules"
+        );
+    }
+
+    #[test]
+    fn what_does_not_hold_and_what_is_for_a_flow_stand_nowhere() {
+        let none = |waiver: &Waiver, now: &str| Waived::new([waiver], 90, at(now)) == Waived::default();
+        assert!(!none(&waiver("w", |_| {}), NOON), "the control");
+        assert!(none(&waiver("w", |_| {}), "2030-01-02T00:00:00Z"), "over");
+        assert!(
+            none(&waiver("w", |object| object["status"] = json!({})), NOON),
+            "not approved"
+        );
+        let flow = waiver("w", |object| {
+            let end = |namespace: &str, workload: &str| json!({"namespace": namespace, "workload": workload});
+            object["spec"]["controls"] = json!(["NET-03", "WKL-01/host-ipc"]);
+            object["spec"]["flow"] =
+                json!({"from": end("train", "road"), "to": end("infer", "model"), "ports": [{"port": 8080}]});
+        });
+        assert!(none(&flow, NOON));
+    }
+
+    #[test]
+    fn of_too_many_the_first_by_name_stand() {
+        let all: Vec<Waiver> = (0..1000).rev().map(|n| waiver(&format!("w{n:03}"), |_| {})).collect();
+        let waived = Waived::new(&all, 90, at(NOON));
+        assert!(waived.names("w000") && !waived.names("w999"));
+        assert!(waived.but_for("found", Some("workload")).len() < MOST_TEXT + 10_000);
+    }
+}
