@@ -26,6 +26,7 @@ mod quarantine;
 mod ring;
 mod snapshot;
 mod status;
+mod waiver;
 mod why;
 
 use std::ffi::OsStr;
@@ -88,6 +89,8 @@ pub enum Command {
     Controls(controls::Arguments),
     /// Cut a workload off from everything, itself included, and let it back in.
     Quarantine(quarantine::Arguments),
+    /// Ask for a way round a control, approve what somebody else asked for, list what was asked for.
+    Waiver(waiver::Arguments),
     /// Stop button: stop refusing, and with --scope all stop isolating. Works with the controller dead.
     Off(off::Arguments),
     /// Undo `off`: the controller puts everything back, the denies first.
@@ -140,6 +143,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Catalogue(arguments) => catalogue::run(arguments).await,
         Command::Controls(arguments) => controls::run(&arguments),
         Command::Quarantine(arguments) => quarantine::run(arguments).await,
+        Command::Waiver(arguments) => waiver::run(arguments).await,
         Command::Off(arguments) => off::run(arguments).await,
         Command::On(arguments) => on::run(arguments).await,
         Command::Ring(arguments) => ring::run(arguments).await,
