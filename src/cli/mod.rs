@@ -11,6 +11,7 @@ mod connectivity;
 mod controller;
 mod controls;
 mod crds;
+mod doctor;
 mod encryption;
 mod explain;
 mod findings;
@@ -18,6 +19,7 @@ mod graph;
 mod lease;
 mod manifests;
 mod off;
+mod offboard;
 mod on;
 mod out;
 mod plan;
@@ -77,6 +79,8 @@ pub enum Command {
     Why(why::Arguments),
     /// Show every workload with what is proven about it, and how old the proofs are.
     Status(status::Arguments),
+    /// Say what is enforced where, what stands in the way, and who could switch it off.
+    Doctor(doctor::Arguments),
     /// Show which workloads can connect to which, in manifests (-f) or in the cluster.
     Connectivity(connectivity::Arguments),
     /// Say which rule of which policy allows a connection, or that none does.
@@ -93,6 +97,8 @@ pub enum Command {
     Waiver(waiver::Arguments),
     /// Stop button: stop refusing, and with --scope all stop isolating. Works with the controller dead.
     Off(off::Arguments),
+    /// Leave a cluster on purpose: take away what isolates and refuses, the denies first.
+    Offboard(offboard::Arguments),
     /// Undo `off`: the controller puts everything back, the denies first.
     On(on::Arguments),
     /// Look after the sealed keys of the Secrets: approve a node, try the escrow, recover without an API server.
@@ -137,6 +143,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Plan(arguments) => plan::run(arguments).await,
         Command::Why(arguments) => why::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Connectivity(arguments) => connectivity::run(arguments).await,
         Command::Explain(arguments) => explain::run(arguments).await,
         Command::Graph(arguments) => graph::run(arguments).await,
@@ -145,6 +152,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Quarantine(arguments) => quarantine::run(arguments).await,
         Command::Waiver(arguments) => waiver::run(arguments).await,
         Command::Off(arguments) => off::run(arguments).await,
+        Command::Offboard(arguments) => offboard::run(arguments).await,
         Command::On(arguments) => on::run(arguments).await,
         Command::Ring(arguments) => ring::run(arguments).await,
         Command::Agent(arguments) => agent::run(arguments).await,

@@ -18,12 +18,12 @@ use crate::api::names;
 use crate::api::off::{self, Off};
 use crate::api::stage::Mode;
 
-mod network;
+pub(super) mod network;
 
 /// The field manager of what people do here.
 pub(super) const MANAGER: &str = "cloison-cli";
 /// How long to wait for deletions to be seen.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// Looks in a row that find nothing before it counts as gone: a controller in the middle of a pass may put one more back.
 const LOOKS: usize = 4;
 /// Between two looks.
@@ -123,6 +123,32 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     })
 }
 
+/// Presses the button for all of it, whatever was off before. What was off for less must not keep a cluster from being left.
+pub(super) async fn stop_everything(client: &Client, operator: &str, reason: &str) -> Result<(), CliError> {
+    let off = Off {
+        scope: off::Scope::All,
+        namespaces: std::collections::BTreeSet::new(),
+        reason: reason.to_owned(),
+        modes: BTreeMap::new(),
+    };
+    write(client, operator, &off).await
+}
+
+async fn write(client: &Client, operator: &str, off: &Off) -> Result<(), CliError> {
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": names::OFF_CONFIGMAP}, "data": off.data(),
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    Api::<ConfigMap>::namespaced(client.clone(), operator)
+        .patch(names::OFF_CONFIGMAP, &params, &Patch::Apply(&map))
+        .await
+        .map_err(CliError::api(format!(
+            "apply ConfigMap {operator}/{}",
+            names::OFF_CONFIGMAP
+        )))?;
+    Ok(())
+}
+
 /// Writes the ConfigMap: first of all, or a living controller would put back what goes next. Returns what it says now.
 async fn press(client: &Client, arguments: &Arguments) -> Result<Off, CliError> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &arguments.operator_namespace);
@@ -138,13 +164,7 @@ async fn press(client: &Client, arguments: &Arguments) -> Result<Off, CliError> 
             off.modes.insert(namespace.clone(), mode(client, namespace).await?);
         }
     }
-    let map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": names::OFF_CONFIGMAP}, "data": off.data(),
-    });
-    let params = PatchParams::apply(MANAGER).force();
-    maps.patch(names::OFF_CONFIGMAP, &params, &Patch::Apply(&map))
-        .await
-        .map_err(CliError::api(format!("apply {what}")))?;
+    write(client, &arguments.operator_namespace, &off).await?;
     Ok(off)
 }
 
@@ -209,7 +229,7 @@ pub(super) async fn set_mode(client: &Client, namespace: &str, mode: Option<&str
 }
 
 /// Deletes webhook configurations and bindings, and waits until they are seen to be gone.
-async fn bindings(client: &Client) -> Result<(String, usize), CliError> {
+pub(super) async fn bindings(client: &Client) -> Result<(String, usize), CliError> {
     let (bindings, webhooks) = tokio::try_join!(
         delete_all::<ValidatingAdmissionPolicyBinding>(client, "ValidatingAdmissionPolicyBindings"),
         delete_all::<ValidatingWebhookConfiguration>(client, "ValidatingWebhookConfigurations"),
@@ -222,13 +242,13 @@ async fn bindings(client: &Client) -> Result<(String, usize), CliError> {
 }
 
 /// What became of the objects of one kind.
-struct Deleted {
-    found: usize,
-    left: usize,
+pub(super) struct Deleted {
+    pub found: usize,
+    pub left: usize,
 }
 
 /// Deletes them until nobody puts them back.
-async fn delete_all<K>(client: &Client, what: &str) -> Result<Deleted, CliError>
+pub(super) async fn delete_all<K>(client: &Client, what: &str) -> Result<Deleted, CliError>
 where
     K: Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope>
         + Clone

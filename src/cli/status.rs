@@ -126,7 +126,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
 }
 
 /// The stop button, where it is pressed.
-async fn off(client: &Client, namespace: &str) -> Result<Option<String>, CliError> {
+pub(super) async fn off(client: &Client, namespace: &str) -> Result<Option<String>, CliError> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     match maps.get_opt(names::OFF_CONFIGMAP).await {
         Ok(None) => Ok(None),

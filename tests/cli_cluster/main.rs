@@ -11,6 +11,7 @@ mod common;
 #[path = "../common/operator.rs"]
 mod operator;
 
+mod doctor;
 mod off;
 mod plan;
 mod status;

@@ -24,7 +24,11 @@ const AT_ONCE: usize = 16;
 type Found = BTreeMap<String, BTreeSet<String>>;
 
 /// Deletes ours, in all namespaces or in some. Returns what to say, and how many are left.
-pub(super) async fn open(client: &Client, only: &[String], patience: Duration) -> Result<(String, usize), CliError> {
+pub(in crate::cli) async fn open(
+    client: &Client,
+    only: &[String],
+    patience: Duration,
+) -> Result<(String, usize), CliError> {
     let end = Instant::now() + patience;
     let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
     let mut gone = 0;
@@ -87,6 +91,11 @@ fn next(found: &Found) -> Vec<(String, String)> {
         next.extend(names.iter().filter(now).map(|name| (namespace.clone(), name.clone())));
     }
     next
+}
+
+/// How many NetworkPolicies of ours there are.
+pub(in crate::cli) async fn count(client: &Client) -> Result<usize, CliError> {
+    Ok(list(client, &[]).await?.values().map(BTreeSet::len).sum())
 }
 
 async fn list(client: &Client, only: &[String]) -> Result<Found, CliError> {

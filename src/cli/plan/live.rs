@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::loss::{self, Loss};
 use super::pods::{self, Refused};
 use super::{Arguments, survey, world};
-use crate::admission::{Offline, Operator, Waived, generate, not_evaluated};
+use crate::admission::{Offline, Operator, PolicySet, Waived, generate, not_evaluated};
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
@@ -32,7 +32,7 @@ use crate::network::world::{ClusterNetwork, World};
 const AT_ONCE: usize = 4;
 
 /// What is known about one namespace.
-pub(super) struct Survey {
+pub(in crate::cli) struct Survey {
     /// Its name.
     pub name: String,
     /// The stage its label names.
@@ -44,9 +44,13 @@ pub(super) struct Survey {
     /// Pods that run or will.
     pub pods: Vec<Value>,
     /// What the door would say to them; `None` in a shared namespace, which is judged by no rule for pods.
-    pub refused: Option<Refused>,
+    pub(super) refused: Option<Refused>,
     /// What it would lose; `None` where that is not known, or nothing can be lost any more.
-    pub loss: Option<Loss>,
+    pub(super) loss: Option<Loss>,
+    /// Our deny is in place.
+    pub denied: bool,
+    /// The seal of this very namespace and stage is on it.
+    pub sealed: bool,
     /// Policies of its own limit what it reaches.
     pub limited: bool,
     /// Names of its workloads.
@@ -57,21 +61,9 @@ pub(super) struct Survey {
 pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     let (client, _) = arguments.connection.client().await?;
     let mut notes = Vec::new();
-    let now = Timestamp::now();
-    let seen = Seen::gather(&client, arguments, now, &mut notes).await?;
-    let set = generate(
-        &seen.world.policy,
-        &Operator::in_namespace(&arguments.operator_namespace),
-        &seen.waived,
-        now,
-    );
-    let offline = Offline::new(&set)?;
-    let surveys = futures::stream::iter(&seen.chosen)
-        .map(|namespace| survey_one(&client, &seen, &offline, namespace))
-        .buffered(AT_ONCE)
-        .try_collect::<Vec<Survey>>()
-        .await?;
-    let detailed = arguments.namespace.is_some();
+    let only = arguments.namespace.as_deref();
+    let Surveyed { surveys, set, world } = survey_all(&client, only, &arguments.operator_namespace, &mut notes).await?;
+    let detailed = only.is_some();
     // With -A, what neither has a stage nor looks as if it should is none of our business.
     let surveys: Vec<Survey> = surveys
         .into_iter()
@@ -80,13 +72,43 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     for clause in not_evaluated(&set) {
         notes.push(format!("not judged here: {}, because it {}", clause.policy, clause.why));
     }
-    out::print(&survey::text(&surveys, detailed, &seen.world, &notes))?;
+    out::print(&survey::text(&surveys, detailed, &world, &notes))?;
     let refused = surveys.iter().filter_map(|survey| survey.refused.as_ref());
     Ok(if refused.map(|refused| refused.pods).sum::<usize>() > 0 {
         ExitCode::from(FINDINGS)
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What runs, judged as if it were enforced.
+pub(in crate::cli) struct Surveyed {
+    /// By namespace.
+    pub surveys: Vec<Survey>,
+    /// What the door is made of.
+    pub set: PolicySet,
+    /// What they were judged by.
+    pub world: World,
+}
+
+/// Surveys one namespace, or all but those that no stage can hold.
+pub(in crate::cli) async fn survey_all(
+    client: &Client,
+    only: Option<&str>,
+    operator: &str,
+    notes: &mut Vec<String>,
+) -> Result<Surveyed, CliError> {
+    let now = Timestamp::now();
+    let seen = Seen::gather(client, only, operator, now, notes).await?;
+    let set = generate(&seen.world.policy, &Operator::in_namespace(operator), &seen.waived, now);
+    let offline = Offline::new(&set)?;
+    let surveys = futures::stream::iter(&seen.chosen)
+        .map(|namespace| survey_one(client, &seen, &offline, namespace))
+        .buffered(AT_ONCE)
+        .try_collect::<Vec<Survey>>()
+        .await?;
+    let world = seen.world;
+    Ok(Surveyed { surveys, set, world })
 }
 
 /// What is read once for all namespaces.
@@ -101,13 +123,14 @@ struct Seen {
 impl Seen {
     async fn gather(
         client: &Client,
-        arguments: &Arguments,
+        only: Option<&str>,
+        operator: &str,
         now: Timestamp,
         notes: &mut Vec<String>,
     ) -> Result<Self, CliError> {
         let policy = policy(client, notes).await?;
         let listed = Api::<Namespace>::all(client.clone()).list(&ListParams::default()).await;
-        let (namespaces, all_known) = match (listed, &arguments.namespace) {
+        let (namespaces, all_known) = match (listed, only) {
             (Ok(list), _) => (list.items, true),
             (Err(error), Some(name)) if forbidden(&error) => {
                 let found = Api::<Namespace>::all(client.clone()).get(name).await;
@@ -118,7 +141,7 @@ impl Seen {
             }
             (Err(error), _) => return Err(CliError::api("list Namespaces")(error)),
         };
-        let workloads = workloads(client, arguments, notes).await?;
+        let workloads = workloads(client, only, notes).await?;
         let waivers = stored_waivers(client, notes).await?;
         let max_days = policy.waivers.max_days;
         let mut world = World {
@@ -143,9 +166,9 @@ impl Seen {
                 .push("you may not list Namespaces: what the catalogue and peers name is taken for granted".to_owned());
             world::others(&mut world, &mut Vec::new());
         }
-        let chosen = match &arguments.namespace {
+        let chosen = match only {
             Some(name) => {
-                let found: Vec<Namespace> = namespaces.into_iter().filter(|ns| ns.name_any() == *name).collect();
+                let found: Vec<Namespace> = namespaces.into_iter().filter(|ns| ns.name_any() == name).collect();
                 if found.is_empty() {
                     return Err(CliError::Usage(format!("there is no namespace {name:?}")));
                 }
@@ -153,7 +176,7 @@ impl Seen {
             }
             None => namespaces
                 .into_iter()
-                .filter(|ns| !is_reserved(&ns.name_any(), &arguments.operator_namespace))
+                .filter(|ns| !is_reserved(&ns.name_any(), operator))
                 .collect(),
         };
         Ok(Self {
@@ -208,15 +231,11 @@ pub(in crate::cli) async fn policy(client: &Client, notes: &mut Vec<String>) -> 
     Ok(serde_json::from_value(json!({})).map_err(std::io::Error::other)?)
 }
 
-async fn workloads(
-    client: &Client,
-    arguments: &Arguments,
-    notes: &mut Vec<String>,
-) -> Result<Vec<AiWorkload>, CliError> {
+async fn workloads(client: &Client, only: Option<&str>, notes: &mut Vec<String>) -> Result<Vec<AiWorkload>, CliError> {
     let all = Api::<AiWorkload>::all(client.clone())
         .list(&ListParams::default())
         .await;
-    match (all, &arguments.namespace) {
+    match (all, only) {
         (Ok(list), _) => Ok(list.items),
         (Err(error), _) if absent(&error) => Ok(Vec::new()),
         (Err(error), Some(namespace)) if forbidden(&error) => {
@@ -302,9 +321,18 @@ async fn survey_one(
         pods,
         refused,
         loss,
+        sealed: is_sealed(namespace, facts.stage),
+        denied,
         limited: limited && !denied,
         workloads,
     })
+}
+
+fn is_sealed(namespace: &Namespace, stage: Option<NamespaceStage>) -> bool {
+    let (Some(stage), Some(uid)) = (stage, namespace.uid()) else {
+        return false;
+    };
+    namespace.annotations().get(names::SEALED_ANNOTATION) == Some(&format!("{uid}/{stage}"))
 }
 
 /// Whether our deny is in place, and whether anything limits what pods reach.

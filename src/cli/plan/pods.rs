@@ -17,6 +17,8 @@ pub(super) struct Refused {
     pub pods: usize,
     /// By rule: an example of the message, and the pods.
     pub rules: BTreeMap<RuleId, (String, BTreeSet<String>)>,
+    /// The same of rules in mode Audit, which refuse nothing.
+    pub observed: BTreeMap<RuleId, (String, BTreeSet<String>)>,
 }
 
 /// A namespace as if it were enforced, sealed and listed: what would be refused then is refused for what the pods are.
@@ -40,12 +42,17 @@ pub(super) fn judge(offline: &Offline, pods: &[Value], namespace: &Value) -> Res
     for pod in pods {
         let verdict = offline.judge_pod(pod, namespace, &Request::default())?;
         refused.pods += usize::from(verdict.refused);
-        for problem in verdict.problems.into_iter().filter(|_| verdict.refused) {
-            let entry = refused
-                .rules
-                .entry(problem.rule)
-                .or_insert_with(|| (problem.message, BTreeSet::new()));
-            entry.1.insert(name(pod).to_owned());
+        let problems = verdict.problems.into_iter().filter(|_| verdict.refused);
+        for (findings, by_rule) in [
+            (problems.collect::<Vec<_>>(), &mut refused.rules),
+            (verdict.observed, &mut refused.observed),
+        ] {
+            for found in findings {
+                let entry = by_rule
+                    .entry(found.rule)
+                    .or_insert_with(|| (found.message, BTreeSet::new()));
+                entry.1.insert(name(pod).to_owned());
+            }
         }
     }
     Ok(refused)

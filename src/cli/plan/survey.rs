@@ -16,6 +16,23 @@ const SHOWN: usize = 4;
 /// Pods that are named beside a reason.
 const EXAMPLES: usize = 3;
 
+impl Survey {
+    /// What somebody should look at before the namespace is enforced.
+    pub(in crate::cli) fn in_the_way(&self) -> Vec<String> {
+        let bad = self.refused.as_ref().filter(|refused| refused.pods > 0);
+        let bad = bad.map(|bad| {
+            format!(
+                "of {} would be refused {}",
+                out::count(self.pods.len(), "pod"),
+                refused(bad)
+            )
+        });
+        let loss = self.loss.as_ref().filter(|loss| !loss.names().is_empty());
+        let loss = loss.map(|loss| format!("would lose {}", lost(loss)));
+        bad.into_iter().chain(loss).collect()
+    }
+}
+
 /// Everything.
 pub(super) fn text(surveys: &[Survey], detailed: bool, world: &World, notes: &[String]) -> String {
     let header = [
@@ -119,6 +136,22 @@ fn reasons(survey: &Survey) -> String {
     }
     if !text.is_empty() {
         text.insert_str(0, "\nWould be refused, if they were created now:\n");
+    }
+    let observed: Vec<String> = survey
+        .refused
+        .iter()
+        .flat_map(|refused| &refused.observed)
+        .map(|(rule, (message, pods))| {
+            let many = out::count(pods.len(), "pod");
+            format!("  {rule}  {many}: {}\n", out::clean(message))
+        })
+        .collect();
+    if !observed.is_empty() {
+        let _ = write!(
+            text,
+            "\nReported only, because the control is in mode Audit here:\n{}",
+            observed.concat()
+        );
     }
     let names = survey.loss.iter().flat_map(Loss::names);
     let lines: Vec<String> = names.map(|name| format!("  {name}\n")).collect();
