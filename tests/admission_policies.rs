@@ -79,6 +79,7 @@ fn the_hash_names_the_content() {
         json!({"network": {"dataplaneControllers": []}}),
         json!({"network": {"tenantPolicies": "None"}}),
         json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}}),
+        json!({"pods": {"tokenRequesters": ["system:serviceaccount:a:b"]}}),
         json!({"controls": [{"id": "SUP-01", "mode": "Enforce"}]}),
     ] {
         assert_ne!(hash(json!({})), hash(other.clone()), "{other}");
@@ -110,12 +111,14 @@ fn every_policy_has_the_shape_that_cannot_lock_a_cluster_out() {
         assert_eq!(
             names,
             [
+                "cloison-connect",
                 "cloison-crd",
                 "cloison-guard",
                 "cloison-managed",
                 "cloison-namespace",
                 "cloison-net",
-                "cloison-pod"
+                "cloison-pod",
+                "cloison-rbac"
             ]
         );
         for policy in &set.policies {
@@ -190,6 +193,9 @@ fn at_most_two_policies_match_one_request() {
         }
         assert!(matches.values().all(|count| *count <= 2), "{matches:?}");
         assert_eq!(matches[&("pods".to_owned(), "CREATE".to_owned())], 1);
+        for stream in ["exec", "attach", "portforward", "proxy"] {
+            assert_eq!(matches[&(format!("pods/{stream}"), "CONNECT".to_owned())], 1);
+        }
     }
 }
 
@@ -198,7 +204,13 @@ fn at_most_two_policies_match_one_request() {
 fn every_namespace_selects_exactly_one_binding() {
     for default in ["Audit", "Warn", "Enforce"] {
         let set = set(json!({"mode": default}));
-        for policy in ["cloison-pod", "cloison-crd", "cloison-net"] {
+        for policy in [
+            "cloison-pod",
+            "cloison-crd",
+            "cloison-net",
+            "cloison-connect",
+            "cloison-rbac",
+        ] {
             for label in [
                 None,
                 Some("audit"),
@@ -299,7 +311,16 @@ fn clauses_that_ask_for_rights_are_named_as_not_evaluated() {
         .into_iter()
         .map(|clause| clause.policy)
         .collect();
-    assert_eq!(named, ["cloison-guard", "cloison-managed", "cloison-namespace"]);
+    assert_eq!(
+        named,
+        [
+            "cloison-connect",
+            "cloison-guard",
+            "cloison-managed",
+            "cloison-namespace",
+            "cloison-rbac"
+        ]
+    );
 }
 
 #[test]
@@ -325,7 +346,7 @@ fn each_canary_is_refused_by_its_policy_and_its_control_passes() {
             Timestamp::UNIX_EPOCH,
         );
         let canaries = canaries(&set, &spec, Timestamp::UNIX_EPOCH);
-        assert_eq!(canaries.len(), 6);
+        assert_eq!(canaries.len(), 8);
         let offline = Offline::new(&set).unwrap();
         let mut labels = json!(canary_labels());
         labels["kubernetes.io/metadata.name"] = json!("cloison-canary");

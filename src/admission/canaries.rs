@@ -7,6 +7,8 @@
 //! both annotations itself, after the deny like in any stage namespace. It must not enforce a Pod Security level, or
 //! that plugin answers first.
 
+mod accounts;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::modes::{Modes, overrides};
 use super::policies::pod::images::full_prefix;
-use super::policies::{crd, guard, managed, namespace, net, pod};
+use super::policies::{connect, crd, guard, managed, namespace, net, pod, rbac};
 use super::set::{BindingKind, PolicySet};
 use super::uses::PROHIBITED_USES;
 use crate::api::names;
@@ -83,6 +85,9 @@ pub const CANARY_RIGHTS: &[Right] = &[
     right("", "pods", &["create"], &[]),
     right("cloison.dev", "aiworkloads", &["create"], &[]),
     right("networking.k8s.io", "networkpolicies", &["create"], &[]),
+    right("", "secrets", &["create"], &[]),
+    // Of its own Role alone: the API server lets nobody give rights that they do not hold.
+    right("rbac.authorization.k8s.io", "rolebindings", &["create"], &[]),
     // A request for a Namespace object is authorized inside that namespace, so a Role is enough.
     right("", "namespaces", &["patch"], &[names::CANARY_NAMESPACE]),
 ];
@@ -130,6 +135,8 @@ pub fn canaries(set: &PolicySet, spec: &AiSecurityPolicySpec, now: Timestamp) ->
         pod_canary(spec, on),
         crd_canary(spec, on),
         net_canary(spec, on),
+        accounts::connect_canary(on),
+        accounts::rbac_canary(on),
         Some(guard_canary()),
         Some(managed_canary()),
         Some(namespace_canary()),
@@ -147,6 +154,8 @@ pub fn unprobed(set: &PolicySet, spec: &AiSecurityPolicySpec, now: Timestamp) ->
         (pod::NAME, pod::refuses(spec, &modes)),
         (crd::NAME, crd::refuses(spec, &modes)),
         (net::NAME, net::refuses(spec, &modes)),
+        (connect::NAME, connect::refuses(spec, &modes)),
+        (rbac::NAME, rbac::refuses(&modes)),
         (guard::NAME, true),
         (managed::NAME, true),
         (namespace::NAME, true),

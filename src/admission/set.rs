@@ -96,6 +96,8 @@ fn write_down(
     let parts = [
         policies::pod::write(spec, operator, waived, modes, hash),
         policies::net::write(spec, operator, waived, modes, hash),
+        policies::connect::write(spec, operator, modes, hash),
+        policies::rbac::write(spec, operator, modes, hash),
         policies::namespace::write(operator, hash),
         policies::managed::write(spec, operator, hash),
         policies::crd::write(spec, modes, hash),

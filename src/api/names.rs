@@ -88,6 +88,8 @@ pub const PURGED_ANNOTATION: &str = "cloison.dev/plaintext-purged-time";
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// The namespace the canaries live in; labelled as a stage namespace in mode enforce, and nothing ever runs there.
 pub const CANARY_NAMESPACE: &str = "cloison-canary";
+/// The canary's Role in its namespace.
+pub const CANARY_ROLE: &str = "cloison-canary-dry-run";
 /// The Secret written to see how the API server stores new values.
 pub const CANARY_SECRET: &str = "cloison-encryption-canary";
 

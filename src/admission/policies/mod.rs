@@ -5,17 +5,21 @@
 //! |---|---|---|
 //! | `cloison-pod` | pods of stage namespaces | yes |
 //! | `cloison-net` | NetworkPolicies of others than ourselves in stage namespaces | yes |
+//! | `cloison-connect` | exec, attach, port-forward, proxies and debug containers, tokens and Secrets that hold one, in stage namespaces | yes |
+//! | `cloison-rbac` | RoleBindings in stage namespaces | yes |
 //! | `cloison-crd` | what an AiWorkload declares | yes |
 //! | `cloison-namespace` | namespaces with a stage, before or after | always |
 //! | `cloison-managed` | objects with our label, before or after | always |
 //! | `cloison-guard` | status, finalizers and quarantine of our kinds; who asks for a Waiver and who approves it; what our own accounts write: NetworkPolicies, Secrets, key ring, reports | always |
 
+pub mod connect;
 pub mod crd;
 pub mod guard;
 pub mod managed;
 pub mod namespace;
 pub mod net;
 pub mod pod;
+pub mod rbac;
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 

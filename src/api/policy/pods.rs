@@ -22,7 +22,8 @@ pub struct PolicyPods {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "inlineCSIDrivers")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
     pub inline_csi_drivers: Option<Vec<ObjectName>>,
-    /// Accounts that may ask tokens for others (External Secrets, Vault).
+    /// Accounts that may ask tokens for others (External Secrets, Vault), as the API server spells them:
+    /// `system:serviceaccount:external-secrets:external-secrets`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
     pub token_requesters: Option<Vec<ObjectName>>,

@@ -3,7 +3,7 @@
 use super::{Component, Grant, LENDER, ROTATOR, Rule, Scope};
 use crate::admission::CANARY_RIGHTS;
 use crate::api::names::{
-    ADMISSION_POLICIES, AGENT_ACCOUNT, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_SECRET,
+    ADMISSION_POLICIES, AGENT_ACCOUNT, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_ROLE, CANARY_SECRET,
     CONTROLLER_ACCOUNT, CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, PACKETS_CLIENT,
     PACKETS_CLIENT_NAMESPACE, PACKETS_SERVER, PACKETS_SERVER_NAMESPACE, SINGLETON, STAGE_POLICIES, SWEEPER_ACCOUNT,
     SWEEPER_READS_ROLE, SWEEPER_ROLE, SWEEPER_ROLES,
@@ -354,7 +354,7 @@ fn canary() -> Component {
                 )],
             },
             Grant {
-                name: "cloison-canary-dry-run",
+                name: CANARY_ROLE,
                 scope: Scope::Namespace(CANARY_NAMESPACE),
                 rules: dry_run.collect(),
             },
