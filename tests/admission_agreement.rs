@@ -20,7 +20,7 @@ use common::*;
 use dice::Dice;
 use kube::api::{Patch, PatchParams};
 use kube::{Client, Error};
-use random_pods::{container, images, random_pod};
+use random_pods::{container, images, networks, random_pod};
 use random_policies::{peer, random_policy, random_rule};
 use serde_json::{Value, json};
 
@@ -129,7 +129,11 @@ async fn offline_and_the_api_server_agree() {
                    {"prefix": "bitnami/redis", "stages": ["Training"]}],
         "addCapabilities": [{"capability": "IPC_LOCK", "stages": ["Training", "Evaluation"]}],
         "inlineCSIDrivers": ["secrets-store.csi.k8s.io"],
-    }}));
+    }, "network": {"mesh": "Istio", "dedicatedInterfaces": [
+        {"name": "storage", "networkAttachment": "fabric/storage", "stages": ["Training", "Inference"]},
+        {"name": "own", "networkAttachment": "t/own", "stages": ["Training"]},
+    ]}, "controls": [{"id": "ENC-04", "mode": "Enforce"}, {"id": "NET-11", "perStage": {"inference": "Enforce"}},
+                     {"id": "WKL-04", "perStage": {"training": "Enforce"}}]}));
     for version in [Minor::V1_36, Minor::V1_33] {
         let options = ApiServerOptions {
             minor: version,
@@ -186,7 +190,19 @@ async fn pods(cluster: &Cluster, admin: &Client, hash: &str) {
         );
     }
     mix.print_and_bound("pods", 300);
-    assert!(mix.rules.len() >= 20, "{} rules: {mix:?}", mix.rules.len());
+    assert!(mix.rules.len() >= 28, "{} rules: {mix:?}", mix.rules.len());
+    for rule in [
+        "WKL-04/visible-devices",
+        "WKL-04/shared-request",
+        "WKL-04/node-name",
+        "ECO-01/system-priority",
+        "NET-11/secondary-network",
+        "NET-11/steering-annotation",
+        "ENC-04/reference",
+        "ENC-04/env-from",
+    ] {
+        assert!(mix.rules.contains_key(rule), "no pod broke {rule}");
+    }
 }
 
 async fn updates(cluster: &Cluster, admin: &Client, hash: &str) {
@@ -214,7 +230,7 @@ async fn updates(cluster: &Cluster, admin: &Client, hash: &str) {
             .to_owned();
         let mut new = old.clone();
         let mut debug = json!({});
-        let sub_resource = match dice.roll(5) {
+        let sub_resource = match dice.roll(6) {
             0 => {
                 new["metadata"]["labels"] = json!({"cloison.dev/workload": label});
                 None
@@ -231,16 +247,22 @@ async fn updates(cluster: &Cluster, admin: &Client, hash: &str) {
                 new["metadata"]["labels"] = json!({"cloison.dev/workload": label});
                 Some("status")
             }
+            4 => {
+                let annotations = dice.pick(&networks()).clone();
+                new["metadata"]["annotations"] = with(new["metadata"]["annotations"].clone(), annotations);
+                None
+            }
             _ => {
                 debug = container(&mut dice, &images, "debug");
-                for forbidden in ["ports", "readinessProbe", "lifecycle"] {
+                for forbidden in ["ports", "readinessProbe", "lifecycle", "resources"] {
                     debug.as_object_mut().unwrap().remove(forbidden);
                 }
                 new["spec"]["ephemeralContainers"] = json!([debug]);
                 Some("ephemeralcontainers")
             }
         };
-        let change = json!({"metadata": {"labels": with(json!({"cloison.dev/workload": null}), new["metadata"]["labels"].clone())},
+        let change = json!({"metadata": {"labels": with(json!({"cloison.dev/workload": null}), new["metadata"]["labels"].clone()),
+                                         "annotations": new["metadata"]["annotations"]},
                             "spec": {"containers": [{"name": "main", "image": new["spec"]["containers"][0]["image"]}]}});
         let params = PatchParams {
             dry_run: true,

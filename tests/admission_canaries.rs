@@ -27,19 +27,24 @@ fn minor(minor: Minor) -> ApiServerOptions {
 fn everything() -> Value {
     json!({
         "mode": "Warn",
-        "controls": [{"id": "SUP-01", "mode": "Enforce"}, {"id": "WKL-01", "perStage": {"training": "Audit"}, "reason": "migration"}],
+        "controls": [{"id": "SUP-01", "mode": "Enforce"}, {"id": "ENC-02", "mode": "Enforce"}, {"id": "ENC-04", "mode": "Enforce"},
+                     {"id": "NET-11", "mode": "Enforce"}, {"id": "WKL-04", "mode": "Enforce"}, {"id": "WKL-01", "perStage": {"training": "Audit"}, "reason": "migration"}],
         "pods": {
             "images": [{"prefix": "registry.example.com"}, {"prefix": "docker.io", "digest": "Optional", "stages": ["Training"]}],
             "addCapabilities": [{"capability": "IPC_LOCK", "stages": ["Training"]}],
             "inlineCSIDrivers": ["secrets-store.csi.k8s.io"],
         },
         "prohibitedUses": ["SocialScoring"], "restrictedUses": ["BiometricIdentification"],
+        "secrets": {"encryptedStorageClasses": ["gold"]},
+        "network": {"mesh": "Linkerd", "dedicatedInterfaces": [{"name": "n", "networkAttachment": "a/b", "stages": ["Training"]}]},
     })
 }
 
 /// Every control of the pod and AiWorkload policies in one mode: what is left of a list of clauses may be nothing.
 fn all(mode: &str) -> Value {
-    let ids = ["NET-01", "NET-02", "WKL-01", "WKL-02", "SUP-01"];
+    let ids = [
+        "NET-01", "NET-02", "NET-11", "WKL-01", "WKL-02", "WKL-04", "SUP-01", "ENC-04", "DAT-07", "ECO-01", "IAM-01",
+    ];
     let off = ids.map(|id| json!({"id": id, "mode": mode, "reason": "migration"}));
     json!({"controls": off, "pods": {"images": [{"prefix": "registry.example.com"}]}, "restrictedUses": []})
 }
@@ -173,7 +178,11 @@ async fn the_worst_case_stays_within_the_budget() {
         .collect();
     // So many uses have no room in an audit annotation, and the policy is taken all the same.
     let uses: Vec<String> = (0..64).map(|n| format!("Use{n:02}{}", "x".repeat(58))).collect();
-    let largest = spec(json!({"pods": {"images": images}, "restrictedUses": uses}));
+    // What looks at every variable is refused, so that the lists of all of them are made.
+    let said = ["ENC-04", "NET-11", "WKL-04"].map(|id| json!({"id": id, "mode": "Enforce"}));
+    let largest = spec(
+        json!({"pods": {"images": images}, "restrictedUses": uses, "network": {"mesh": "Istio"}, "controls": said}),
+    );
     let cluster = Cluster::start(vec![minor(Minor::V1_33)], largest).await;
     let open: Vec<String> = (0..500).map(|n| format!("workload-with-a-name-{n}")).collect();
     let open = format!("{} default", open.join(" "));
@@ -182,7 +191,13 @@ async fn the_worst_case_stays_within_the_budget() {
         .await;
     let image = format!("registry.example.com/ok@{}", digest());
     let env: Vec<Value> = (0..250)
-        .map(|n| json!({"name": format!("V{n}"), "value": "x"}))
+        .map(|n| {
+            if n % 2 == 0 {
+                json!({"name": format!("V{n}"), "value": "x"})
+            } else {
+                json!({"name": format!("V{n}"), "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
+            }
+        })
         .collect();
     let volumes: Vec<Value> = (0..100)
         .map(|n| json!({"name": format!("v{n}"), "emptyDir": {"medium": "Memory"}}))

@@ -197,7 +197,7 @@ fn a_policy_that_nobody_probed_is_named_and_not_claimed() {
         });
         serde_json::from_value(serde_json::json!({ "controls": controls })).unwrap()
     };
-    let rows: [(AiSecurityPolicySpec, &[&str]); 7] = [
+    let rows: [(AiSecurityPolicySpec, &[&str]); 8] = [
         (AiSecurityPolicySpec::default(), &[]),
         (audit_in_training(["WKL-01", "WKL-02"]), &["cloison-pod"]),
         (audit_in_training(["NET-02", "DAT-01"]), &["cloison-crd"]),
@@ -207,6 +207,7 @@ fn a_policy_that_nobody_probed_is_named_and_not_claimed() {
             &["cloison-connect", "cloison-rbac"],
         ),
         (audit_in_training(["IAM-07", "WKL-06"]), &["cloison-rbac"]),
+        (audit_in_training(["DAT-07", "ENC-02"]), &["cloison-store"]),
         // Where nothing is refused anywhere, there is nothing to see.
         (weaker(&[("NET-02", "Audit"), ("DAT-01", "Audit")]), &[]),
     ];

@@ -42,11 +42,19 @@ fn specs() -> Vec<Value> {
         each.map(|value| json!({field: value.to_uppercase(), "stages": stages}))
             .collect()
     };
+    let dedicated: Vec<Value> = many(32, 253)
+        .into_iter()
+        .enumerate()
+        .map(|(n, name)| json!({"name": format!("n{n}"), "networkAttachment": format!("{name}/x"), "stages": stages}))
+        .collect();
+    let enforced = ["ENC-02", "ENC-04", "NET-11", "WKL-04"].map(|id| json!({"id": id, "mode": "Enforce"}));
     let largest = json!({"mode": "Enforce",
         "pods": {"images": of_all("prefix", many(64, 253).iter().map(|it| format!("{it}/x")).collect()),
             "addCapabilities": of_all("capability", many(16, 64)), "inlineCSIDrivers": many(32, 253),
             "tokenRequesters": many(32, 253), "sandboxRuntimeClasses": many(16, 253)},
-        "network": {"dataplaneControllers": many(16, 253)},
+        "network": {"dataplaneControllers": many(16, 253), "mesh": "Istio", "dedicatedInterfaces": dedicated},
+        "secrets": {"encryptedStorageClasses": many(32, 253)},
+        "controls": enforced,
         "prohibitedUses": many(64, 63), "restrictedUses": many(64, 63)});
     vec![
         largest,
@@ -81,6 +89,9 @@ fn the_hash_names_the_content() {
         json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}}),
         json!({"pods": {"tokenRequesters": ["system:serviceaccount:a:b"]}}),
         json!({"controls": [{"id": "SUP-01", "mode": "Enforce"}]}),
+        json!({"controls": [{"id": "ENC-04", "mode": "Enforce"}]}),
+        json!({"secrets": {"encryptedStorageClasses": ["gold"]}}),
+        json!({"network": {"dedicatedInterfaces": [{"name": "n", "networkAttachment": "a/b", "stages": ["Training"]}]}}),
     ] {
         assert_ne!(hash(json!({})), hash(other.clone()), "{other}");
     }
@@ -118,7 +129,8 @@ fn every_policy_has_the_shape_that_cannot_lock_a_cluster_out() {
                 "cloison-namespace",
                 "cloison-net",
                 "cloison-pod",
-                "cloison-rbac"
+                "cloison-rbac",
+                "cloison-store",
             ]
         );
         for policy in &set.policies {
@@ -210,6 +222,7 @@ fn every_namespace_selects_exactly_one_binding() {
             "cloison-net",
             "cloison-connect",
             "cloison-rbac",
+            "cloison-store",
         ] {
             for label in [
                 None,
@@ -318,7 +331,8 @@ fn clauses_that_ask_for_rights_are_named_as_not_evaluated() {
             "cloison-guard",
             "cloison-managed",
             "cloison-namespace",
-            "cloison-rbac"
+            "cloison-rbac",
+            "cloison-store"
         ]
     );
 }
@@ -336,6 +350,7 @@ fn each_canary_is_refused_by_its_policy_and_its_control_passes() {
         json!({"controls": [{"id": "WKL-02", "mode": "Disabled", "reason": "r"}]}),
         json!({"controls": [{"id": "NET-10", "mode": "Audit", "reason": "r"}]}),
         json!({"network": {"tenantPolicies": "None"}}),
+        json!({"controls": [{"id": "ENC-04", "mode": "Enforce"}, {"id": "WKL-04", "mode": "Enforce"}]}),
         json!({"pods": {"images": [{"prefix": "infer.example", "stages": ["Inference"]}, {"prefix": "train.example", "digest": "Required"}]}}),
     ] {
         let spec = spec(value);
@@ -346,7 +361,7 @@ fn each_canary_is_refused_by_its_policy_and_its_control_passes() {
             Timestamp::UNIX_EPOCH,
         );
         let canaries = canaries(&set, &spec, Timestamp::UNIX_EPOCH);
-        assert_eq!(canaries.len(), 8);
+        assert_eq!(canaries.len(), 9);
         let offline = Offline::new(&set).unwrap();
         let mut labels = json!(canary_labels());
         labels["kubernetes.io/metadata.name"] = json!("cloison-canary");

@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 
 use super::modes::{Modes, overrides};
 use super::policies::pod::images::full_prefix;
-use super::policies::{connect, crd, guard, managed, namespace, net, pod, rbac};
+use super::policies::{connect, crd, guard, managed, namespace, net, pod, rbac, store};
 use super::set::{BindingKind, PolicySet};
 use super::uses::PROHIBITED_USES;
 use crate::api::names;
 use crate::api::policy::{AiSecurityPolicySpec, TenantPolicies};
 use crate::api::stage::{ControlMode, Mode, NamespaceStage};
 use crate::compliance::RuleId;
-use crate::compliance::id::{CLU_04, DAT_01, NET_02, NET_05, NET_10, WKL_01, WKL_02};
+use crate::compliance::id::{CLU_04, DAT_01, DAT_07, ENC_02, NET_02, NET_05, NET_10, WKL_01, WKL_02};
 
 /// The stage of the canaries' namespace.
 pub const CANARY_STAGE: NamespaceStage = NamespaceStage::Training;
@@ -88,6 +88,7 @@ pub const CANARY_RIGHTS: &[Right] = &[
     right("", "secrets", &["create"], &[]),
     // Of its own Role alone: the API server lets nobody give rights that they do not hold.
     right("rbac.authorization.k8s.io", "rolebindings", &["create"], &[]),
+    right("", "persistentvolumeclaims", &["create"], &[]),
     // A request for a Namespace object is authorized inside that namespace, so a Role is enough.
     right("", "namespaces", &["patch"], &[names::CANARY_NAMESPACE]),
 ];
@@ -137,6 +138,7 @@ pub fn canaries(set: &PolicySet, spec: &AiSecurityPolicySpec, now: Timestamp) ->
         net_canary(spec, on),
         accounts::connect_canary(on),
         accounts::rbac_canary(on),
+        store_canary(spec, on),
         Some(guard_canary()),
         Some(managed_canary()),
         Some(namespace_canary()),
@@ -156,6 +158,7 @@ pub fn unprobed(set: &PolicySet, spec: &AiSecurityPolicySpec, now: Timestamp) ->
         (net::NAME, net::refuses(spec, &modes)),
         (connect::NAME, connect::refuses(spec, &modes)),
         (rbac::NAME, rbac::refuses(&modes)),
+        (store::NAME, store::refuses(spec, &modes)),
         (guard::NAME, true),
         (managed::NAME, true),
         (namespace::NAME, true),
@@ -325,6 +328,39 @@ fn net_canary(spec: &AiSecurityPolicySpec, on: impl Fn(&RuleId) -> bool) -> Opti
         network_policy(json!({}), refused),
         network_policy(json!({}), json!({})),
     ))
+}
+
+/// By a volume that nobody made, else by a StorageClass that is not listed. The canary may create no PersistentVolumes.
+fn store_canary(spec: &AiSecurityPolicySpec, on: impl Fn(&RuleId) -> bool) -> Option<Canary> {
+    let listed = spec
+        .secrets
+        .as_ref()
+        .and_then(|it| it.encrypted_storage_classes.as_deref());
+    let listed = listed.unwrap_or_default();
+    let class = listed.first();
+    let claim = |change: Value| {
+        let mut body = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "cloison-canary", "namespace": names::CANARY_NAMESPACE},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+        });
+        if let Some(class) = class {
+            body["spec"]["storageClassName"] = json!(class);
+        }
+        if let (Some(part), Value::Object(more)) = (body["spec"].as_object_mut(), change) {
+            part.extend(more);
+        }
+        create("v1", "persistentvolumeclaims", body)
+    };
+    let by_volume = Some((DAT_07.rule("volume-name"), json!({"volumeName": "cloison-canary"})));
+    let other = (0..=listed.len())
+        .map(|n| format!("cloison-canary-{n}"))
+        .find(|name| listed.iter().all(|class| class.0 != *name));
+    let by_class = class
+        .and(other)
+        .map(|name| (ENC_02.rule("storage-class"), json!({"storageClassName": name})));
+    let (rule, refused) = [by_volume, by_class].into_iter().flatten().find(|(rule, _)| on(rule))?;
+    Some(canary(store::NAME, rule, claim(refused), claim(json!({}))))
 }
 
 fn managed_canary() -> Canary {

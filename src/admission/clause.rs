@@ -60,6 +60,17 @@ impl Clause {
         self
     }
 
+    /// One that products break by themselves: refused only in stages for which the policy itself sets the control.
+    pub(super) fn where_the_policy_says(mut self, modes: &Modes) -> Self {
+        let (said, built_in): (Vec<_>, Vec<_>) = self
+            .denied
+            .into_iter()
+            .partition(|stage| modes.says(&self.rule, *stage));
+        self.denied = said;
+        self.observed.extend(built_in);
+        self
+    }
+
     /// One that is a gate elsewhere: reported at most.
     pub(super) fn reported(mut self) -> Self {
         self.observed.append(&mut self.denied);

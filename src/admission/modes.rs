@@ -56,6 +56,12 @@ impl Modes {
         Catalogue::builtin().effective_mode(rule, stage, &self.0)
     }
 
+    /// Whether the policy itself sets the mode of a rule's control in a stage.
+    pub(super) fn says(&self, rule: &RuleId, stage: NamespaceStage) -> bool {
+        let mut about = self.0.iter().filter(|said| said.id.covers(rule));
+        about.any(|said| said.mode.is_some() || said.per_stage.get(stage).is_some())
+    }
+
     /// The stages in which a rule has exactly this mode.
     pub(super) fn stages(&self, rule: &RuleId, mode: ControlMode) -> Vec<NamespaceStage> {
         STAGES

@@ -98,6 +98,7 @@ fn write_down(
         policies::net::write(spec, operator, waived, modes, hash),
         policies::connect::write(spec, operator, modes, hash),
         policies::rbac::write(spec, operator, modes, hash),
+        policies::store::write(spec, operator, modes, hash),
         policies::namespace::write(operator, hash),
         policies::managed::write(spec, operator, hash),
         policies::crd::write(spec, modes, hash),

@@ -14,7 +14,7 @@ const MULTUS_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// Another network than the cluster's, by Multus.
 const MULTUS_DEFAULT: &str = "v1.multus-cni.io/default-network";
 /// Secondary networks of GKE.
-const GKE_INTERFACES: &str = "networking.gke.io/interfaces";
+pub const GKE_INTERFACES: &str = "networking.gke.io/interfaces";
 /// Annotations that name networks.
 pub const ANNOTATIONS: [&str; 3] = [MULTUS_NETWORKS, MULTUS_DEFAULT, GKE_INTERFACES];
 

@@ -79,7 +79,49 @@ pub fn container(dice: &mut Dice, images: &[String], name: &str) -> Value {
         ];
         container = with(container, dice.pick(&probes).clone());
     }
+    if dice.once_in(5) {
+        container = with(container, dice.pick(&variables()).clone());
+    }
     container
+}
+
+/// What containers are given, and what they ask for.
+fn variables() -> Vec<Value> {
+    let visible =
+        |value: &str| json!({"env": [{"name": "A", "value": "b"}, {"name": "NVIDIA_VISIBLE_DEVICES", "value": value}]});
+    let gpus = |name: &str| json!({"resources": {"limits": {name: "1"}}});
+    vec![
+        visible("all"),
+        visible("void"),
+        with(visible("0"), gpus("nvidia.com/gpu")),
+        with(visible("0"), gpus("example.com/nic")),
+        gpus("nvidia.com/gpu.shared"),
+        json!({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]}),
+        json!({"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+                       {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
+        json!({"env": [{"name": "N"}], "envFrom": [{"configMapRef": {"name": "m"}}]}),
+        json!({"envFrom": [{"secretRef": {"name": "s"}}]}),
+        json!({"env": []}),
+    ]
+}
+
+/// Annotations by which networks are attached, or left.
+pub fn networks() -> Vec<Value> {
+    let multus = |says: &str| json!({"k8s.v1.cni.cncf.io/networks": says});
+    vec![
+        multus(""),
+        multus("fabric/storage"),
+        multus(" own , fabric/fast@net1\n"),
+        multus(r#"[ {"name": "storage", "namespace": "fabric"} ]"#),
+        multus(r#"[{"name":"own"},{"name":"storage","namespace":"fabric","interface":"net1"}]"#),
+        multus(r#"[{"name":"own","Name":"fast"}]"#),
+        multus("[]"),
+        json!({"v1.multus-cni.io/default-network": "kube-system/other"}),
+        json!({"networking.gke.io/interfaces": r#"[{"interfaceName":"eth0","network":"default"}]"#}),
+        json!({"networking.gke.io/interfaces": r#"[{"interfaceName":"eth1","network":"blue"}]"#}),
+        json!({"sidecar.istio.io/inject": "false"}),
+        json!({"sidecar.istio.io/inject": "true", "policy.cilium.io/no-track-port": "8080"}),
+    ]
 }
 
 pub fn random_pod(dice: &mut Dice, images: &[String], namespace: &str) -> Value {
@@ -135,6 +177,18 @@ pub fn random_pod(dice: &mut Dice, images: &[String], namespace: &str) -> Value 
     ];
     if dice.once_in(2) {
         pod = with(pod, dice.pick(&extras).clone());
+    }
+    if dice.once_in(4) {
+        pod = with(pod, json!({"metadata": {"annotations": dice.pick(&networks())}}));
+    }
+    if dice.once_in(6) {
+        let places = [
+            json!({"nodeName": "n-1"}),
+            json!({"nodeName": ""}),
+            json!({"priorityClassName": "system-node-critical"}),
+            json!({"serviceAccountName": "default"}),
+        ];
+        pod = with(pod, json!({"spec": dice.pick(&places)}));
     }
     pod
 }

@@ -7,6 +7,7 @@
 //! | `cloison-net` | NetworkPolicies of others than ourselves in stage namespaces | yes |
 //! | `cloison-connect` | exec, attach, port-forward, proxies and debug containers, tokens and Secrets that hold one, in stage namespaces | yes |
 //! | `cloison-rbac` | RoleBindings in stage namespaces | yes |
+//! | `cloison-store` | claims of volumes and devices, and snapshots, in stage namespaces | yes |
 //! | `cloison-crd` | what an AiWorkload declares | yes |
 //! | `cloison-namespace` | namespaces with a stage, before or after | always |
 //! | `cloison-managed` | objects with our label, before or after | always |
@@ -20,6 +21,7 @@ pub mod namespace;
 pub mod net;
 pub mod pod;
 pub mod rbac;
+pub mod store;
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 

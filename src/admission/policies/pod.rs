@@ -3,8 +3,11 @@
 //! A new pod is judged whole. An update is judged by what it changes, so that an old pod that breaks a rule can still be
 //! finished, relabelled and deleted.
 
+mod credentials;
+mod devices;
 pub(in crate::admission) mod images;
 mod membership;
+mod networks;
 mod security;
 
 use super::Written;
@@ -32,6 +35,8 @@ pub(in crate::admission) fn write(
     variables.extend(membership::variables());
     variables.extend(security::variables(&spec.pods));
     variables.extend(images::variables(&spec.pods));
+    variables.extend(devices::variables());
+    variables.extend(networks::variables(&spec.network));
     let clauses = clauses(spec, modes);
     variables.push(("found", denied(&clauses)));
     variables.push(("problems", waived.but_for("found", Some(&of_the_pod()))));
@@ -71,6 +76,9 @@ fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
     let mut clauses = membership::clauses(modes);
     clauses.extend(security::clauses(modes, &spec.pods));
     clauses.extend(images::clauses(modes, &spec.pods));
+    clauses.extend(devices::clauses(modes));
+    clauses.extend(networks::clauses(modes, &spec.network));
+    clauses.extend(credentials::clauses(modes));
     clauses
 }
 

@@ -40,7 +40,12 @@ pub(super) fn as_enforced(name: &str, uid: &str, stage: NamespaceStage, workload
 pub(super) fn judge(offline: &Offline, pods: &[Value], namespace: &Value) -> Result<Refused, OfflineError> {
     let mut refused = Refused::default();
     for pod in pods {
-        let verdict = offline.judge_pod(pod, namespace, &Request::default())?;
+        // The scheduler wrote it, and a pod that is created now would have none yet.
+        let mut unplaced = pod.clone();
+        if let Some(spec) = unplaced.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("nodeName");
+        }
+        let verdict = offline.judge_pod(&unplaced, namespace, &Request::default())?;
         refused.pods += usize::from(verdict.refused);
         let problems = verdict.problems.into_iter().filter(|_| verdict.refused);
         for (findings, by_rule) in [
@@ -179,7 +184,7 @@ mod tests {
         let pod = |workload: Option<&str>| {
             json!({
                 "metadata": {"name": "p", "labels": {names::WORKLOAD_LABEL: workload}},
-                "spec": {"hostIPC": true, "containers": [{"name": "c", "image": "x"}]},
+                "spec": {"nodeName": "n-1", "hostIPC": true, "containers": [{"name": "c", "image": "x"}]},
             })
         };
         let listed = BTreeSet::from(["road".to_owned()]);

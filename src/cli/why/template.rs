@@ -30,8 +30,10 @@ pub(super) fn pod(kind: &str, namespace: &str, object: &Value) -> Option<Value> 
     let metadata = template.get("metadata").unwrap_or(&empty);
     let mut spec = template.get("spec")?.clone();
     if let Some(spec) = spec.as_object_mut() {
-        // Where an old pod runs is not asked for again.
-        spec.remove("nodeName");
+        // Where an old pod runs is not asked for again; in a template it is somebody's wish.
+        if kind == "Pod" {
+            spec.remove("nodeName");
+        }
         claims(spec, object);
     }
     Some(json!({

@@ -7,14 +7,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::namespace::{NetworkNamespace, refused};
-use super::{Nodes, interface, pod_addresses, wire};
+use super::{Nodes, bind, interface, pod_addresses, wire};
 use crate::{Error, Program};
 
 /// A pod on a node.
@@ -71,21 +70,8 @@ impl Nodes {
             "route add {v4}/32 dev {interface} scope link
              route add {v6}/128 dev {interface}\n"
         ))?;
-        let binding = Binding {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                ..ObjectMeta::default()
-            },
-            target: ObjectReference {
-                kind: Some("Node".into()),
-                name: Some(place.name.clone()),
-                ..ObjectReference::default()
-            },
-        };
         let api: Api<Pod> = Api::namespaced(self.admin.client()?, &namespace);
-        let _: Value = api
-            .create_subresource("binding", &name, &PostParams::default(), &binding)
-            .await?;
+        bind(&api, &name, &place.name).await?;
         Ok(HostedPod {
             addresses,
             namespace: own,

@@ -13,12 +13,12 @@ mod relay;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
-use k8s_openapi::api::core::v1::{Node as ApiNode, Pod, Toleration};
+use k8s_openapi::api::core::v1::{Binding, Node as ApiNode, ObjectReference, Pod, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use self::hosted::HostedPod;
 use self::namespace::NetworkNamespace;
@@ -100,7 +100,6 @@ impl Nodes {
         let network = PodNetwork::start(full_name, addresses, own, listens)?;
 
         let spec = pod.spec.get_or_insert_default();
-        spec.node_name = Some(place.name.clone());
         // Nobody says that the node is ready: it would be tainted, and its pods evicted.
         spec.tolerations = Some(vec![Toleration {
             operator: Some("Exists".into()),
@@ -108,6 +107,7 @@ impl Nodes {
         }]);
         let api: Api<Pod> = Api::namespaced(self.admin.client()?, &namespace);
         api.create(&PostParams::default(), &pod).await?;
+        bind(&api, &name, &place.name).await?;
         let (v4, v6) = addresses;
         let status = json!({"status": {
             "phase": "Running", "podIP": v4, "podIPs": [{"ip": v4}, {"ip": v6}],
@@ -117,6 +117,25 @@ impl Nodes {
             .await?;
         Ok(network)
     }
+}
+
+/// Places a pod as the scheduler does: whoever creates it does not choose its node.
+async fn bind(pods: &Api<Pod>, pod: &str, node: &str) -> Result<(), Error> {
+    let binding = Binding {
+        metadata: ObjectMeta {
+            name: Some(pod.to_owned()),
+            ..ObjectMeta::default()
+        },
+        target: ObjectReference {
+            kind: Some("Node".into()),
+            name: Some(node.to_owned()),
+            ..ObjectReference::default()
+        },
+    };
+    let _: Value = pods
+        .create_subresource("binding", pod, &PostParams::default(), &binding)
+        .await?;
+    Ok(())
 }
 
 impl Node {
