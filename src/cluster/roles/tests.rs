@@ -52,7 +52,7 @@ fn no_rule_has_a_wildcard() {
 
 #[test]
 fn no_rule_lets_anybody_become_somebody_else() {
-    for (role, _, rule) in all_rules() {
+    for (role, scope, rule) in all_rules() {
         // Where it is let, the controller lends one role for each reason, and can neither bind nor write any other.
         let lends = (role == "cloison-lender" && rule.names == [SWEEPER_READS_ROLE])
             || (role == "cloison-rotator" && rule.names == [SWEEPER_ROLE]);
