@@ -194,6 +194,24 @@ async fn one_asks_and_another_approves() {
     )
     .await;
 
+    // What knows no Waivers is not said to hold.
+    let exec = "request exec -n train --control WKL-06/exec --reason Somebody_has_to_look_into_it --days 1";
+    assert_eq!(waiver(&alice, exec).code, 0);
+    assert_eq!(waiver(&bob, "approve exec").code, 0);
+    let told = eventually(PATIENCE, "it has no effect", async || {
+        let found: Waiver = Api::all(client.clone()).get("exec").await.unwrap();
+        let conditions = found.status.unwrap_or_default().conditions;
+        match conditions.into_iter().find(|condition| condition.reason == "NoEffect") {
+            Some(condition) => Ok((condition.status, condition.message)),
+            None => Err("nothing yet"),
+        }
+    });
+    let (status, message) = told.await.unwrap();
+    assert!(
+        status == "False" && message.contains("nothing that judges WKL-06/exec knows Waivers"),
+        "{message}"
+    );
+
     // It is deleted: the pod is refused again.
     Api::<Waiver>::all(client.clone())
         .delete("ipc", &DeleteParams::default())

@@ -77,6 +77,11 @@ impl Clause {
         self
     }
 
+    /// The rule.
+    pub(super) fn rule(&self) -> &RuleId {
+        &self.rule
+    }
+
     /// Whether it refuses in any stage.
     pub(super) fn refuses(&self) -> bool {
         !self.denied.is_empty()

@@ -146,7 +146,7 @@ impl Offline {
 
     /// Judges a pod in a namespace (the whole object, as `kubectl get -o json` prints it).
     pub fn judge_pod(&self, pod: &Value, namespace: &Value, request: &Request) -> Result<Verdict, OfflineError> {
-        self.judge(&self.pod, "pods", "Pod", pod, namespace, request)
+        self.judge(&self.pod, "pods", "Pod", &defaulted(pod), namespace, request)
     }
 
     /// Judges an `AiWorkload`.
@@ -271,6 +271,27 @@ fn finding(text: &str, subject: &Subject) -> Option<Finding> {
     let rule: RuleId = rule.parse().ok()?;
     let message = rest.strip_suffix(ending(&rule).as_str()).unwrap_or(rest);
     Some(Finding::new(rule, subject.clone(), message))
+}
+
+/// A pod with the one default of the API server that a rule looks at: on the network of its node every port is one of the node.
+fn defaulted(pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    if pod.pointer("/spec/hostNetwork") != Some(&json!(true)) {
+        return pod;
+    }
+    for list in ["/spec/containers", "/spec/initContainers"] {
+        let containers = pod.pointer_mut(list).and_then(Value::as_array_mut);
+        let ports = containers
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.get_mut("ports")?.as_array_mut());
+        for port in ports.flatten() {
+            if port.get("hostPort").is_none_or(Value::is_null) && port.is_object() {
+                port["hostPort"] = port["containerPort"].clone();
+            }
+        }
+    }
+    pod
 }
 
 /// The object as the API server would decode it: a null is an absent field.

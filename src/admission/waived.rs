@@ -8,7 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::cel::{list, text};
+use super::policies;
 use crate::api::{Waiver, names};
+use crate::compliance::id::NET_03;
 use crate::compliance::{RuleId, waiver};
 
 /// The most text of Waivers in one policy, in bytes. An expression has at most 100,000 code points
@@ -41,7 +43,7 @@ impl Waived {
         all.sort_by(|a, b| a.name.cmp(&b.name));
         let mut room = MOST_TEXT;
         let fits = |it: &Exemption| {
-            let left = room.checked_sub(it.condition(Some("workload")).map_or(0, |text| text.len()));
+            let left = room.checked_sub(it.text(Some("workload")).map_or(0, |text| text.len()));
             room = left.unwrap_or_default();
             left.is_some()
         };
@@ -55,18 +57,31 @@ impl Waived {
         self.0.iter().any(|it| it.name == waiver)
     }
 
-    /// The problems of the CEL list `found` that no Waiver covers for what this request creates. `workload` is an expression
-    /// for the name of its workload; without one, only Waivers for whole namespaces count. Costs nothing where nothing is
-    /// found.
-    pub(super) fn but_for(&self, found: &str, workload: Option<&str>) -> String {
-        let each: Vec<String> = self.0.iter().filter_map(|it| it.condition(workload)).collect();
+    /// What of lists of problems no Waiver covers, for what this request creates: pairs of the name of a list and the name
+    /// of what is left of it. `workload` is an expression for the name of the object's workload; without one, only Waivers
+    /// for whole namespaces count. Costs little where nothing is found.
+    pub(super) fn but_for(
+        &self,
+        lists: &[(&'static str, &'static str)],
+        workload: Option<&str>,
+    ) -> Vec<(&'static str, String)> {
+        let each: Vec<String> = self.0.iter().filter_map(|it| it.text(workload)).collect();
         if each.is_empty() {
-            return found.to_owned();
+            return lists.iter().map(|(found, left)| (*left, (*found).to_owned())).collect();
         }
-        format!(
-            "({found}.size() == 0 || request.operation != 'CREATE' ? {found} : {found}.filter(p, !({})))",
-            each.join(" || ")
-        )
+        let found: Vec<String> = lists.iter().map(|(found, _)| format!("{found}.size()")).collect();
+        let covered = format!(
+            "request.operation == 'CREATE' && {} > 0 ? {} : ['']",
+            found.join(" + "),
+            each.join(" + ")
+        );
+        let left = |(found, left): &(&'static str, &'static str)| {
+            let text = format!("{found}.filter(p, !covered.exists(r, r != '' && p.startsWith(r)))");
+            (*left, text)
+        };
+        std::iter::once(("covered", covered))
+            .chain(lists.iter().map(left))
+            .collect()
     }
 }
 
@@ -86,21 +101,33 @@ impl Exemption {
         }
     }
 
-    /// It covers the problem `p`.
-    fn condition(&self, workload: Option<&str>) -> Option<String> {
+    /// What the text of a problem that it covers begins with, as a list; empty for the objects of others.
+    fn text(&self, workload: Option<&str>) -> Option<String> {
         let whom = match (&self.workload, workload) {
             (None, _) => String::new(),
             (Some(name), Some(expression)) => format!(" && {expression} == {}", text(name)),
             (Some(_), None) => return None,
         };
         Some(format!(
-            "request.namespace == {}{whom} && {}.exists(r, p.startsWith(r)) && \
-             timestamp(dyn(object).metadata.creationTimestamp) < timestamp({})",
+            "(request.namespace == {}{whom} && timestamp(dyn(object).metadata.creationTimestamp) < timestamp({}) ? {} : [''])",
             text(&self.namespace),
-            list(&self.rules),
             text(&self.until.to_string()),
+            list(&self.rules),
         ))
     }
+}
+
+/// What of a Waiver opens nothing, because nothing that judges it knows Waivers: requests that have no clock, rights of
+/// people, the labels of namespaces.
+pub fn unheard(waiver: &Waiver) -> Vec<&str> {
+    let heard = policies::waivable();
+    let flow = waiver.spec.flow.as_ref().map(|_| NET_03.rule("cross-stage"));
+    let opens = |written: &&str| {
+        let id = written.parse::<RuleId>();
+        id.is_ok_and(|id| heard.iter().chain(&flow).any(|rule| id.covers(rule)))
+    };
+    let written = waiver.spec.controls.iter().map(|written| &**written);
+    written.filter(|written| !opens(written)).collect()
 }
 
 /// The workload that a pod joins, in terms of `is`.
@@ -109,7 +136,11 @@ pub(super) fn of_the_pod() -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say where"
+)]
 mod tests {
     use serde_json::{Value, json};
 
@@ -139,19 +170,52 @@ mod tests {
     #[test]
     fn a_waiver_stands_beside_what_was_found_with_its_end() {
         let waived = Waived::new([&waiver("w", |_| {})], 90, at(NOON));
+        let [(_, covered), (_, problems)] = &waived.but_for(&[("found", "problems")], Some("w"))[..] else {
+            panic!("two expressions");
+        };
         assert_eq!(
-            waived.but_for("found", Some("w")),
-            "(found.size() == 0 || request.operation != 'CREATE' ? found : found.filter(p, !(request.namespace == 'train' \
-             && w == 'road' && ['WKL-01/host-ipc '].exists(r, p.startsWith(r)) && \
-             timestamp(dyn(object).metadata.creationTimestamp) < timestamp('2030-01-02T00:00:00Z'))))"
+            covered,
+            "request.operation == 'CREATE' && found.size() > 0 ? (request.namespace == 'train' && w == 'road' && \
+             timestamp(dyn(object).metadata.creationTimestamp) < timestamp('2030-01-02T00:00:00Z') ? ['WKL-01/host-ipc '] : \
+             ['']) : ['']"
         );
-        assert_eq!(waived.but_for("found", None), "found", "an object of no workload");
+        assert_eq!(
+            problems,
+            "found.filter(p, !covered.exists(r, r != '' && p.startsWith(r)))"
+        );
+        let none = [("problems", "found".to_owned())];
+        assert_eq!(
+            waived.but_for(&[("found", "problems")], None),
+            none,
+            "an object of no workload"
+        );
         let whole = waiver("w", |object| object["spec"]["controls"] = json!(["WKL-01"]));
-        let whole = Waived::new([&whole], 90, at(NOON));
-        assert!(
-            whole.but_for("found", Some("w")).contains("['WKL-01/']"),
-            "all of its rules"
+        let whole = Waived::new([&whole], 90, at(NOON)).but_for(&[("found", "problems")], Some("w"));
+        assert!(whole[0].1.contains("['WKL-01/']"), "all of its rules");
+    }
+
+    #[test]
+    fn what_no_clause_asks_waivers_about_is_told() {
+        let told = |controls: Value| {
+            let waiver = waiver("w", |object| object["spec"]["controls"] = controls);
+            unheard(&waiver).join(" ")
+        };
+        assert_eq!(
+            told(json!([
+                "WKL-01",
+                "SUP-01/digest",
+                "NET-10/no-peers",
+                "WKL-06/exec",
+                "NET-03"
+            ])),
+            "WKL-06/exec NET-03"
         );
+        let flow = waiver("w", |object| {
+            let end = json!({"namespace": "train", "workload": "road"});
+            object["spec"]["controls"] = json!(["NET-03"]);
+            object["spec"]["flow"] = json!({"from": end, "to": end, "ports": [{"port": 8080}]});
+        });
+        assert!(unheard(&flow).is_empty());
     }
 
     #[test]
@@ -177,6 +241,11 @@ mod tests {
         let all: Vec<Waiver> = (0..1000).rev().map(|n| waiver(&format!("w{n:03}"), |_| {})).collect();
         let waived = Waived::new(&all, 90, at(NOON));
         assert!(waived.names("w000") && !waived.names("w999"));
-        assert!(waived.but_for("found", Some("workload")).len() < MOST_TEXT + 10_000);
+        let text = &waived.but_for(&[("found", "problems")], Some("workload"))[0].1;
+        assert!(
+            (MOST_TEXT / 2..MOST_TEXT + 10_000).contains(&text.len()),
+            "{}",
+            text.len()
+        );
     }
 }

@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use super::cluster::waived;
 use super::context::Context;
 use super::error::Error;
-use crate::admission::Waived;
+use crate::admission::{Waived, unheard};
 use crate::api::Waiver;
 use crate::api::conditions::{self, types};
 use crate::api::waiver::WaiverStatus;
@@ -56,9 +56,11 @@ pub async fn run(ctx: Arc<Context>) {
         if ctx.view().hold("").is_none() {
             for waiver in &all {
                 let closed = match current.get(&waiver.name_any()) {
-                    Some(flow) => flow.closed.as_deref().map(|why| ("FlowClosed", why)),
-                    None => (!waived.names(&waiver.name_any())).then_some(("NoRoom", NO_ROOM)),
+                    Some(flow) => flow.closed.clone().map(|why| ("FlowClosed", why)),
+                    None => (!waived.names(&waiver.name_any())).then(|| ("NoRoom", NO_ROOM.to_owned())),
                 };
+                let closed = no_effect(waiver).or(closed);
+                let closed = closed.as_ref().map(|(reason, why)| (*reason, why.as_str()));
                 let verdicts = waiver::conditions(waiver, max_days, now, closed);
                 let present = waiver
                     .status
@@ -79,6 +81,18 @@ pub async fn run(ctx: Arc<Context>) {
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Nothing that a Waiver is for may be claimed to be let through when nobody asks about it.
+fn no_effect(waiver: &Waiver) -> Option<(&'static str, String)> {
+    let unheard = unheard(waiver);
+    (!unheard.is_empty()).then(|| {
+        let why = format!(
+            "nothing that judges {} knows Waivers (docs/waivers.md); write one for the rest of its controls",
+            unheard.join(", ")
+        );
+        ("NoEffect", why)
+    })
 }
 
 /// How many there are in each state, and when the next flow has to be closed.

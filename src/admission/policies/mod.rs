@@ -26,7 +26,31 @@ pub mod store;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 
 use super::cel::{list, text};
+use super::modes::Modes;
 use crate::api::names;
+use crate::api::policy::AiSecurityPolicySpec;
+use crate::compliance::RuleId;
+use crate::compliance::id::{ENC_02, NET_10};
+
+/// The rules that Waivers may be for: of the policies that ask about them.
+pub(super) fn waivable() -> Vec<RuleId> {
+    // These two are there by a setting alone.
+    let spec = AiSecurityPolicySpec::default();
+    let modes = Modes::new(Vec::new());
+    let clauses = [
+        pod::clauses(&spec, &modes),
+        net::clauses(&spec, &modes),
+        store::clauses(&spec, &modes),
+        rbac::clauses(&modes),
+    ];
+    let by_setting = [NET_10.rule("not-allowed"), ENC_02.rule("storage-class")];
+    clauses
+        .iter()
+        .flatten()
+        .map(|clause| clause.rule().clone())
+        .chain(by_setting)
+        .collect()
+}
 
 /// A policy and its bindings.
 pub(super) struct Written {

@@ -42,7 +42,7 @@ pub(in crate::admission) fn write(
     let clauses = clauses(spec, modes);
     let mut variables = variables(&spec.network);
     variables.push(("found", denied(&clauses)));
-    variables.push(("problems", waived.but_for("found", None)));
+    variables.extend(waived.but_for(&[("found", "problems")], None));
     variables.push(("observed", observed(&clauses)));
     let draft = Draft {
         name: NAME,
@@ -137,7 +137,7 @@ fn ranges(network: &PolicyNetwork) -> Vec<&str> {
     ranges
 }
 
-fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
+pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
     if spec.network.tenant_policies == TenantPolicies::None {
         return vec![Clause::new(
             NET_10.rule("not-allowed"),

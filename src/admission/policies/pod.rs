@@ -39,7 +39,7 @@ pub(in crate::admission) fn write(
     variables.extend(networks::variables(&spec.network));
     let clauses = clauses(spec, modes);
     variables.push(("found", denied(&clauses)));
-    variables.push(("problems", waived.but_for("found", Some(&of_the_pod()))));
+    variables.extend(waived.but_for(&[("found", "problems")], Some(&of_the_pod())));
     variables.push(("observed", observed(&clauses)));
 
     let stages = STAGES.map(NamespaceStage::as_str);
@@ -72,7 +72,7 @@ pub(in crate::admission) fn write(
     draft.written(hash, moded(NAME, spec.mode, hash))
 }
 
-fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
+pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
     let mut clauses = membership::clauses(modes);
     clauses.extend(security::clauses(modes, &spec.pods));
     clauses.extend(images::clauses(modes, &spec.pods));

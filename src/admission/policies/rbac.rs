@@ -10,6 +10,7 @@ use crate::admission::clause::{Clause, Found, denied, observed};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, moded, requirement, resources};
 use crate::admission::operator::Operator;
+use crate::admission::waived::Waived;
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::NamespaceStage;
@@ -28,12 +29,14 @@ const EVERYBODY: [&str; 3] = [
 pub(in crate::admission) fn write(
     spec: &AiSecurityPolicySpec,
     operator: &Operator,
+    waived: &Waived,
     modes: &Modes,
     hash: &str,
 ) -> Written {
     let clauses = clauses(modes);
     let mut named = variables(operator);
-    named.push(("problems", denied(&clauses)));
+    named.push(("found", denied(&clauses)));
+    named.extend(waived.but_for(&[("found", "problems")], None));
     named.push(("observed", observed(&clauses)));
     let draft = Draft {
         name: NAME,
@@ -98,7 +101,7 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn clauses(modes: &Modes) -> Vec<Clause> {
+pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
     // The first by name, and how many more: a list of all could be longer than any message.
     let clause = |rule: &'static str, found: &str| {
         Clause::new(

@@ -16,6 +16,7 @@ use crate::admission::clause::{Clause, Found, denied, observed};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, moded, requirement, resources};
 use crate::admission::operator::Operator;
+use crate::admission::waived::Waived;
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::NamespaceStage;
@@ -40,17 +41,26 @@ const SHARED: [&str; 2] = ["MPS", "TimeSlicing"];
 pub(in crate::admission) fn write(
     spec: &AiSecurityPolicySpec,
     operator: &Operator,
+    waived: &Waived,
     modes: &Modes,
     hash: &str,
 ) -> Written {
     let clauses = Clauses::new(spec, modes);
     let mut variables = variables();
     variables.extend([
-        ("volumes", denied(&clauses.volumes)),
-        ("contents", denied(&clauses.contents)),
-        ("others", denied(&clauses.others)),
+        ("volumesFound", denied(&clauses.volumes)),
+        ("contentsFound", denied(&clauses.contents)),
+        ("othersFound", denied(&clauses.others)),
         ("observed", observed(&clauses.all())),
     ]);
+    variables.extend(waived.but_for(
+        &[
+            ("volumesFound", "volumes"),
+            ("contentsFound", "contents"),
+            ("othersFound", "others"),
+        ],
+        None,
+    ));
     let both = ["CREATE", "UPDATE"];
     let draft = Draft {
         name: NAME,
@@ -79,6 +89,11 @@ pub(in crate::admission) fn write(
         ..Draft::default()
     };
     draft.written(hash, moded(NAME, spec.mode, hash))
+}
+
+/// What Waivers may be for.
+pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
+    Clauses::new(spec, modes).all()
 }
 
 /// Whether it refuses anything in any stage.
