@@ -84,12 +84,14 @@ async fn no_tenant_names_the_volume_of_a_claim() {
         json!([{"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["create", "get", "patch"]}]);
     cluster.grant_user("system:kube-controller-manager", rights).await;
     let binder = cluster.plane.client_as("system:kube-controller-manager", &[]).unwrap();
+    let other = json!({"metadata": {"name": "other"}});
     eventually_ok("the right arrives", async || {
-        try_create(&binder, claim("volumes", json!({}))).await
+        try_create(&binder, with(claim("volumes", json!({})), other.clone())).await
     })
     .await;
     // It makes claims out of tenants' templates as well.
-    cluster.refused(try_create(&binder, named).await, POLICY, "DAT-07/volume-name");
+    let answer = try_create(&binder, with(named, other)).await;
+    cluster.refused(answer, POLICY, "DAT-07/volume-name");
     change(&binder, "volumes", bind).await.unwrap();
     // What is bound can still be labelled.
     change(&alice, "volumes", json!({"metadata": {"labels": {"team": "vision"}}}))

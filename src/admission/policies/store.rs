@@ -72,9 +72,15 @@ pub(in crate::admission) fn write(
             resources("", "v1", &["persistentvolumeclaims"], &both),
             resources(SNAPSHOTS, "v1", &["volumesnapshots"], &both),
             // 1.33 serves only the two older versions. An object is judged in the version it is sent in.
-            devices("v1"),
-            devices("v1beta2"),
-            devices("v1beta1"),
+            NamedRuleWithOperations {
+                api_versions: Some(["v1", "v1beta1", "v1beta2"].map(str::to_owned).into()),
+                ..resources(
+                    "resource.k8s.io",
+                    "v1",
+                    &["resourceclaims", "resourceclaimtemplates"],
+                    &["CREATE"],
+                )
+            },
         ],
         named: variables,
         passes: format!(
@@ -99,15 +105,6 @@ pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause>
 /// Whether it refuses anything in any stage.
 pub(in crate::admission) fn refuses(spec: &AiSecurityPolicySpec, modes: &Modes) -> bool {
     Clauses::new(spec, modes).all().iter().any(Clause::refuses)
-}
-
-fn devices(version: &str) -> NamedRuleWithOperations {
-    resources(
-        "resource.k8s.io",
-        version,
-        &["resourceclaims", "resourceclaimtemplates"],
-        &["CREATE"],
-    )
 }
 
 fn may_create(group: &str, resource: &str) -> String {
@@ -240,10 +237,11 @@ fn foreign_source() -> Found {
 }
 
 fn strange_source() -> Found {
-    let group = field("s", "apiGroup", "''");
-    let strange = format!(
-        "!({group} == '' && s.kind == 'PersistentVolumeClaim' || {group} == '{SNAPSHOTS}' && s.kind == 'VolumeSnapshot')"
-    );
+    // The API server shows an absent group as null here.
+    let core = "(!has(s.apiGroup) || s.apiGroup == null || s.apiGroup == '')";
+    let snapshots = format!("has(s.apiGroup) && s.apiGroup == '{SNAPSHOTS}'");
+    let strange =
+        format!("!({core} && s.kind == 'PersistentVolumeClaim' || {snapshots} && s.kind == 'VolumeSnapshot')");
     Found::When(
         format!("sources.exists(s, {strange})"),
         format!(

@@ -5,7 +5,7 @@
 
 use crate::admission::cel::{field, list, text};
 use crate::admission::clause::{Clause, Found};
-use crate::admission::modes::{Modes, STAGES};
+use crate::admission::modes::Modes;
 use crate::api::policy::{Mesh, PolicyNetwork};
 use crate::api::stage::NamespaceStage;
 use crate::compliance::id::NET_11;
@@ -120,19 +120,22 @@ fn attached() -> String {
     )
 }
 
-/// The networks that the policy gives to the pod's stage alone.
+/// The networks that the policy gives to the pod's stage. Each stands there once: an expression has room for 100,000
+/// characters.
 fn dedicated(network: &PolicyNetwork) -> String {
-    let of = |stage: NamespaceStage| {
-        let listed = network.dedicated_interfaces.iter().flatten();
-        let listed = listed.filter(|entry| entry.stages.iter().any(|it| NamespaceStage::from(*it) == stage));
-        list(
-            listed
-                .filter_map(|entry| entry.network_attachment.as_ref())
-                .map(|line| line.0.as_str()),
-        )
-    };
-    let [training, evaluation, inference] = STAGES.map(of);
-    format!("stage == 'training' ? {training} : stage == 'evaluation' ? {evaluation} : {inference}")
+    let entries = network.dedicated_interfaces.iter().flatten();
+    let named = entries.filter_map(|entry| Some((entry.network_attachment.as_ref()?, &entry.stages)));
+    let named: Vec<String> = named
+        .map(|(name, stages)| {
+            let stages = stages.iter().map(|stage| NamespaceStage::from(*stage).as_str());
+            list(std::iter::once(name.0.as_str()).chain(stages))
+        })
+        .collect();
+    if named.is_empty() {
+        return "[]".to_owned();
+    }
+    // No network is called like a stage: its name has a slash.
+    format!("[{}].filter(d, stage in d).map(d, d[0])", named.join(", "))
 }
 
 fn steering(mesh: Mesh) -> impl Iterator<Item = &'static Steering> {
