@@ -88,6 +88,7 @@ fn the_hash_names_the_content() {
         json!({"network": {"tenantPolicies": "None"}}),
         json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}}),
         json!({"pods": {"tokenRequesters": ["system:serviceaccount:a:b"]}}),
+        json!({"network": {"sources": [{"name": "edge", "kind": "Gateway", "from": {"namespace": "istio-system"}}]}}),
         json!({"controls": [{"id": "SUP-01", "mode": "Enforce"}]}),
         json!({"controls": [{"id": "ENC-04", "mode": "Enforce"}]}),
         json!({"secrets": {"encryptedStorageClasses": ["gold"]}}),
@@ -131,12 +132,16 @@ fn every_policy_has_the_shape_that_cannot_lock_a_cluster_out() {
                 "cloison-pod",
                 "cloison-rbac",
                 "cloison-store",
+                "cloison-templates",
             ]
         );
         for policy in &set.policies {
             let spec = policy.spec.as_ref().unwrap();
             assert!(spec.param_kind.is_none());
-            assert_eq!(spec.failure_policy.as_deref(), Some("Fail"));
+            let tells = policy.metadata.name.as_deref() == Some("cloison-templates");
+            // A policy that only warns must refuse nothing by an error either; every other refuses what it cannot judge.
+            let failure = if tells { "Ignore" } else { "Fail" };
+            assert_eq!(spec.failure_policy.as_deref(), Some(failure));
             let constraints = spec.match_constraints.as_ref().unwrap();
             for rule in constraints.resource_rules.iter().flatten() {
                 let words = [&rule.api_groups, &rule.api_versions, &rule.resources, &rule.operations];
@@ -211,6 +216,51 @@ fn at_most_two_policies_match_one_request() {
     }
 }
 
+/// What is only reported is in the audit log. There is little room in one annotation, so each subject has one of its own.
+#[test]
+fn controls_in_audit_are_judged_for_the_audit_log() {
+    let controls: Vec<Value> = ["NET-05", "NET-06", "NET-10"]
+        .map(|id| json!({"id": id, "mode": "Audit", "reason": "tried out"}))
+        .into();
+    let sources = json!([{"name": "edge", "kind": "Gateway", "from": {"namespace": "istio-system"}},
+                         {"name": "knative", "kind": "Controller", "from": {"namespace": "knative-serving"}}]);
+    let set = set(json!({"controls": controls, "network": {"sources": sources}}));
+    let annotations = set
+        .policy("cloison-net")
+        .unwrap()
+        .spec
+        .clone()
+        .unwrap()
+        .audit_annotations;
+    let written: Vec<(String, usize, bool)> = annotations
+        .into_iter()
+        .flatten()
+        .map(|it| {
+            (
+                it.key,
+                it.value_expression.len(),
+                it.value_expression.contains("are not judged"),
+            )
+        })
+        .collect();
+    let keys: Vec<&str> = written.iter().map(|(key, ..)| key.as_str()).collect();
+    assert_eq!(keys, ["observed", "observed-services", "observed-routes"]);
+    assert!(written.iter().all(|(.., unjudged)| !unjudged), "{written:?}");
+}
+
+/// What only tells denies nowhere, and is silent in audit.
+#[test]
+fn templates_are_never_refused() {
+    let told = set(json!({"mode": "Enforce"}))
+        .bindings
+        .into_iter()
+        .filter_map(|binding| {
+            let spec = binding.spec.unwrap();
+            (spec.policy_name.as_deref() == Some("cloison-templates")).then_some(spec.validation_actions.unwrap())
+        });
+    assert_eq!(told.collect::<Vec<_>>(), [vec!["Audit"], vec!["Warn", "Audit"]]);
+}
+
 /// Whatever the label of a namespace says, exactly one binding of a moded policy takes it.
 #[test]
 fn every_namespace_selects_exactly_one_binding() {
@@ -223,6 +273,7 @@ fn every_namespace_selects_exactly_one_binding() {
             "cloison-connect",
             "cloison-rbac",
             "cloison-store",
+            "cloison-templates",
         ] {
             for label in [
                 None,
@@ -256,7 +307,11 @@ fn every_namespace_selects_exactly_one_binding() {
                 let mode = label
                     .filter(|l| ["audit", "warn", "enforce"].contains(l))
                     .map_or(default.to_lowercase(), str::to_owned);
-                let kind = if mode == "enforce" { "deny" } else { &mode };
+                let kind = match mode.as_str() {
+                    "enforce" if policy == "cloison-templates" => "warn",
+                    "enforce" => "deny",
+                    other => other,
+                };
                 assert_eq!(selected, [format!("{policy}-{kind}")], "{label:?} under {default}");
             }
         }

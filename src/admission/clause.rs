@@ -87,6 +87,11 @@ impl Clause {
         !self.denied.is_empty()
     }
 
+    /// Whether it only reports, in some stage.
+    pub(super) fn reports(&self) -> bool {
+        !self.observed.is_empty()
+    }
+
     /// A clause about objects that have no stage: always refused.
     pub(super) fn always(rule: RuleId, condition: impl Into<String>, what: impl Into<String>) -> Self {
         Self {

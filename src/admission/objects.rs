@@ -38,21 +38,40 @@ pub(super) struct Draft {
     pub(super) problems: String,
     /// A CEL list of texts that are only written to the audit log.
     pub(super) observed: Option<String>,
+    /// More of them, by the key of the annotation: one annotation has little room.
+    pub(super) observed_by_key: Vec<(&'static str, String)>,
+    /// No binding of it denies: it tells, and an error of its own must cost nobody a request.
+    pub(super) only_tells: bool,
 }
 
 impl Draft {
+    /// What is said where the message itself cannot be evaluated.
+    fn unsaid(&self) -> String {
+        if self.only_tells {
+            format!("{} found something; run kubectl cloison why", self.name)
+        } else {
+            format!("{} refused this request; run kubectl cloison why", self.name)
+        }
+    }
+
     pub(super) fn written(self, hash: &str, bindings: Vec<ValidatingAdmissionPolicyBinding>) -> Written {
+        let unsaid = format!("{}{}", prefix(hash), self.unsaid());
         let bound = |expression: &str| bound(&self.named, expression);
-        let audit = self.observed.as_deref().map(|observed| AuditAnnotation {
-            key: "observed".to_owned(),
-            value_expression: short_enough(bound(&message(hash, observed)), hash),
-        });
+        let observed = self.observed.iter().map(|observed| ("observed", observed));
+        let by_key = self.observed_by_key.iter().map(|(key, observed)| (*key, observed));
+        let audit: Vec<AuditAnnotation> = observed
+            .chain(by_key)
+            .map(|(key, observed)| AuditAnnotation {
+                key: key.to_owned(),
+                value_expression: short_enough(bound(&message(hash, observed)), hash),
+            })
+            .collect();
         let policy = ValidatingAdmissionPolicy {
             metadata: metadata(self.name, hash),
             spec: Some(ValidatingAdmissionPolicySpec {
                 // No paramKind: a kind that goes missing would refuse every request that matches, everywhere.
                 param_kind: None,
-                failure_policy: Some("Fail".to_owned()),
+                failure_policy: Some(if self.only_tells { "Ignore" } else { "Fail" }.to_owned()),
                 match_constraints: Some(MatchResources {
                     namespace_selector: Some(selector(self.namespaces)),
                     object_selector: Some(selector(self.objects)),
@@ -73,14 +92,10 @@ impl Draft {
                 validations: Some(vec![Validation {
                     expression: bound(&self.passes),
                     reason: Some("Forbidden".to_owned()),
-                    message: Some(format!(
-                        "{}{} refused this request; run kubectl cloison why",
-                        prefix(hash),
-                        self.name
-                    )),
+                    message: Some(unsaid),
                     message_expression: Some(bound(&message(hash, &self.problems))),
                 }]),
-                audit_annotations: audit.map(|audit| vec![audit]),
+                audit_annotations: (!audit.is_empty()).then_some(audit),
             }),
             status: None,
         };
@@ -126,6 +141,27 @@ pub(super) fn moded(policy: &str, default: Mode, hash: &str) -> Vec<ValidatingAd
 /// The binding of a policy that protects ourselves: always, everywhere.
 pub(super) fn always(policy: &str, hash: &str) -> Vec<ValidatingAdmissionPolicyBinding> {
     vec![binding(policy, BindingKind::Deny, Vec::new(), hash)]
+}
+
+/// The bindings of a policy that only tells: whoever is in a namespace that refuses or warns, and of the others the audit
+/// log.
+pub(super) fn told(policy: &str, default: Mode, hash: &str) -> Vec<ValidatingAdmissionPolicyBinding> {
+    let audit = [Mode::Audit.label()];
+    let others = [Mode::Warn.label(), Mode::Enforce.label()];
+    let (in_audit, otherwise) = if default == Mode::Audit {
+        (("NotIn", &others[..]), ("In", &others[..]))
+    } else {
+        (("In", &audit[..]), ("NotIn", &audit[..]))
+    };
+    let one = |kind: BindingKind, (operator, values): (&str, &[&str])| {
+        binding(
+            policy,
+            kind,
+            vec![requirement(names::MODE_LABEL, operator, values)],
+            hash,
+        )
+    };
+    vec![one(BindingKind::Audit, in_audit), one(BindingKind::Warn, otherwise)]
 }
 
 fn binding(

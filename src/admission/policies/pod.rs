@@ -32,16 +32,7 @@ pub(in crate::admission) fn write(
     hash: &str,
 ) -> Written {
     let mut variables = about_the_request(spec.mode);
-    variables.extend(membership::variables());
-    variables.extend(security::variables(&spec.pods));
-    variables.extend(images::variables(&spec.pods));
-    variables.extend(devices::variables());
-    variables.extend(networks::variables(&spec.network));
-    let clauses = clauses(spec, modes);
-    variables.push(("found", denied(&clauses)));
-    variables.extend(waived.but_for(&[("found", "problems")], Some(&of_the_pod())));
-    variables.push(("observed", observed(&clauses)));
-
+    variables.extend(about_the_pod(spec, waived, modes, "dyn(object)", "dyn(oldObject)"));
     let stages = STAGES.map(NamespaceStage::as_str);
     let draft = Draft {
         name: NAME,
@@ -72,6 +63,27 @@ pub(in crate::admission) fn write(
     draft.written(hash, moded(NAME, spec.mode, hash))
 }
 
+/// What is found in a pod, from `creates`, `stage`, `enforces`, `is`, `was`, `spec` and `before`. `pod` is what has its
+/// metadata, `former` the same before an update.
+pub(super) fn about_the_pod(
+    spec: &AiSecurityPolicySpec,
+    waived: &Waived,
+    modes: &Modes,
+    pod: &str,
+    former: &str,
+) -> Vec<(&'static str, String)> {
+    let mut variables = membership::variables();
+    variables.extend(security::variables(&spec.pods, pod, former));
+    variables.extend(images::variables(&spec.pods));
+    variables.extend(devices::variables());
+    variables.extend(networks::variables(&spec.network, pod, former));
+    let clauses = clauses(spec, modes);
+    variables.push(("found", denied(&clauses)));
+    variables.extend(waived.but_for(&[("found", "problems")], Some(&of_the_pod())));
+    variables.push(("observed", observed(&clauses)));
+    variables
+}
+
 pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
     let mut clauses = membership::clauses(modes);
     clauses.extend(security::clauses(modes, &spec.pods));
@@ -89,24 +101,25 @@ pub(in crate::admission) fn refuses(spec: &AiSecurityPolicySpec, modes: &Modes) 
 
 /// What the clauses ask of the request and its namespace.
 fn about_the_request(default: Mode) -> Vec<(&'static str, String)> {
-    let mode = entry("namespaceObject.metadata.labels", names::MODE_LABEL);
-    let known = list(Mode::ALL.map(Mode::label));
     vec![
         ("creates", "request.operation == 'CREATE'".to_owned()),
         ("stage", entry("namespaceObject.metadata.labels", names::STAGE_LABEL)),
-        // As the bindings read it: what is not a mode is the default.
-        (
-            "enforces",
-            format!(
-                "({mode} in {known} ? {mode} : {}) == {}",
-                text(default.label()),
-                text(Mode::Enforce.label())
-            ),
-        ),
+        ("enforces", enforces(default)),
         ("is", entries("object", "metadata.labels", names::WORKLOAD_LABEL)),
         ("was", entries("oldObject", "metadata.labels", names::WORKLOAD_LABEL)),
         // Of no declared type from here on: containers of three types stand in one list.
         ("spec", "dyn(object).spec".to_owned()),
         ("before", "oldObject == null ? {} : dyn(oldObject).spec".to_owned()),
     ]
+}
+
+/// Whether the mode of the namespace is Enforce, as the bindings read it: what is not a mode is the default.
+pub(super) fn enforces(default: Mode) -> String {
+    let mode = entry("namespaceObject.metadata.labels", names::MODE_LABEL);
+    let known = list(Mode::ALL.map(Mode::label));
+    format!(
+        "({mode} in {known} ? {mode} : {}) == {}",
+        text(default.label()),
+        text(Mode::Enforce.label())
+    )
 }

@@ -68,7 +68,8 @@ const VOLUME_TYPES: &[&str] = &[
 /// Annotations by which AppArmor was chosen before it had a field; containerd still reads them.
 const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
-pub(super) fn variables(pods: &PolicyPods) -> Vec<(&'static str, String)> {
+/// `pod` is the object with the metadata, `former` what it was.
+pub(super) fn variables(pods: &PolicyPods, pod: &str, former: &str) -> Vec<(&'static str, String)> {
     let containers = |root: &str| {
         format!(
             "{} + {} + {}",
@@ -101,7 +102,7 @@ pub(super) fn variables(pods: &PolicyPods) -> Vec<(&'static str, String)> {
                 .to_owned(),
         ),
         ("volumes", format!("creates ? {} : []", field("spec", "volumes", "[]"))),
-        ("annotated", annotated()),
+        ("annotated", annotated(pod, former)),
         ("capabilities", capabilities(pods)),
     ]
 }
@@ -208,9 +209,9 @@ fn host_port() -> String {
 
 /// Containers whose annotation, which AppArmor was chosen by before it had a field, switches it off. The API server
 /// copies the annotation of a new container into its field; kubelets still read one that comes later.
-fn annotated() -> String {
+fn annotated(pod: &str, former: &str) -> String {
     let of = |root: &str| field(root, "metadata.annotations", "{}");
-    let (new, former) = (of("dyn(object)"), of("dyn(oldObject)"));
+    let (new, former) = (of(pod), of(former));
     format!(
         "{new}.filter(k, k.startsWith('{APPARMOR_ANNOTATION}') && !({new}[k] in ['', 'runtime/default']) && \
          !{new}[k].startsWith('localhost/') && (creates || !(k in {former} && {former}[k] == {new}[k])))\
