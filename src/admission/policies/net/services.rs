@@ -53,18 +53,37 @@ pub(super) fn variables(network: &PolicyNetwork) -> Vec<(&'static str, String)> 
             "formerPorts",
             format!("formerService.size() == 0 ? [] : {}", ports("dyn(oldObject)")),
         ),
+        (
+            "serviceType",
+            format!("service.size() == 0 ? '' : {}", kind("dyn(object)")),
+        ),
         // What it was, where it led to the same pods by the same ports. Asked of those alone that open anything: to compare
         // lists of thousands of ports has its price.
         (
             "asBefore",
             format!(
-                "formerService.filter(o, service.exists(s, ({} in ['NodePort', 'LoadBalancer'] || {}.size() > 0) && {} == {} && \
-                 (servicePorts == formerPorts || servicePorts.all(p, p in formerPorts))))",
-                kind("s"),
-                addresses("s"),
-                selector("s"),
+                "formerService.filter(o, (serviceType in ['NodePort', 'LoadBalancer'] || {}.size() > 0) && {} == {} && \
+                 (servicePorts == formerPorts || servicePorts.all(p, p in formerPorts)))",
+                addresses("dyn(object)"),
+                selector("dyn(object)"),
                 selector("o")
             ),
+        ),
+        (
+            "claimed",
+            format!(
+                "service.size() == 0 ? [] : {}.filter(i, !asBefore.exists(o, i in {}))",
+                addresses("dyn(object)"),
+                addresses("o")
+            ),
+        ),
+        (
+            "sourceRanges",
+            format!("service.size() == 0 ? [] : {}", ranges("dyn(object)")),
+        ),
+        (
+            "alias",
+            format!("serviceType == 'ExternalName' ? [string({})] : []", name("dyn(object)")),
         ),
     ]
 }
@@ -73,8 +92,16 @@ fn kind(service: &str) -> String {
     field(service, "spec.type", "'ClusterIP'")
 }
 
+fn name(service: &str) -> String {
+    field(service, "spec.externalName", "''")
+}
+
 fn addresses(service: &str) -> String {
     field(service, "spec.externalIPs", "[]")
+}
+
+fn ranges(service: &str) -> String {
+    field(service, "spec.loadBalancerSourceRanges", "[]")
 }
 
 fn selector(service: &str) -> String {
@@ -83,60 +110,46 @@ fn selector(service: &str) -> String {
 
 pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
     let clause = |rule: &'static str, found: Found| Clause::new(NET_06.rule(rule), modes, found);
-    let service = |rule: &'static str, test: String, what: String| {
-        clause(rule, Found::When(format!("service.exists(s, {test})"), what))
-    };
-    let (new, old) = (kind("s"), kind("o"));
-    let ranges = |service: &str| field(service, "spec.loadBalancerSourceRanges", "[]");
-    let name = |service: &str| field(service, "spec.externalName", "''");
-    let claimed = format!(
-        "{}.filter(i, !asBefore.exists(o, i in {}))",
-        addresses("s"),
-        addresses("o")
-    );
+    let service = |rule: &'static str, test: String, what: &str| clause(rule, Found::When(test, what.to_owned()));
+    let old = kind("o");
     vec![
         service(
             "node-port",
-            format!("{new} == 'NodePort' && !asBefore.exists(o, {old} in ['NodePort', 'LoadBalancer'])"),
-            text("the Service is of type NodePort"),
+            format!("serviceType == 'NodePort' && !asBefore.exists(o, {old} in ['NodePort', 'LoadBalancer'])"),
+            "'the Service is of type NodePort'",
         ),
         service(
             "load-balancer",
             format!(
-                "{new} == 'LoadBalancer' && !asBefore.exists(o, {old} == 'LoadBalancer' && ({before}.size() == 0 || \
-                 ({after}.size() > 0 && {after}.all(r, r in {before}))))",
+                "serviceType == 'LoadBalancer' && !asBefore.exists(o, {old} == 'LoadBalancer' && ({before}.size() == 0 || \
+                 (sourceRanges.size() > 0 && sourceRanges.all(r, r in {before}))))",
                 before = ranges("o"),
-                after = ranges("s"),
             ),
-            text("the Service is of type LoadBalancer"),
+            "'the Service is of type LoadBalancer'",
         ),
         service(
             "external-ips",
-            format!("{claimed}.size() > 0"),
-            format!("'the Service claims ' + service.map(s, {claimed}.join(', '))[0]"),
+            "claimed.size() > 0".to_owned(),
+            "'the Service claims ' + claimed.join(', ')",
         ),
         service(
             "external-name",
             format!(
-                "{new} == 'ExternalName' && !gateways.exists(g, {alias}.endsWith('.' + g + '{CLUSTER_DOMAIN}')) && \
-                 !formerService.exists(o, {old} == 'ExternalName' && {} == {alias})",
+                "alias.exists(a, !gateways.exists(g, a.endsWith('.' + g + '{CLUSTER_DOMAIN}')) && \
+                 !formerService.exists(o, {old} == 'ExternalName' && {} == a))",
                 name("o"),
-                alias = name("s"),
             ),
-            format!(
-                "'the Service is an alias of \"' + service.map(s, string({}))[0] + '\"'",
-                name("s")
-            ),
+            "'the Service is an alias of \"' + alias[0] + '\"'",
         ),
         service(
             "selectorless",
             format!(
-                "{new} != 'ExternalName' && {}.size() == 0 && !steered && !formerService.exists(o, \
+                "!(serviceType in ['', 'ExternalName']) && {}.size() == 0 && !steered && !formerService.exists(o, \
                  {old} != 'ExternalName' && {}.size() == 0)",
-                selector("s"),
+                selector("dyn(object)"),
                 selector("o")
             ),
-            text("the Service has no selector"),
+            "'the Service has no selector'",
         ),
         clause("endpoints", by_hand()),
     ]
