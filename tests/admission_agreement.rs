@@ -159,14 +159,14 @@ async fn offline_and_the_api_server_agree() {
             try_create(&admin, pod("u", "a")).await
         })
         .await;
-        pods(&cluster, &admin, &hash).await;
+        pods(&cluster, &admin, &hash, version).await;
         updates(&cluster, &admin, &hash).await;
         workloads(&cluster, &admin, &hash).await;
         network_policies(&cluster, &admin, &hash).await;
     }
 }
 
-async fn pods(cluster: &Cluster, admin: &Client, hash: &str) {
+async fn pods(cluster: &Cluster, admin: &Client, hash: &str, version: Minor) {
     let offline = Offline::new(&cluster.set()).unwrap();
     let images = images();
     let mut dice = Dice(0x5EED);
@@ -177,11 +177,17 @@ async fn pods(cluster: &Cluster, admin: &Client, hash: &str) {
     }
     for _ in 0..400 {
         let name = *dice.pick(&["t", "t", "e", "i", "i", "w", "d", "u", "default"]);
-        let pod = if dice.once_in(5) {
+        let mut pod = if dice.once_in(5) {
             pod(name, "fine")
         } else {
             random_pod(&mut dice, &images, name)
         };
+        // Image volumes are off there, and the API server takes them out of the pod before it is judged.
+        if version == Minor::V1_33
+            && let Some(volumes) = pod.pointer_mut("/spec/volumes").and_then(Value::as_array_mut)
+        {
+            volumes.retain(|volume| volume.get("image").is_none());
+        }
         let verdict = offline.judge_pod(&pod, &namespaces[name], &Request::default()).unwrap();
         mix.compare(
             &pod,

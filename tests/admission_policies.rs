@@ -8,9 +8,11 @@ use cloison::admission::{
     Canary, Offline, Operator, PolicySet, Request, Waived, canaries, canary_annotations, canary_labels, generate,
     not_evaluated, overrides,
 };
+use cloison::api::Waiver;
 use cloison::api::policy::AiSecurityPolicySpec;
 use cloison::compliance::Catalogue;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 fn spec(value: Value) -> AiSecurityPolicySpec {
@@ -24,6 +26,29 @@ fn set(value: Value) -> PolicySet {
         &Waived::default(),
         Timestamp::UNIX_EPOCH,
     )
+}
+
+/// With more Waivers than there is room for.
+fn crowded(value: Value) -> PolicySet {
+    let waivers: Vec<Waiver> = (0..600)
+        .map(|n| {
+            let name = format!("{n:03}{}", "x".repeat(60));
+            let controls: Vec<String> = ["WKL-01", "WKL-02", "WKL-04", "SUP-01", "NET-11"].map(str::to_owned).into();
+            serde_json::from_value(json!({
+                "apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver",
+                "metadata": {"name": name, "generation": 1, "creationTimestamp": "1970-01-01T00:00:00Z"},
+                "spec": {"target": {"namespace": name, "workload": name}, "controls": controls, "reason": "more than there is room for",
+                         "requestedBy": "alice", "expirationTime": "1970-01-02T00:00:00Z"},
+                "status": {"approval": {"by": "bob", "time": "1970-01-01T00:00:00Z", "generation": 1}},
+            }))
+            .unwrap()
+        })
+        .collect();
+    let spec = spec(value);
+    let waived = Waived::new(&waivers, &spec, Timestamp::UNIX_EPOCH);
+    assert!(waived.names(&waivers[0].name_any()) && !waived.names(&waivers[599].name_any()));
+    let operator = Operator::in_namespace("cloison-system");
+    generate(&spec, &operator, &waived, Timestamp::UNIX_EPOCH)
 }
 
 /// From nothing configured to everything, and to names that try to leave their quotes.
@@ -113,8 +138,8 @@ fn the_hash_names_the_content() {
 
 #[test]
 fn every_policy_has_the_shape_that_cannot_lock_a_cluster_out() {
-    for spec in specs() {
-        let set = set(spec);
+    let crowded = specs().into_iter().map(crowded);
+    for set in specs().into_iter().map(set).chain(crowded) {
         let names: Vec<&str> = set
             .policies
             .iter()

@@ -194,23 +194,7 @@ async fn one_asks_and_another_approves() {
     )
     .await;
 
-    // What knows no Waivers is not said to hold.
-    let exec = "request exec -n train --control WKL-06/exec --reason Somebody_has_to_look_into_it --days 1";
-    assert_eq!(waiver(&alice, exec).code, 0);
-    assert_eq!(waiver(&bob, "approve exec").code, 0);
-    let told = eventually(PATIENCE, "it has no effect", async || {
-        let found: Waiver = Api::all(client.clone()).get("exec").await.unwrap();
-        let conditions = found.status.unwrap_or_default().conditions;
-        match conditions.into_iter().find(|condition| condition.reason == "NoEffect") {
-            Some(condition) => Ok((condition.status, condition.message)),
-            None => Err("nothing yet"),
-        }
-    });
-    let (status, message) = told.await.unwrap();
-    assert!(
-        status == "False" && message.contains("nothing that judges WKL-06/exec knows Waivers"),
-        "{message}"
-    );
+    a_rule_that_knows_no_waivers_is_told(&client, &alice, &bob).await;
 
     // It is deleted: the pod is refused again.
     Api::<Waiver>::all(client.clone())
@@ -224,6 +208,26 @@ async fn one_asks_and_another_approves() {
         }
     });
     closed.await.unwrap();
+}
+
+/// What knows no Waivers is not said to hold.
+async fn a_rule_that_knows_no_waivers_is_told(client: &Client, alice: &Path, bob: &Path) {
+    let exec = "request exec -n train --control WKL-06/exec --reason Somebody_has_to_look_into_it --days 1";
+    assert_eq!(waiver(alice, exec).code, 0);
+    assert_eq!(waiver(bob, "approve exec").code, 0);
+    let told = eventually(PATIENCE, "it has no effect", async || {
+        let found: Waiver = Api::all(client.clone()).get("exec").await.unwrap();
+        let conditions = found.status.unwrap_or_default().conditions;
+        match conditions.into_iter().find(|condition| condition.reason == "NoEffect") {
+            Some(condition) => Ok((condition.status, condition.message)),
+            None => Err("nothing yet"),
+        }
+    });
+    let (status, message) = told.await.unwrap();
+    assert!(
+        status == "False" && message.contains("nothing that judges WKL-06/exec knows Waivers"),
+        "{message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

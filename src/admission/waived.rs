@@ -8,13 +8,17 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::cel::{list, text};
+use super::modes::{Modes, overrides};
 use super::policies;
+use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::{Waiver, names};
 use crate::compliance::id::NET_03;
 use crate::compliance::{RuleId, waiver};
 
-/// The most text of Waivers in one policy, in bytes. An expression has at most 100,000 code points
-/// (`common.DefaultExpressionSizeCodePointLimit` of cel-go), and the rules take up to 40,000 of them.
+/// The longest expression of `cloison-pod`, the longest of all, in characters: cel-go reads 100,000
+/// (`defaultExpressionSizeCodePointLimit`), and the message says a little more than the rules.
+const LONGEST: usize = 96_000;
+/// The most text of Waivers in one policy, in bytes.
 const MOST_TEXT: usize = 40_000;
 
 /// A Waiver that holds, as far as the policies have to know it.
@@ -34,14 +38,19 @@ pub struct Waived(Vec<Exemption>);
 
 impl Waived {
     /// Those that hold at `now` and are for something else than a flow; flows are the network's. Of more than there is room
-    /// for, the first by name. `max_days` is the policy's limit; see [`waiver::judge`].
-    pub fn new<'w>(waivers: impl IntoIterator<Item = &'w Waiver>, max_days: i32, now: Timestamp) -> Self {
+    /// for beside what the policy itself lists, the first by name.
+    pub fn new<'w>(waivers: impl IntoIterator<Item = &'w Waiver>, spec: &AiSecurityPolicySpec, now: Timestamp) -> Self {
+        let max_days = spec.waivers.max_days;
         let holding = waivers
             .into_iter()
             .filter(|waiver| waiver.spec.flow.is_none() && waiver::judge(waiver, max_days, now).is_ok());
         let mut all: Vec<Exemption> = holding.map(Exemption::of).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut room = MOST_TEXT;
+        if all.is_empty() {
+            return Self::default();
+        }
+        let modes = Modes::new(overrides(spec, now));
+        let mut room = LONGEST.saturating_sub(policies::pod::size(spec, &modes)).min(MOST_TEXT);
         let fits = |it: &Exemption| {
             let left = room.checked_sub(it.text(Some("workload")).map_or(0, |text| text.len()));
             room = left.unwrap_or_default();
@@ -71,7 +80,9 @@ impl Waived {
         }
         let found: Vec<String> = lists.iter().map(|(found, _)| format!("{found}.size()")).collect();
         let covered = format!(
-            "request.operation == 'CREATE' && {} > 0 ? {} : ['']",
+            "{} && {} > 0 ? {} : ['']",
+            // What is new is known by this name where pods are judged, and templates of pods.
+            workload.map_or("request.operation == 'CREATE'", |_| "creates"),
             found.join(" + "),
             each.join(" + ")
         );
@@ -161,6 +172,10 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
+    fn spec() -> AiSecurityPolicySpec {
+        AiSecurityPolicySpec::default()
+    }
+
     fn at(time: &str) -> Timestamp {
         time.parse().unwrap()
     }
@@ -169,13 +184,13 @@ mod tests {
 
     #[test]
     fn a_waiver_stands_beside_what_was_found_with_its_end() {
-        let waived = Waived::new([&waiver("w", |_| {})], 90, at(NOON));
+        let waived = Waived::new([&waiver("w", |_| {})], &spec(), at(NOON));
         let [(_, covered), (_, problems)] = &waived.but_for(&[("found", "problems")], Some("w"))[..] else {
             panic!("two expressions");
         };
         assert_eq!(
             covered,
-            "request.operation == 'CREATE' && found.size() > 0 ? (request.namespace == 'train' && w == 'road' && \
+            "creates && found.size() > 0 ? (request.namespace == 'train' && w == 'road' && \
              timestamp(dyn(object).metadata.creationTimestamp) < timestamp('2030-01-02T00:00:00Z') ? ['WKL-01/host-ipc '] : \
              ['']) : ['']"
         );
@@ -190,7 +205,7 @@ mod tests {
             "an object of no workload"
         );
         let whole = waiver("w", |object| object["spec"]["controls"] = json!(["WKL-01"]));
-        let whole = Waived::new([&whole], 90, at(NOON)).but_for(&[("found", "problems")], Some("w"));
+        let whole = Waived::new([&whole], &spec(), at(NOON)).but_for(&[("found", "problems")], Some("w"));
         assert!(whole[0].1.contains("['WKL-01/']"), "all of its rules");
     }
 
@@ -220,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_does_not_hold_and_what_is_for_a_flow_stand_nowhere() {
-        let none = |waiver: &Waiver, now: &str| Waived::new([waiver], 90, at(now)) == Waived::default();
+        let none = |waiver: &Waiver, now: &str| Waived::new([waiver], &spec(), at(now)) == Waived::default();
         assert!(!none(&waiver("w", |_| {}), NOON), "the control");
         assert!(none(&waiver("w", |_| {}), "2030-01-02T00:00:00Z"), "over");
         assert!(
@@ -239,13 +254,25 @@ mod tests {
     #[test]
     fn of_too_many_the_first_by_name_stand() {
         let all: Vec<Waiver> = (0..1000).rev().map(|n| waiver(&format!("w{n:03}"), |_| {})).collect();
-        let waived = Waived::new(&all, 90, at(NOON));
+        let waived = Waived::new(&all, &spec(), at(NOON));
         assert!(waived.names("w000") && !waived.names("w999"));
         let text = &waived.but_for(&[("found", "problems")], Some("workload"))[0].1;
         assert!(
-            (MOST_TEXT / 2..MOST_TEXT + 10_000).contains(&text.len()),
+            (MOST_TEXT / 2..MOST_TEXT + 1_000).contains(&text.len()),
             "{}",
             text.len()
+        );
+        // Where the policy's own lists are long, less is left.
+        let images: Vec<Value> = (0..64)
+            .map(|n| json!({"prefix": format!("r{n}.example/{}", "x".repeat(240))}))
+            .collect();
+        let long = json!({"pods": {"images": images}, "network": {"mesh": "Istio"}});
+        let fewer = Waived::new(&all, &serde_json::from_value(long).unwrap(), at(NOON));
+        assert!(
+            fewer.names("w000") && fewer.0.len() < waived.0.len(),
+            "{} {}",
+            fewer.0.len(),
+            waived.0.len()
         );
     }
 }

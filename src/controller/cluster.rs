@@ -159,7 +159,7 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
 /// The Waivers that the admission policies know at `now`.
 pub fn waived(ctx: &Context, policy: &AiSecurityPolicySpec, now: Timestamp) -> Waived {
     let all = ctx.caches.waivers.state();
-    Waived::new(all.iter().map(AsRef::as_ref), policy.waivers.max_days, now)
+    Waived::new(all.iter().map(AsRef::as_ref), policy, now)
 }
 
 /// Creates the empty policy at the very first start. A policy that was there once and is gone means *hold*: our admission

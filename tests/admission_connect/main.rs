@@ -36,7 +36,7 @@ async fn inhabited(namespace: &str, stage: &str, mode: &str) -> &'static Cluster
     let admin = cluster.admin();
     eventually_ok("the seal is seen", async || create(&admin, pod(namespace, "p1")).await).await;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s1", "namespace": namespace},
-                         "spec": {"ports": [{"port": 80}]}});
+                         "spec": {"selector": {"app": "nobody"}, "ports": [{"port": 80}]}});
     create(&admin, service).await.unwrap();
     cluster
 }

@@ -100,7 +100,7 @@ impl Cluster {
         let now = Timestamp::now();
         {
             let mut in_force = self.in_force.lock().unwrap();
-            let waived = Waived::new(waivers, in_force.0.waivers.max_days, now);
+            let waived = Waived::new(waivers, &in_force.0, now);
             in_force.1 = generate(&in_force.0, &self.operator, &waived, now);
         }
         self.put_in_force().await;

@@ -119,10 +119,14 @@ fn parts(spec: &AiSecurityPolicySpec, modes: &Modes) -> [Part; 3] {
     ]
 }
 
+/// All clauses.
+pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause> {
+    parts(spec, modes).into_iter().flat_map(|part| part.clauses).collect()
+}
+
 /// Whether it refuses anything in any stage.
 pub(in crate::admission) fn refuses(spec: &AiSecurityPolicySpec, modes: &Modes) -> bool {
-    let parts = parts(spec, modes);
-    parts.iter().any(|part| part.clauses.iter().any(Clause::refuses))
+    clauses(spec, modes).iter().any(Clause::refuses)
 }
 
 /// The policy's sources of one kind that are open to a stage.

@@ -11,7 +11,7 @@ mod networks;
 mod security;
 
 use super::Written;
-use crate::admission::cel::{entries, entry, list, text};
+use crate::admission::cel::{bound, entries, entry, list, text};
 use crate::admission::clause::{Clause, denied, observed};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, moded, requirement, resources};
@@ -92,6 +92,19 @@ pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause>
     clauses.extend(networks::clauses(modes, &spec.network));
     clauses.extend(credentials::clauses(modes));
     clauses
+}
+
+/// How many characters its expressions have without any Waiver.
+pub(in crate::admission) fn size(spec: &AiSecurityPolicySpec, modes: &Modes) -> usize {
+    let mut named = about_the_request(spec.mode);
+    named.extend(about_the_pod(
+        spec,
+        &Waived::default(),
+        modes,
+        "dyn(object)",
+        "dyn(oldObject)",
+    ));
+    bound(&named, "problems").chars().count()
 }
 
 /// Whether it refuses anything in any stage.

@@ -9,6 +9,7 @@ use crate::admission::cel::{entries, entry};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, requirement, resources, told};
 use crate::admission::operator::Operator;
+use crate::admission::waived::Waived;
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::NamespaceStage;
@@ -19,6 +20,7 @@ pub const NAME: &str = "cloison-templates";
 pub(in crate::admission) fn write(
     spec: &AiSecurityPolicySpec,
     operator: &Operator,
+    waived: &Waived,
     modes: &Modes,
     hash: &str,
 ) -> Written {
@@ -37,7 +39,7 @@ pub(in crate::admission) fn write(
         ("spec", "template.spec".to_owned()),
         ("before", "dyn({})".to_owned()),
     ];
-    variables.extend(pod::about_the_pod(spec, modes, "template", "template"));
+    variables.extend(pod::about_the_pod(spec, waived, modes, "template", "template"));
     let writes = ["CREATE", "UPDATE"];
     let draft = Draft {
         name: NAME,

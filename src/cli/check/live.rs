@@ -52,7 +52,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     let set = generate(
         &world.policy,
         &Operator::in_namespace(&arguments.operator_namespace),
-        &Waived::new(&stored_waivers, max_days, now),
+        &Waived::new(&stored_waivers, &world.policy, now),
         now,
     );
     let case = Case {

@@ -181,7 +181,7 @@ impl Seen {
         };
         Ok(Self {
             services: services(client, notes).await?,
-            waived: Waived::new(&waivers, max_days, now),
+            waived: Waived::new(&waivers, &world.policy, now),
             world,
             chosen,
         })

@@ -123,7 +123,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
     let scene = Scene::of(objects, as_enforced)?;
     let now = Timestamp::now();
     let waivers = objects.waivers.values().map(|found| &found.object);
-    let waived = Waived::new(waivers, scene.world.policy.waivers.max_days, now);
+    let waived = Waived::new(waivers, &scene.world.policy, now);
     let set = generate(
         &scene.world.policy,
         &Operator::in_namespace(operator_namespace),

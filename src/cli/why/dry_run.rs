@@ -60,7 +60,7 @@ pub(super) async fn all(client: &Client, namespace: &str, pod: &Value, operator:
     // Who may not read them is told of what they waive as well.
     let waivers = waivers.map(|list| list.items).unwrap_or_default();
     let now = Timestamp::now();
-    let waived = Waived::new(&waivers, policy.spec.waivers.max_days, now);
+    let waived = Waived::new(&waivers, &policy.spec, now);
     let set = generate(&policy.spec, &Operator::in_namespace(operator), &waived, now);
     let home = serde_json::to_value(&home).unwrap_or_default();
     let judged = Offline::new(&set).and_then(|offline| offline.judge_pod(pod, &home, &Request::default()));

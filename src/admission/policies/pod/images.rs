@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 
-use crate::admission::cel::{list, text};
+use crate::admission::cel::text;
 use crate::admission::clause::{Clause, Found};
-use crate::admission::modes::Modes;
+use crate::admission::modes::{Modes, STAGES};
 use crate::api::policy::{DigestRule, ImageRule, PolicyPods};
 use crate::api::stage::NamespaceStage;
 use crate::compliance::id::SUP_01;
@@ -84,20 +84,31 @@ fn graded(rules: &[ImageRule]) -> String {
     rules.sort_by_key(|rule| (Reverse(full_prefix(&rule.prefix).len()), rule.prefix.as_str()));
     let mut chain = String::new();
     for rule in &rules {
-        let stages = rule.stages.iter().map(|stages| {
-            let stages = stages.iter().map(|stage| NamespaceStage::from(*stage).as_str());
-            format!("stage in {} && ", list(stages))
-        });
         let word = match rule.digest {
             Some(DigestRule::Required) => "'Required'",
             Some(DigestRule::Optional) => "'Optional'",
             None => "'Control'",
         };
-        let condition: String = stages.chain([matches(&rule.prefix)]).collect();
+        let condition = format!("{}{}", here(rule), matches(&rule.prefix));
         chain = format!("{chain}{condition} ? {word} : ");
     }
     let otherwise = if rules.is_empty() { "'Control'" } else { "''" };
     format!("{chain}{otherwise}")
+}
+
+/// Whether a rule is for this stage, in few characters: an expression has room for 100,000 of them.
+fn here(rule: &ImageRule) -> String {
+    let named = |stage: NamespaceStage| {
+        let mut stages = rule.stages.iter().flatten();
+        rule.stages.is_none() || stages.any(|it| NamespaceStage::from(*it) == stage)
+    };
+    let (of, not_of): (Vec<NamespaceStage>, Vec<NamespaceStage>) = STAGES.into_iter().partition(|stage| named(*stage));
+    match (of.as_slice(), not_of.as_slice()) {
+        (_, []) => String::new(),
+        (_, [other]) => format!("stage != {} && ", text(other.as_str())),
+        ([only], _) => format!("stage == {} && ", text(only.as_str())),
+        _ => "false && ".to_owned(),
+    }
 }
 
 fn rules(pods: &PolicyPods) -> &[ImageRule] {

@@ -52,7 +52,7 @@ const fn never(key: &'static str) -> Steering {
     but(key, &[""])
 }
 
-pub(super) fn variables(network: &PolicyNetwork) -> Vec<(&'static str, String)> {
+pub(super) fn variables(network: &PolicyNetwork, pod: &str, former: &str) -> Vec<(&'static str, String)> {
     vec![
         // What this request writes: on an update only what it changes.
         (
@@ -60,8 +60,8 @@ pub(super) fn variables(network: &PolicyNetwork) -> Vec<(&'static str, String)> 
             format!(
                 "[{new}].map(n, n.filter(k, k in {keys} && (creates || !(k in {old} && {old}[k] == n[k]))).map(k, \
                  {{'key': k, 'says': n[k]}}))[0]",
-                new = annotations("object"),
-                old = annotations("oldObject"),
+                new = annotations(pod),
+                old = annotations(former),
                 keys = list(ANNOTATIONS.into_iter().chain(steering(network.mesh).map(|it| it.key))),
             ),
         ),
@@ -79,7 +79,7 @@ pub(super) fn variables(network: &PolicyNetwork) -> Vec<(&'static str, String)> 
 }
 
 fn annotations(root: &str) -> String {
-    field(&format!("dyn({root})"), "metadata.annotations", "{}")
+    field(root, "metadata.annotations", "{}")
 }
 
 /// Without the blanks that JSON and lists may have between words.
