@@ -279,8 +279,9 @@ async fn claims_of_devices_ask_for_no_share_and_no_admin_access() {
         cluster
             .stage_namespace("devices", "training", Some("enforce"), "default")
             .await;
-        // Without the label the API server itself refuses admin access.
-        let label = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}});
+        // Without the label, which was called otherwise before 1.34, the API server itself refuses admin access.
+        let labels = json!({"resource.kubernetes.io/admin-access": "true", "resource.k8s.io/admin-access": "true"});
+        let label = json!({"metadata": {"labels": labels}});
         patch(&cluster.admin(), "v1", "Namespace", None, "devices", label)
             .await
             .unwrap();
