@@ -342,13 +342,11 @@ async fn nobody_writes_by_hand_where_a_service_leads() {
     create(&admin, service("hands", "model", plain())).await.unwrap();
     create(
         &admin,
-        with(
-            pod("hands", "model"),
-            json!({"metadata": {"labels": {"app": "model"}}, "spec": {"nodeName": "nowhere"}}),
-        ),
+        with(pod("hands", "model"), json!({"metadata": {"labels": {"app": "model"}}})),
     )
     .await
     .unwrap();
+    bind_to_node(&admin, "hands", "model", "nowhere").await;
     let running = json!({"status": {"phase": "Running", "podIP": "10.9.8.7", "podIPs": [{"ip": "10.9.8.7"}],
                                     "conditions": [{"type": "Ready", "status": "True"}]}});
     patch_status(&admin, "v1", "Pod", Some("hands"), "model", running)

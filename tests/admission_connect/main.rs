@@ -32,12 +32,18 @@ async fn cluster() -> &'static Cluster {
 /// A namespace with the pod `p1`, which no node runs, and the Service `s1` without endpoints.
 async fn inhabited(namespace: &str, stage: &str, mode: &str) -> &'static Cluster {
     let cluster = cluster().await;
-    cluster.stage_namespace(namespace, stage, Some(mode), "default").await;
     let admin = cluster.admin();
-    eventually_ok("the seal is seen", async || create(&admin, pod(namespace, "p1")).await).await;
+    apply(
+        &admin,
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+    )
+    .await;
+    // Without a selector it has no endpoints at all: it is older than the stage.
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s1", "namespace": namespace},
-                         "spec": {"selector": {"app": "nobody"}, "ports": [{"port": 80}]}});
+                         "spec": {"ports": [{"port": 80}]}});
     create(&admin, service).await.unwrap();
+    cluster.stage_namespace(namespace, stage, Some(mode), "default").await;
+    eventually_ok("the seal is seen", async || create(&admin, pod(namespace, "p1")).await).await;
     cluster
 }
 

@@ -47,17 +47,7 @@ async fn only_an_account_itself_its_node_and_who_the_policy_lists_ask_for_its_to
     // A node, for a pod that it runs: nothing but the node authorizer has to let it.
     let on_node = with(pod("tokens", "p2"), json!({"spec": {"serviceAccountName": "worker"}}));
     let on_node = create(&admin, on_node).await.unwrap();
-    // As the scheduler does it.
-    let target = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p2"},
-                        "target": {"apiVersion": "v1", "kind": "Node", "name": "n1"}});
-    ask(
-        &admin,
-        Method::POST,
-        "/api/v1/namespaces/tokens/pods/p2/binding",
-        target,
-    )
-    .await
-    .unwrap();
+    bind_to_node(&admin, "tokens", "p2", "n1").await;
     let path = "/api/v1/namespaces/tokens/serviceaccounts/worker/token";
     let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": "p2", "uid": on_node.metadata.uid.unwrap()});
     let bound = with(token_request(), json!({"spec": {"boundObjectRef": bound}}));

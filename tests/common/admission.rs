@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 pub use requests::*;
 
 /// Policies take up to a second to bite; a loaded machine takes longer.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// A control plane with policies in force.
 pub struct Cluster {

@@ -17,7 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 /// Long enough for a slow, shared machine; a test that needs it all is failing.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the chart would say: the packet canary's pods ask for it.
 pub const IMAGE: &str =

@@ -114,6 +114,17 @@ pub async fn delete(
         .map(drop)
 }
 
+/// Places a pod as the scheduler does.
+pub async fn bind_to_node(client: &Client, namespace: &str, pod: &str, node: &str) {
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod},
+                         "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
+    let request = http::Request::post(format!("/api/v1/namespaces/{namespace}/pods/{pod}/binding"))
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&binding).unwrap())
+        .unwrap();
+    client.request::<Value>(request).await.unwrap();
+}
+
 /// Server-side apply.
 pub async fn apply(client: &Client, object: Value) -> DynamicObject {
     let (version, kind, namespace) = place(&object);
