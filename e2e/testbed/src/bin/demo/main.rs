@@ -3,6 +3,7 @@
 //! Everything shown is the output of real programs. Each scene says what must be seen; the exit code is 0 only if all of
 //! it was.
 
+mod attacks;
 mod keys;
 mod scenes;
 mod stage;
@@ -50,7 +51,9 @@ async fn scenes(stage: &mut Stage) -> Result<(), String> {
     scenes::moved_stage(stage)?;
     scenes::hostile_policy(stage)?;
     scenes::deleted_policy(stage)?;
+    attacks::while_we_live(stage)?;
     keys::first_enable(stage).await?;
     keys::rotation(stage).await?;
-    scenes::controller_killed(stage)
+    scenes::controller_killed(stage)?;
+    attacks::when_we_are_dead(stage)
 }

@@ -173,7 +173,7 @@ pub fn workloads(stage: &mut Stage) -> Result<(), String> {
 }
 
 /// The tenant: an ML engineer with the stock role `edit` in a namespace.
-fn alice(stage: &Stage, namespace: &str) -> Result<PathBuf, String> {
+pub fn alice(stage: &Stage, namespace: &str) -> Result<PathBuf, String> {
     let binding = [
         "create",
         "rolebinding",
@@ -199,7 +199,7 @@ fn apply_as_alice(stage: &Stage, manifest: &str) -> Result<Output, String> {
     stage.kubectl_as("alice", &kubeconfig, &["create", "-f", "pod.json"], true)
 }
 
-fn refused_by(output: &Output, policy: &str, rule: &str) -> bool {
+pub fn refused_by(output: &Output, policy: &str, rule: &str) -> bool {
     !output.ok
         && output.text.contains(&format!("'{policy}'"))
         && output.text.contains(rule)
