@@ -266,7 +266,12 @@ mod tests {
         let images: Vec<Value> = (0..64)
             .map(|n| json!({"prefix": format!("r{n}.example/{}", "x".repeat(240))}))
             .collect();
-        let long = json!({"pods": {"images": images}, "network": {"mesh": "Istio"}});
+        let drivers: Vec<String> = (0..32).map(|n| format!("{n:02}{}", "x".repeat(250))).collect();
+        let networks: Vec<Value> = (0..32)
+            .map(|n| json!({"name": "n", "networkAttachment": format!("{n}/{}", "x".repeat(250)), "stages": ["Training"]}))
+            .collect();
+        let long = json!({"pods": {"images": images, "inlineCSIDrivers": drivers},
+                          "network": {"mesh": "Istio", "dedicatedInterfaces": networks}});
         let fewer = Waived::new(&all, &serde_json::from_value(long).unwrap(), at(NOON));
         assert!(
             fewer.names("w000") && fewer.0.len() < waived.0.len(),
