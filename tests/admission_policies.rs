@@ -157,16 +157,12 @@ fn every_policy_has_the_shape_that_cannot_lock_a_cluster_out() {
                 "cloison-pod",
                 "cloison-rbac",
                 "cloison-store",
-                "cloison-templates",
             ]
         );
         for policy in &set.policies {
             let spec = policy.spec.as_ref().unwrap();
             assert!(spec.param_kind.is_none());
-            let tells = policy.metadata.name.as_deref() == Some("cloison-templates");
-            // A policy that only warns must refuse nothing by an error either; every other refuses what it cannot judge.
-            let failure = if tells { "Ignore" } else { "Fail" };
-            assert_eq!(spec.failure_policy.as_deref(), Some(failure));
+            assert_eq!(spec.failure_policy.as_deref(), Some("Fail"));
             let constraints = spec.match_constraints.as_ref().unwrap();
             for rule in constraints.resource_rules.iter().flatten() {
                 let words = [&rule.api_groups, &rule.api_versions, &rule.resources, &rule.operations];
@@ -273,19 +269,6 @@ fn controls_in_audit_are_judged_for_the_audit_log() {
     assert!(written.iter().all(|(.., unjudged)| !unjudged), "{written:?}");
 }
 
-/// What only tells denies nowhere, and is silent in audit.
-#[test]
-fn templates_are_never_refused() {
-    let told = set(json!({"mode": "Enforce"}))
-        .bindings
-        .into_iter()
-        .filter_map(|binding| {
-            let spec = binding.spec.unwrap();
-            (spec.policy_name.as_deref() == Some("cloison-templates")).then_some(spec.validation_actions.unwrap())
-        });
-    assert_eq!(told.collect::<Vec<_>>(), [vec!["Audit"], vec!["Warn", "Audit"]]);
-}
-
 /// Whatever the label of a namespace says, exactly one binding of a moded policy takes it.
 #[test]
 fn every_namespace_selects_exactly_one_binding() {
@@ -298,7 +281,6 @@ fn every_namespace_selects_exactly_one_binding() {
             "cloison-connect",
             "cloison-rbac",
             "cloison-store",
-            "cloison-templates",
         ] {
             for label in [
                 None,
@@ -333,7 +315,6 @@ fn every_namespace_selects_exactly_one_binding() {
                     .filter(|l| ["audit", "warn", "enforce"].contains(l))
                     .map_or(default.to_lowercase(), str::to_owned);
                 let kind = match mode.as_str() {
-                    "enforce" if policy == "cloison-templates" => "warn",
                     "enforce" => "deny",
                     other => other,
                 };

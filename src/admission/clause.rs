@@ -102,32 +102,58 @@ impl Clause {
         }
     }
 
-    /// The finished texts as a list: rule, what was found, fix and reference, as `Finding::line` prints them.
-    fn texts(&self, condition: Option<String>) -> String {
-        let rule = text(&format!("{} ", self.rule));
-        let ending = text(&ending(&self.rule));
-        match (&self.found, condition) {
-            (Found::When(test, what), None) => format!("({test} ? [{rule} + {what} + {ending}] : [])"),
-            (Found::When(test, what), Some(stage)) => {
-                format!("({stage} && ({test}) ? [{rule} + {what} + {ending}] : [])")
-            }
-            (Found::Each(list), None) => format!("({list}).map(p, {rule} + p + {ending})"),
-            (Found::Each(list), Some(stage)) => format!("({stage} ? ({list}).map(p, {rule} + p + {ending}) : [])"),
+    /// The finished texts in the given stages: rule, what was found, fix and reference, as `Finding::line` prints them.
+    /// `None` where the clause says nothing in any of them.
+    fn texts_in(&self, stages: &[NamespaceStage]) -> Option<Texts> {
+        if stages.is_empty() {
+            return None;
         }
-    }
-
-    /// The texts in the given stages; `None` where the clause says nothing in any of them.
-    fn texts_in(&self, stages: &[NamespaceStage]) -> Option<String> {
         let all = STAGES.iter().all(|stage| stages.contains(stage));
-        match stages {
-            [] => None,
-            _ if all => Some(self.texts(None)),
-            some => {
-                let some = list(some.iter().map(|stage| stage.as_str()));
-                Some(self.texts(Some(format!("stage in {some}"))))
+        let here = (!all).then(|| format!("stage in {}", list(stages.iter().map(|stage| stage.as_str()))));
+        let rule = format!("{} ", self.rule);
+        let ending = text(&ending(&self.rule));
+        Some(match &self.found {
+            Found::When(test, what) => {
+                let test = here.map_or_else(|| test.clone(), |here| format!("{here} && ({test})"));
+                // One literal in place of two that are added.
+                let said = match what.strip_prefix('\'') {
+                    Some(rest) => format!("'{rule}{rest}"),
+                    None => format!("{} + {what}", text(&rule)),
+                };
+                Texts::One(format!("({test} ? {said} + {ending} : '')"))
             }
+            Found::Each(list) => {
+                let each = format!("({list}).map(p, {} + p + {ending})", text(&rule));
+                Texts::Any(here.map_or_else(|| each.clone(), |here| format!("({here} ? {each} : [])")))
+            }
+        })
+    }
+}
+
+impl Clause {
+    /// Whether anything is found in the given stages; `None` where the clause says nothing in any of them.
+    fn test_in(&self, stages: &[NamespaceStage]) -> Option<String> {
+        let found = match &self.found {
+            Found::When(test, _) => format!("({test})"),
+            Found::Each(list) => format!("({list}).size() > 0"),
+        };
+        if stages.is_empty() {
+            None
+        } else if STAGES.iter().all(|stage| stages.contains(stage)) {
+            Some(found)
+        } else {
+            let here = list(stages.iter().map(|stage| stage.as_str()));
+            Some(format!("(stage in {here} && {found})"))
         }
     }
+}
+
+/// The texts of one clause.
+enum Texts {
+    /// A string, empty where nothing was found.
+    One(String),
+    /// A list.
+    Any(String),
 }
 
 /// What follows a finding: the fix and the reference of the catalogue.
@@ -152,8 +178,38 @@ pub(super) fn observed(clauses: &[Clause]) -> String {
     sum(clauses.iter().filter_map(|clause| clause.texts_in(&clause.observed)))
 }
 
-fn sum(lists: impl Iterator<Item = String>) -> String {
-    let lists: Vec<String> = lists.collect();
+/// That nothing is refused, without a word of what: what passes is judged by this alone, and it is checked in a quarter of the
+/// time that the texts take.
+pub(super) fn passes(clauses: &[Clause]) -> String {
+    let tests: Vec<String> = clauses
+        .iter()
+        .filter_map(|clause| clause.test_in(&clause.denied))
+        .collect();
+    if tests.is_empty() {
+        return "true".to_owned();
+    }
+    format!("!({})", tests.join(" || "))
+}
+
+/// One list, in the order of the clauses. Additions of lists are few: to check the types of an expression costs the API
+/// server the square of how many there are.
+fn sum(texts: impl Iterator<Item = Texts>) -> String {
+    let (mut lists, mut ones) = (Vec::new(), Vec::new());
+    let close = |ones: &mut Vec<String>, lists: &mut Vec<String>| {
+        if !ones.is_empty() {
+            lists.push(format!("[{}].filter(p, p != '')", std::mem::take(ones).join(", ")));
+        }
+    };
+    for text in texts {
+        match text {
+            Texts::One(one) => ones.push(one),
+            Texts::Any(list) => {
+                close(&mut ones, &mut lists);
+                lists.push(list);
+            }
+        }
+    }
+    close(&mut ones, &mut lists);
     if lists.is_empty() {
         // Of strings: with a bare `[]` the message does not compile, and the API server refuses the whole policy.
         "[''].filter(p, false)".to_owned()

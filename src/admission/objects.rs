@@ -40,22 +40,16 @@ pub(super) struct Draft {
     pub(super) observed: Option<String>,
     /// More of them, by the key of the annotation: one annotation has little room.
     pub(super) observed_by_key: Vec<(&'static str, String)>,
-    /// No binding of it denies: it tells, and an error of its own must cost nobody a request.
-    pub(super) only_tells: bool,
 }
 
 impl Draft {
-    /// What is said where the message itself cannot be evaluated.
-    fn unsaid(&self) -> String {
-        if self.only_tells {
-            format!("{} found something; run kubectl cloison why", self.name)
-        } else {
-            format!("{} refused this request; run kubectl cloison why", self.name)
-        }
-    }
-
     pub(super) fn written(self, hash: &str, bindings: Vec<ValidatingAdmissionPolicyBinding>) -> Written {
-        let unsaid = format!("{}{}", prefix(hash), self.unsaid());
+        // Where the message itself cannot be evaluated.
+        let unsaid = format!(
+            "{}{} refused this request; run kubectl cloison why",
+            prefix(hash),
+            self.name
+        );
         let bound = |expression: &str| bound(&self.named, expression);
         let observed = self.observed.iter().map(|observed| ("observed", observed));
         let by_key = self.observed_by_key.iter().map(|(key, observed)| (*key, observed));
@@ -71,7 +65,7 @@ impl Draft {
             spec: Some(ValidatingAdmissionPolicySpec {
                 // No paramKind: a kind that goes missing would refuse every request that matches, everywhere.
                 param_kind: None,
-                failure_policy: Some(if self.only_tells { "Ignore" } else { "Fail" }.to_owned()),
+                failure_policy: Some("Fail".to_owned()),
                 match_constraints: Some(MatchResources {
                     namespace_selector: Some(selector(self.namespaces)),
                     object_selector: Some(selector(self.objects)),
@@ -141,27 +135,6 @@ pub(super) fn moded(policy: &str, default: Mode, hash: &str) -> Vec<ValidatingAd
 /// The binding of a policy that protects ourselves: always, everywhere.
 pub(super) fn always(policy: &str, hash: &str) -> Vec<ValidatingAdmissionPolicyBinding> {
     vec![binding(policy, BindingKind::Deny, Vec::new(), hash)]
-}
-
-/// The bindings of a policy that only tells: whoever is in a namespace that refuses or warns, and of the others the audit
-/// log.
-pub(super) fn told(policy: &str, default: Mode, hash: &str) -> Vec<ValidatingAdmissionPolicyBinding> {
-    let audit = [Mode::Audit.label()];
-    let others = [Mode::Warn.label(), Mode::Enforce.label()];
-    let (in_audit, otherwise) = if default == Mode::Audit {
-        (("NotIn", &others[..]), ("In", &others[..]))
-    } else {
-        (("In", &audit[..]), ("NotIn", &audit[..]))
-    };
-    let one = |kind: BindingKind, (operator, values): (&str, &[&str])| {
-        binding(
-            policy,
-            kind,
-            vec![requirement(names::MODE_LABEL, operator, values)],
-            hash,
-        )
-    };
-    vec![one(BindingKind::Audit, in_audit), one(BindingKind::Warn, otherwise)]
 }
 
 fn binding(

@@ -99,7 +99,6 @@ fn write_down(
         policies::connect::write(spec, operator, modes, hash),
         policies::rbac::write(spec, operator, waived, modes, hash),
         policies::store::write(spec, operator, waived, modes, hash),
-        policies::templates::write(spec, operator, waived, modes, hash),
         policies::namespace::write(operator, hash),
         policies::managed::write(spec, operator, hash),
         policies::crd::write(spec, modes, hash),

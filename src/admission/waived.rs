@@ -61,6 +61,11 @@ impl Waived {
         Self(all)
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether it is one of them.
     pub fn names(&self, waiver: &str) -> bool {
         self.0.iter().any(|it| it.name == waiver)

@@ -8,7 +8,6 @@
 //! | `cloison-connect` | exec, attach, port-forward, proxies and debug containers, tokens and Secrets that hold one, in stage namespaces | yes |
 //! | `cloison-rbac` | RoleBindings in stage namespaces | yes |
 //! | `cloison-store` | claims of volumes and devices, and snapshots, in stage namespaces | yes |
-//! | `cloison-templates` | pod templates of the built-in kinds in stage namespaces | tells, never refuses |
 //! | `cloison-crd` | what an AiWorkload declares | yes |
 //! | `cloison-namespace` | namespaces with a stage, before or after | always |
 //! | `cloison-managed` | objects with our label, before or after | always |
@@ -23,7 +22,6 @@ pub mod net;
 pub mod pod;
 pub mod rbac;
 pub mod store;
-pub mod templates;
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 

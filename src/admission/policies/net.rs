@@ -14,7 +14,7 @@ use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
 use super::{USER, Written};
 use crate::admission::cel::{entry, list, text};
-use crate::admission::clause::{Clause, denied, observed};
+use crate::admission::clause::{Clause, denied, observed, passes};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, moded, requirement, resources};
 use crate::admission::operator::Operator;
@@ -94,7 +94,11 @@ pub(in crate::admission) fn write(
             ),
         ],
         named: variables,
-        passes: "problems.size() == 0".to_owned(),
+        passes: if waived.is_empty() {
+            passes(&clauses(spec, modes))
+        } else {
+            "problems.size() == 0".to_owned()
+        },
         problems: "problems".to_owned(),
         observed_by_key: keys,
         ..Draft::default()

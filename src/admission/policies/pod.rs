@@ -12,7 +12,7 @@ mod security;
 
 use super::Written;
 use crate::admission::cel::{bound, entries, entry, list, text};
-use crate::admission::clause::{Clause, denied, observed};
+use crate::admission::clause::{Clause, denied, observed, passes};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, moded, requirement, resources};
 use crate::admission::operator::Operator;
@@ -54,7 +54,12 @@ pub(in crate::admission) fn write(
                 .to_owned(),
         )],
         named: variables,
-        passes: "problems.size() == 0".to_owned(),
+        // With Waivers it takes the texts to know what they cover.
+        passes: if waived.is_empty() {
+            passes(&clauses(spec, modes))
+        } else {
+            "problems.size() == 0".to_owned()
+        },
         problems: "problems".to_owned(),
         // No audit annotation, though `observed` has its text: it would be evaluated for every pod and cost the API server
         // another 0.3 ms. Whoever wants to tell it evaluates it offline.
