@@ -307,6 +307,7 @@ async fn certificates_are_replaced_under_load() {
         assert_eq!(answer.0, 400, "both serve what is trusted: {answer:?}");
     }
     let load = scene.load("train");
+    let handshakes = scene::handshakes(&scene.admin, [&first, &second]);
 
     // The certificate is over: it is replaced before anybody serves it.
     scene.put(&aged::expired(&begun)).await;
@@ -346,6 +347,7 @@ async fn certificates_are_replaced_under_load() {
         .material_where("another key", |material| material["tls.key"].contains("PRIVATE KEY"))
         .await;
     load.none_failed().await;
+    handshakes.none_failed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,13 @@ use tokio_rustls::client::TlsStream;
 use crate::scene::Webhook;
 
 async fn connect(address: SocketAddrV4, authority: &str) -> TlsStream<TcpStream> {
+    handshake(address, authority)
+        .await
+        .expect("a certificate that is trusted")
+}
+
+/// Connects as an API server does that trusts this bundle.
+pub async fn handshake(address: SocketAddrV4, authority: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     for der in CertificateDer::pem_slice_iter(authority.as_bytes()) {
         roots.add(der.unwrap()).unwrap();
@@ -26,11 +33,8 @@ async fn connect(address: SocketAddrV4, authority: &str) -> TlsStream<TcpStream>
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from("cloison-webhook.cloison-system.svc").unwrap();
-    let stream = TcpStream::connect(address).await.unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .unwrap()
+    let stream = TcpStream::connect(address).await?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 async fn answer(stream: &mut TlsStream<TcpStream>) -> (u16, String) {

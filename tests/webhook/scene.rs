@@ -19,8 +19,8 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::audit;
 use crate::operator::{self, PATIENCE, plain};
+use crate::{audit, raw};
 
 pub struct Scene {
     pub plane: ControlPlane,
@@ -54,7 +54,7 @@ impl Scene {
         Self {
             plane,
             admin,
-            controller,
+            _controller: controller,
         }
     }
 
@@ -177,6 +177,36 @@ impl Scene {
         });
         Load { stop, done, task }
     }
+}
+
+/// New connections to each webhook, by what the configuration says at that moment, until it is told to stop. The API server
+/// itself keeps the connection that it has.
+pub fn handshakes(admin: &Client, webhooks: [&Webhook; 2]) -> Load {
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicUsize::new(0));
+    let addresses = webhooks.map(|webhook| webhook.address);
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(admin.clone());
+    let (ended, counted) = (stop.clone(), done.clone());
+    let task = tokio::spawn(async move {
+        let mut failures = Vec::new();
+        while !ended.load(Ordering::Acquire) {
+            let configuration = api.get(names::WEBHOOK_CONFIGURATION).await.unwrap();
+            let bundle = configuration.webhooks.unwrap()[0]
+                .client_config
+                .ca_bundle
+                .clone()
+                .unwrap();
+            let bundle = String::from_utf8(bundle.0).unwrap();
+            for address in addresses {
+                if let Err(error) = raw::handshake(address, &bundle).await {
+                    failures.push(format!("{address}: {error}"));
+                }
+            }
+            counted.fetch_add(1, Ordering::AcqRel);
+        }
+        failures
+    });
+    Load { stop, done, task }
 }
 
 /// A webhook that runs.
