@@ -202,7 +202,10 @@ impl Keeper {
                     "an authority and a certificate were made anew"
                 }
             ),
-            step => tracing::info!(?step, "authority and certificate"),
+            step => match stored.server() {
+                Err(error) => tracing::error!("Secret {}: {error}; a certificate is made anew", names::WEBHOOK_SECRET),
+                Ok(_) => tracing::info!(?step, "authority and certificate"),
+            },
         }
         secret.data = Some(made.data());
         secret.string_data = None;
