@@ -4,7 +4,7 @@
 //! infallible) → **apply** (edge) → **judge** (pure) → **report** (edge).
 //!
 //! Pure, with time and entropy as arguments: [`api`], [`network`], [`encryption`], [`admission`], [`compliance`]. The
-//! thin edge around them: [`controller`], [`agent`], [`cluster`], [`cli`].
+//! thin edge around them: [`controller`], [`webhook`], [`agent`], [`cluster`], [`cli`].
 
 pub mod admission;
 pub mod agent;
@@ -16,3 +16,4 @@ pub mod controller;
 pub mod encryption;
 pub mod generated;
 pub mod network;
+pub mod webhook;

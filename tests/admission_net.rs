@@ -324,10 +324,13 @@ async fn the_policy_says_what_tenants_may() {
     cluster.refused(try_create(&alice, inside).await, POLICY, "NET-10/not-allowed");
     try_create(&alice, policy("said", json!({}))).await.unwrap();
 
-    // Not there yet, and so not looser.
+    // Peers in other namespaces are left to the webhook, and nothing else is.
     cluster
         .replace_policy(spec(json!({"network": {"tenantPolicies": "Analysed"}})))
         .await;
     let out = policy("said", egress(json!({"namespaceSelector": {}})));
-    cluster.refused(try_create(&alice, out).await, POLICY, "NET-10/namespace-selector");
+    try_create(&alice, out).await.unwrap();
+    cluster.refused(wants("10.244.7.0/24").await, POLICY, "NET-10/cluster-address");
+    let bare = policy("said", json!({"egress": [{}]}));
+    cluster.refused(try_create(&alice, bare).await, POLICY, "NET-10/no-peers");
 }

@@ -315,7 +315,12 @@ fn net_canary(spec: &AiSecurityPolicySpec, on: impl Fn(&RuleId) -> bool) -> Opti
     let metadata = json!({"ingress": [{"from": [{"ipBlock": {"cidr": "169.254.169.254/32"}}]}]});
     let candidates = match spec.network.tenant_policies {
         TenantPolicies::None => vec![(NET_10.rule("not-allowed"), everything)],
-        TenantPolicies::OwnNamespace | TenantPolicies::Analysed => vec![
+        // A peer in another namespace is for the webhook to judge.
+        TenantPolicies::Analysed => vec![
+            (NET_10.rule("no-peers"), everything),
+            (NET_05.rule("metadata"), metadata),
+        ],
+        TenantPolicies::OwnNamespace => vec![
             (NET_10.rule("no-peers"), everything),
             (NET_10.rule("namespace-selector"), elsewhere),
             (NET_05.rule("metadata"), metadata),

@@ -9,16 +9,19 @@
 
 mod canaries;
 mod cel;
+pub mod certificates;
 mod clause;
 mod judge;
 mod modes;
 mod objects;
 mod operator;
 mod policies;
+pub mod review;
 mod set;
 mod uses;
 mod verdict;
 mod waived;
+pub mod webhook;
 
 pub use canaries::{
     CANARY_RIGHTS, CANARY_STAGE, Canary, CanaryRequest, Right, Verb, canaries, canary_annotations, canary_labels,

@@ -62,6 +62,11 @@ impl Modes {
         about.any(|said| said.mode.is_some() || said.per_stage.get(stage).is_some())
     }
 
+    /// The same where there may be no stage.
+    pub(super) fn of(&self, rule: &RuleId, stage: Option<NamespaceStage>) -> ControlMode {
+        Catalogue::builtin().effective_mode(rule, stage, &self.0)
+    }
+
     /// The stages in which a rule has exactly this mode.
     pub(super) fn stages(&self, rule: &RuleId, mode: ControlMode) -> Vec<NamespaceStage> {
         STAGES

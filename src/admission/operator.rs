@@ -27,6 +27,11 @@ impl Operator {
         format!("system:serviceaccount:{}:{}", self.namespace, names::SWEEPER_ACCOUNT)
     }
 
+    /// The account of the webhook, as the API server spells it.
+    pub fn webhook(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, names::WEBHOOK_ACCOUNT)
+    }
+
     /// Namespaces that no stage can hold: a policy that errs must not keep the cluster, or us, from recovering.
     pub(super) fn reserved_namespaces(&self) -> Vec<&str> {
         let mut reserved = vec!["kube-node-lease", "kube-public", "kube-system", self.namespace.as_str()];

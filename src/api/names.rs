@@ -74,6 +74,14 @@ pub const CANARY_ACCOUNT: &str = "cloison-canary";
 pub const AGENT_ACCOUNT: &str = "cloison-agent";
 /// In a token that is bound to a pod: the node the pod runs on. The API server writes it, nobody else can.
 pub const TOKEN_NODE: &str = "authentication.kubernetes.io/node-name";
+/// ServiceAccount of the webhook; also the name of its Service and Deployment.
+pub const WEBHOOK_ACCOUNT: &str = "cloison-webhook";
+/// The ValidatingWebhookConfiguration.
+pub const WEBHOOK_CONFIGURATION: &str = "cloison-webhook";
+/// The Secret with the webhook's authority and certificate, shared by its replicas.
+pub const WEBHOOK_SECRET: &str = "cloison-webhook-certificates";
+/// The field manager of the CA bundle in the configuration; everything else of it is the controller's.
+pub const WEBHOOK_MANAGER: &str = "cloison-webhook";
 /// On `SecretEncryption`: the hash of an EncryptionConfiguration that somebody else wrote and that the agents may take over.
 pub const ADOPT_ANNOTATION: &str = "cloison.dev/adopt";
 /// On `SecretEncryption`: asks for a rotation now, once for each value; a time, or any text of at most 63 characters.

@@ -28,6 +28,9 @@ pub struct Arguments {
     /// The image this runs from; the packet canary's pods run it too. Without it they are not made.
     #[arg(long, env = "CLOISON_IMAGE")]
     image: Option<String>,
+    /// There is a webhook beside: its configuration is written. Without it none is, and one of before is taken away.
+    #[arg(long, env = "CLOISON_WEBHOOK")]
+    webhook: bool,
     /// How many objects of a kind are reconciled at once.
     #[arg(long, env = "CLOISON_CONCURRENCY", default_value_t = 16)]
     concurrency: u16,
@@ -52,6 +55,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         identity: arguments.identity,
         health: arguments.health_address,
         image: arguments.image.filter(|image| !image.is_empty()),
+        webhook: arguments.webhook,
         concurrency: arguments.concurrency,
         lease: Duration::from_secs(arguments.lease_seconds),
     };

@@ -29,6 +29,7 @@ mod ring;
 mod snapshot;
 mod status;
 mod waiver;
+mod webhook;
 mod why;
 
 use std::ffi::OsStr;
@@ -109,6 +110,8 @@ pub enum Command {
     Encryption(encryption::Arguments),
     /// Run the controller.
     Controller(controller::Arguments),
+    /// Run the webhook, which judges for the API server what takes a look at other objects.
+    Webhook(webhook::Arguments),
     /// What the pods of the packet canary run.
     #[command(hide = true)]
     CanaryProbe(canary_probe::Arguments),
@@ -158,6 +161,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Agent(arguments) => agent::run(arguments).await,
         Command::Encryption(arguments) => encryption::run(arguments).await,
         Command::Controller(arguments) => controller::run(arguments).await,
+        Command::Webhook(arguments) => webhook::run(arguments).await,
         Command::CanaryProbe(arguments) => canary_probe::run(arguments).await,
         Command::Crds => crds::run(),
         Command::Completions(arguments) => completions::run(&arguments),
@@ -185,6 +189,9 @@ pub enum CliError {
     /// The controller could not run.
     #[error(transparent)]
     Run(#[from] crate::controller::RunError),
+    /// The webhook could not run.
+    #[error(transparent)]
+    Webhook(#[from] crate::webhook::RunError),
     /// The agent could not run.
     #[error(transparent)]
     Agent(#[from] crate::agent::RunError),

@@ -1,6 +1,7 @@
 //! Logs and metrics. Labels are bounded: kinds, reasons, stages, never names.
 
 pub mod encryption;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use self::encryption::EncryptionMetrics;
+use self::webhook::WebhookMetrics;
 
 /// Starts logging to standard error: text for people, JSON with `CLOISON_LOG_FORMAT=json`. `CLOISON_LOG` filters.
 pub fn start_logging(json: bool, filter: &str) {
@@ -86,6 +88,8 @@ pub struct Metrics {
     pub proof_time: Family<Kind, Gauge<f64, AtomicU64>>,
     /// The rotation of keys.
     pub encryption: EncryptionMetrics,
+    /// The webhook.
+    pub webhook: WebhookMetrics,
     /// Workloads deleted whose flows are still open, because withdrawals are rationed.
     pub withdrawals_waiting: Gauge,
     /// Workloads that vanished without a DELETE of their own; their flows stay open.
@@ -118,6 +122,7 @@ impl Default for Metrics {
             policies_isolate: Family::default(),
             proof_time: Family::default(),
             encryption: EncryptionMetrics::default(),
+            webhook: WebhookMetrics::default(),
             withdrawals_waiting: Gauge::default(),
             vanished_workloads: Gauge::default(),
             waivers: Family::default(),
@@ -156,6 +161,7 @@ impl Default for Metrics {
             metrics.proof_time.clone(),
         );
         metrics.encryption.register(&mut registry);
+        metrics.webhook.register(&mut registry);
         registry.register(
             "withdrawals_waiting",
             "Deleted workloads whose flows are still open",

@@ -6,7 +6,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::catalogue::Catalogue;
-use super::id::{CLU_04, DAT_01, NET_03, NET_07, RuleId};
+use super::id::{CLU_04, DAT_01, NET_03, NET_07, OPS_02, RuleId};
 use crate::api::Waiver;
 use crate::api::conditions::{Truth, Verdict, types};
 
@@ -98,6 +98,51 @@ pub fn is_overdue(waiver: &Waiver, now: Timestamp) -> bool {
     let conditions = waiver.status.iter().flat_map(|status| &status.conditions);
     let mut active = conditions.filter(|condition| condition.type_ == types::ACTIVE && condition.status == "True");
     waiver.spec.flow.is_some() && now >= waiver.spec.expiration_time.0 && active.next().is_some()
+}
+
+/// What is wrong with how a Waiver is written, each with the rule, the field and the fix: what no approval and no waiting
+/// would mend. By the same checks; of one that was not created yet, from now.
+pub fn malformed(waiver: &Waiver, max_days: i32, now: Timestamp) -> Vec<Malformed> {
+    let asked = Asked { waiver, max_days, now };
+    let checks: [(Check, &'static str); 5] = [
+        (expired, "spec.expirationTime"),
+        (controls, "spec.controls"),
+        (flow, "spec.controls"),
+        (target, "spec.target"),
+        (too_long, "spec.expirationTime"),
+    ];
+    let found = checks
+        .into_iter()
+        .filter_map(|(check, field)| Some((check(&asked)?, field)));
+    found
+        .map(|(inactive, field)| {
+            let (first, rest) = inactive.message.split_once(' ').unwrap_or_default();
+            let (rule, text) = match first.parse::<RuleId>() {
+                Ok(rule) => (rule, rest),
+                Err(_) => (RuleId::from(OPS_02), inactive.message.as_str()),
+            };
+            let (message, fix) = text.split_once("; ").unwrap_or((text, ""));
+            Malformed {
+                rule,
+                field,
+                message: message.to_owned(),
+                fix: (!fix.is_empty()).then(|| fix.to_owned()),
+            }
+        })
+        .collect()
+}
+
+/// Something that is wrong with how a Waiver is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// The rule.
+    pub rule: RuleId,
+    /// Where.
+    pub field: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do, where that is not the catalogue's own fix.
+    pub fix: Option<String>,
 }
 
 /// The conditions of a Waiver, by the same checks. `closed` is why it opens nothing although all of them pass: a reason

@@ -83,12 +83,8 @@ where
 }
 
 /// Whether `observed` says what `desired` means, and nothing more.
-fn holds<K: Resource + Serialize>(desired: &K, observed: &K) -> bool {
-    let spec = |object: &K| {
-        serde_json::to_value(object)
-            .ok()
-            .and_then(|mut value| value.get_mut("spec").map(Value::take))
-    };
+pub(super) fn holds<K: Resource + Serialize>(desired: &K, observed: &K) -> bool {
+    let spec = |object: &K| serde_json::to_value(object).ok().and_then(content);
     let labels = desired
         .meta()
         .labels
@@ -99,6 +95,21 @@ fn holds<K: Resource + Serialize>(desired: &K, observed: &K) -> bool {
         && observed.meta().finalizers.is_none()
         && observed.meta().owner_references == desired.meta().owner_references
         && matches!((spec(desired), spec(observed)), (Some(desired), Some(observed)) if covers(&desired, &observed))
+}
+
+/// What an object says: the spec of a policy, the entries of a webhook configuration but for the CA bundle, which is the
+/// webhook's own to write.
+fn content(mut object: Value) -> Option<Value> {
+    if let Some(entries) = object.get_mut("webhooks").and_then(Value::as_array_mut) {
+        let configs = entries
+            .iter_mut()
+            .filter_map(|entry| entry.get_mut("clientConfig")?.as_object_mut());
+        configs.for_each(|config| {
+            config.shift_remove("caBundle");
+        });
+        return object.get_mut("webhooks").map(Value::take);
+    }
+    object.get_mut("spec").map(Value::take)
 }
 
 fn covers(desired: &Value, observed: &Value) -> bool {

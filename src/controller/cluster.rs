@@ -21,6 +21,7 @@ use super::context::Context;
 use super::error::{Class, Error};
 use super::evidence::admission::Expected;
 use super::judge::Hold;
+use super::webhook;
 use crate::admission::{Operator, PolicySet, Waived, generate};
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::{AiSecurityPolicy, names};
@@ -36,7 +37,7 @@ pub type InForce = watch::Sender<Option<Arc<Expected>>>;
 
 /// Who owns the admission policies.
 #[derive(Clone, Debug)]
-enum Owner {
+pub(super) enum Owner {
     /// The chart's ClusterRole.
     Role(OwnerReference),
     /// There is no chart: run by hand.
@@ -129,9 +130,10 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
         namespace: ctx.namespace.clone(),
     };
     let now = Context::moment();
-    let set = generate(&policy.spec, &operator, &waived(ctx, &policy.spec, now), now);
+    let kept_by_cel = webhook::kept_by_cel(ctx, &policy.spec);
+    let set = generate(&kept_by_cel, &operator, &waived(ctx, &kept_by_cel, now), now);
     let failures = place(ctx, passes, &set).await;
-    let expected = Arc::new(Expected::new(&set, &policy.spec, now));
+    let expected = Arc::new(Expected::new(&set, &kept_by_cel, now));
     passes.hash.send_if_modified(|hash| {
         let changed = *hash != set.hash;
         hash.clone_from(&set.hash);
@@ -142,6 +144,7 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
         *known = Some(expected);
         changed
     });
+    let webhook = webhook::place(ctx, &policy.spec, &operator, passes.owner.as_ref()).await;
     let denies = cluster_denies::place(ctx, &mut passes.denies).await;
     // Whatever could not be written, the conditions say so: they must not go on telling of better days.
     let found = Found::Placed {
@@ -150,7 +153,7 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
         denies: denies.verdict.as_ref(),
     };
     let reported = cluster_status::report(ctx, Some(&policy), &found).await;
-    match failures.into_iter().chain(denies.failures).next() {
+    match failures.into_iter().chain(webhook.err()).chain(denies.failures).next() {
         Some(failure) => Err(failure),
         None => reported,
     }
@@ -214,7 +217,8 @@ async fn place(ctx: &Context, passes: &mut Passes, set: &PolicySet) -> Vec<Error
         || set
             .bindings
             .iter()
-            .any(|binding| !bound.contains_key(&binding.name_any()));
+            .any(|binding| !bound.contains_key(&binding.name_any()))
+        || ctx.webhook && ctx.caches.webhooks.is_empty();
     if passes.owner.is_none() || missing {
         match owner(ctx).await {
             Ok(found) => passes.owner = Some(found),
@@ -254,7 +258,7 @@ async fn place(ctx: &Context, passes: &mut Passes, set: &PolicySet) -> Vec<Error
 }
 
 /// Names the owner; while nobody knows who it is, the one that is there stays.
-fn own(desired: &mut ObjectMeta, owner: Option<&Owner>, present: Option<&ObjectMeta>) {
+pub(super) fn own(desired: &mut ObjectMeta, owner: Option<&Owner>, present: Option<&ObjectMeta>) {
     desired.owner_references = match owner {
         Some(Owner::Role(reference)) => Some(vec![reference.clone()]),
         Some(Owner::Nobody) => None,

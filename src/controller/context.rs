@@ -5,7 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -62,6 +64,8 @@ pub struct Caches {
     pub admission_policies: Store<ValidatingAdmissionPolicy>,
     /// Their bindings.
     pub admission_bindings: Store<ValidatingAdmissionPolicyBinding>,
+    /// Our webhook configuration.
+    pub webhooks: Store<ValidatingWebhookConfiguration>,
     /// EndpointSlices of the Service `kubernetes`.
     pub slices: Store<EndpointSlice>,
     /// The stop button.
@@ -108,6 +112,8 @@ pub struct Context {
     pub user: String,
     /// The namespace we run in.
     pub namespace: String,
+    /// Whether there is a webhook.
+    pub webhook: bool,
     /// Waits after failures.
     pub backoff: Backoff<String>,
     /// Deleted workloads.
@@ -157,6 +163,8 @@ pub struct Parts {
     /// See [`Context`].
     pub namespace: String,
     /// See [`Context`].
+    pub webhook: bool,
+    /// See [`Context`].
     pub other_policies: watch::Receiver<Others>,
     /// See [`Context`].
     pub facts: watch::Receiver<ClusterNetwork>,
@@ -184,6 +192,7 @@ impl Context {
             metrics: parts.metrics,
             user: parts.user,
             namespace: parts.namespace,
+            webhook: parts.webhook,
             backoff: Backoff::default(),
             withdrawals: parts.withdrawals,
             other_policies: parts.other_policies,

@@ -6,7 +6,7 @@
 mod admission_objects;
 mod analysis;
 pub mod backoff;
-mod caches;
+pub(crate) mod caches;
 mod cluster;
 mod cluster_denies;
 mod cluster_status;
@@ -37,6 +37,7 @@ mod unmodelled;
 mod unreadable;
 mod view;
 mod waivers;
+mod webhook;
 mod withdraw;
 mod withdrawals;
 mod workload;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub health: SocketAddr,
     /// The image of this program, for the packet canary's pods.
     pub image: Option<String>,
+    /// Whether there is a webhook, whose configuration is to be written.
+    pub webhook: bool,
     /// How many objects of a kind are reconciled at once.
     pub concurrency: u16,
     /// How long a crashed leader blocks the others.

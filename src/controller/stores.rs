@@ -162,6 +162,7 @@ impl Watches<'_> {
         let wakes = &triggers.cluster;
         let admission_policies = self.waking("ValidatingAdmissionPolicy", ours(), wakes, caches::prune);
         let admission_bindings = self.waking("ValidatingAdmissionPolicyBinding", ours(), wakes, caches::prune);
+        let webhooks = self.waking("ValidatingWebhookConfiguration", ours(), wakes, caches::prune);
         let api = Api::namespaced(client.clone(), "default");
         let only = all().labels("kubernetes.io/service-name=kubernetes");
         let changed = self.addresses.clone();
@@ -189,6 +190,7 @@ impl Watches<'_> {
             encryptions,
             admission_policies,
             admission_bindings,
+            webhooks,
             slices,
             off,
         };
@@ -290,6 +292,7 @@ pub async fn complete(caches: &Caches) {
         encryptions,
         admission_policies,
         admission_bindings,
+        webhooks,
         slices,
         off,
         storage_classes,
@@ -311,6 +314,7 @@ pub async fn complete(caches: &Caches) {
         encryptions.wait_until_ready(),
         admission_policies.wait_until_ready(),
         admission_bindings.wait_until_ready(),
+        webhooks.wait_until_ready(),
         slices.wait_until_ready(),
         off.wait_until_ready(),
         storage_classes.wait_until_ready(),

@@ -115,6 +115,7 @@ pub async fn run(term: Term<'_>) {
         metrics,
         user,
         namespace: settings.namespace.clone(),
+        webhook: settings.webhook,
         other_policies: others_rx,
         facts: facts_rx,
         policy_hash: hash_rx,

@@ -35,6 +35,8 @@ pub struct Flows {
     pub statuses: Vec<FlowStatus>,
     /// What is wrong, the gravest first.
     pub findings: Vec<Finding>,
+    /// Those of the findings that may come to nothing by themselves: what the flow names is not there, or not yet.
+    pub unresolved: Vec<Finding>,
     /// What the workload may connect to, sorted.
     pub egress: Vec<Opening>,
     /// What may connect to the workload, sorted.
@@ -282,6 +284,9 @@ impl<'w> Collected<'w> {
             }
             Err(problem) => {
                 let finding = problem.finding(&self.workload.key, &flow.field);
+                if problem.state == FlowState::Unresolved {
+                    self.flows.unresolved.extend(finding.clone());
+                }
                 self.flows.findings.extend(finding);
                 let dash = if problem.fix.is_empty() { "" } else { "; " };
                 (problem.state, format!("{}{dash}{}", problem.message, problem.fix))

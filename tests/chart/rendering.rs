@@ -211,20 +211,42 @@ fn aggregation_and_the_keeping_of_definitions_follow_the_values() {
 }
 
 #[test]
-fn the_pod_is_a_restricted_one() {
+fn the_pods_are_restricted_ones() {
     let digest = format!("sha256:{}", "a".repeat(64));
     let objects = documents(&template(&["--set", &format!("image.digest={digest},image.tag=ignored")]).fine());
-    let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
-    let pod = &deployment["spec"]["template"]["spec"];
-    assert_eq!(pod["automountServiceAccountToken"], false);
-    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-    let container = &pod["containers"][0];
-    assert_eq!(container["image"], format!("ghcr.io/cloison/cloison@{digest}"));
-    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
-    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-    assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
-    assert_eq!(container["args"][0], "controller");
+    let deployments = objects.iter().filter(|object| object["kind"] == "Deployment");
+    let mut verbs = BTreeSet::new();
+    for deployment in deployments {
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        let container = &pod["containers"][0];
+        assert_eq!(container["image"], format!("ghcr.io/cloison/cloison@{digest}"));
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
+        verbs.insert(container["args"][0].as_str().unwrap().to_owned());
+    }
+    assert_eq!(verbs, ["controller", "webhook"].map(str::to_owned).into());
+}
+
+#[test]
+fn without_the_webhook_nothing_of_it_is_there() {
+    let text = template(&["--set", "webhook.enabled=false"]).fine();
+    let names: Vec<String> = documents(&text).iter().map(identity).collect();
+    assert!(names.iter().all(|name| !name.contains("cloison-webhook")), "{names:?}");
+    assert!(text.contains("name: CLOISON_WEBHOOK\n              value: \"false\""));
+    // A Secret of cert-manager is not ours to render.
+    let names = |values: &str| -> Vec<String> {
+        documents(&template(&["--set", values]).fine())
+            .iter()
+            .map(identity)
+            .collect()
+    };
+    let secret = format!("Secret/{NAMESPACE}/cloison-webhook-certificates");
+    assert!(names("webhook.replicas=2").contains(&secret));
+    assert!(!names("webhook.externalCertificates=true").contains(&secret));
 }
 
 #[test]

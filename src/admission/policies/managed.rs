@@ -1,4 +1,4 @@
-//! `cloison-managed`: nobody tampers with what the operator wrote. Five clauses let a request through; everything else
+//! `cloison-managed`: nobody tampers with what the operator wrote. Six clauses let a request through; everything else
 //! that changes one of our objects is refused.
 
 use super::{COLLECTORS, USER, Written, collected_or_emptied, person_with_bypass};
@@ -33,7 +33,7 @@ pub(in crate::admission) fn write(spec: &AiSecurityPolicySpec, operator: &Operat
         ],
         named: variables(spec, operator),
         passes: format!(
-            "!touched || operator || collector || dataplane || {}",
+            "!touched || operator || collector || dataplane || certifier || {}",
             person_with_bypass()
         ),
         problems: "problems".to_owned(),
@@ -97,8 +97,43 @@ fn variables(spec: &AiSecurityPolicySpec, operator: &Operator) -> Vec<(&'static 
             "dataplane",
             format!("sameContent && sameOwners && {USER} in {dataplane}"),
         ),
+        // certifier: the webhook, which writes its authority into the configuration and changes nothing else of it.
+        (
+            "certifier",
+            format!(
+                "updates && sameOwners && {} && {USER} == {} && {}",
+                all_unchanged(&["metadata.labels", "metadata.annotations", "metadata.finalizers"]),
+                text(&operator.webhook()),
+                same_but_bundles()
+            ),
+        ),
         ("problems", denied(&clauses())),
     ]
+}
+
+/// Every entry of the webhook configuration is as it was, but for the CA bundle.
+fn same_but_bundles() -> String {
+    let fields = [
+        "rules",
+        "failurePolicy",
+        "matchPolicy",
+        "matchConditions",
+        "namespaceSelector",
+        "objectSelector",
+        "sideEffects",
+        "timeoutSeconds",
+        "admissionReviewVersions",
+        "clientConfig.service",
+        "clientConfig.url",
+    ];
+    let same = fields.map(|path| format!("{} == {}", field("w", path, "null"), field("o", path, "null")));
+    let entries = |root: &str| field(&format!("dyn({root})"), "webhooks", "[]");
+    format!(
+        "{new}.size() == {old}.size() && {new}.all(w, {old}.exists(o, o.name == w.name && {}))",
+        same.join(" && "),
+        new = entries("object"),
+        old = entries("oldObject"),
+    )
 }
 
 fn clauses() -> Vec<Clause> {

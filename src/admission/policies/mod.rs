@@ -66,12 +66,12 @@ const COLLECTORS: [&str; 2] = [
     "system:serviceaccount:kube-system:generic-garbage-collector",
 ];
 /// The namespace controller, likewise.
-const EMPTIERS: [&str; 2] = [
+pub(super) const EMPTIERS: [&str; 2] = [
     "system:kube-controller-manager",
     "system:serviceaccount:kube-system:namespace-controller",
 ];
 
-const USER: &str = "request.userInfo.username";
+pub(super) const USER: &str = "request.userInfo.username";
 
 /// The request is DELETE, by the garbage collector; or by the namespace controller while the namespace ends, because
 /// otherwise a tenant who may delete could take the deny away from pods that still run.

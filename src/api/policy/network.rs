@@ -85,8 +85,8 @@ pub enum TenantPolicies {
     /// Rules within their own namespace, and networks outside the cluster within the policy's limits.
     #[default]
     OwnNamespace,
-    /// Anything that opens no half of a path between stages. In this version the same as `OwnNamespace`: what would
-    /// analyse them at the door is not there yet.
+    /// As `OwnNamespace`, and peers in other namespaces that open no half of a path between stages: the webhook analyses
+    /// each policy at the door. Without the webhook the same as `OwnNamespace`.
     Analysed,
     /// Nothing that allows anything.
     None,

@@ -1,9 +1,11 @@
 //! What the door would say to these objects. No API server is asked.
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
+use crate::admission::review::tenant_policy_in_a_file;
 use crate::admission::{Offline, PolicySet, Request};
 use crate::api::AiWorkload;
 use crate::cli::CliError;
@@ -17,7 +19,7 @@ use crate::network::world::World;
 const MOST: usize = 300;
 
 /// What the door would say to each workload, and to each NetworkPolicy that is not the operator's: the very
-/// expressions, evaluated here.
+/// expressions, evaluated here, and what the webhook would say of a tenant's policy.
 pub(in crate::cli) fn admission<'o>(
     workloads: impl Iterator<Item = &'o AiWorkload>,
     policies: impl Iterator<Item = &'o NetworkPolicy>,
@@ -46,6 +48,7 @@ pub(in crate::cli) fn admission<'o>(
         findings.extend(offline.judge_workload(&workload, &home, &request)?.problems);
     }
     for found in policies {
+        findings.extend(tenant_policy_in_a_file(world, found, Timestamp::now()));
         if size(found) > MOST {
             findings.push(too_large(found));
             continue;

@@ -6,7 +6,7 @@ use crate::api::names::{
     ADMISSION_POLICIES, AGENT_ACCOUNT, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_ROLE, CANARY_SECRET,
     CONTROLLER_ACCOUNT, CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, PACKETS_CLIENT,
     PACKETS_CLIENT_NAMESPACE, PACKETS_SERVER, PACKETS_SERVER_NAMESPACE, SINGLETON, STAGE_POLICIES, SWEEPER_ACCOUNT,
-    SWEEPER_READS_ROLE, SWEEPER_ROLE, SWEEPER_ROLES,
+    SWEEPER_READS_ROLE, SWEEPER_ROLE, SWEEPER_ROLES, WEBHOOK_ACCOUNT, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET,
 };
 use crate::network::cluster_policy;
 use crate::network::foreign::FOREIGN_KINDS;
@@ -20,7 +20,15 @@ const FOLLOW: [&str; 2] = ["list", "watch"];
 
 /// Every component, in the order of the files made of them.
 pub fn components() -> Vec<Component> {
-    vec![agent(), canary(), controller(), lender(), rotator(), sweeper()]
+    vec![
+        agent(),
+        canary(),
+        controller(),
+        lender(),
+        rotator(),
+        sweeper(),
+        webhook(),
+    ]
 }
 
 /// Holds the keys on a control-plane node. Admission lets each agent write its own node's report alone.
@@ -255,7 +263,11 @@ fn controller_writes() -> Vec<Rule> {
         ),
         Rule::new(
             ADMISSION,
-            &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            &[
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicybindings",
+                "validatingwebhookconfigurations",
+            ],
             &FOLLOW,
             "sees drift and repairs it",
         ),
@@ -273,6 +285,13 @@ fn controller_writes() -> Vec<Rule> {
             "writes its own bindings and no other; `update` takes off what an apply cannot",
         )
         .named(bindings),
+        Rule::new(
+            ADMISSION,
+            &["validatingwebhookconfigurations"],
+            &["create", "patch", "update", "delete"],
+            "writes the configuration of its own webhook and no other; `update` takes off what an apply cannot",
+        )
+        .named([WEBHOOK_CONFIGURATION]),
         Rule::new(
             cluster_policy::GROUP,
             &[cluster_policy::PLURAL],
@@ -509,6 +528,98 @@ fn sweeper() -> Component {
                     ),
                     Rule::path("/metrics", &["get"], "under which keys those Secrets were stored"),
                 ],
+            },
+        ],
+    }
+}
+
+/// Judges for the API server what takes a look at other objects. Writes its certificate, and nothing a tenant could name.
+fn webhook() -> Component {
+    let facts = "which networks are the cluster's own: an ipBlock that meets them may lead to pods";
+    let mut cluster = vec![
+        Rule::new(
+            GROUP,
+            &["aisecuritypolicies", "aiworkloads", "waivers"],
+            &FOLLOW,
+            "what a request is judged by",
+        ),
+        Rule::new(
+            "",
+            &["namespaces"],
+            &["get", "list", "watch"],
+            "stage and mode; one by one where a request is about a namespace that was made a moment ago",
+        ),
+        Rule::new("", &["nodes"], &["list"], facts),
+        Rule::new(NETWORKING, &["servicecidrs"], &["list"], facts),
+        Rule::new(
+            "",
+            &["services"],
+            &["get"],
+            "the addresses of DNS and of the API server",
+        )
+        .named(["dns-default", "kube-dns", "kubernetes"]),
+        Rule::new(
+            "",
+            &["persistentvolumes"],
+            &["get"],
+            "whose volume it was that a claim names",
+        ),
+        Rule::new(
+            "",
+            &["pods"],
+            &["list"],
+            "whether pods of an AiWorkload that is deleted still run; asks for metadata alone",
+        ),
+    ];
+    cluster.push(
+        Rule::new(
+            ADMISSION,
+            &["validatingwebhookconfigurations"],
+            &["get", "list", "watch", "patch"],
+            "writes its authority into the configuration; admission lets it change nothing else there",
+        )
+        .named([WEBHOOK_CONFIGURATION]),
+    );
+    Component {
+        name: "webhook",
+        account: WEBHOOK_ACCOUNT,
+        lent: false,
+        grants: vec![
+            Grant {
+                name: "cloison-webhook",
+                scope: Scope::Cluster,
+                rules: cluster,
+            },
+            Grant {
+                name: "cloison-webhook",
+                scope: Scope::Operator,
+                rules: vec![
+                    Rule::new(
+                        "",
+                        &["secrets"],
+                        &["get", "list", "watch", "update"],
+                        "its authority and certificate, which the replicas share; `update`, because of two that write one wins",
+                    )
+                    .named([WEBHOOK_SECRET]),
+                ],
+            },
+            Grant {
+                name: "cloison-webhook-discovery",
+                scope: Scope::Namespace("kube-system"),
+                rules: vec![
+                    Rule::new("apps", &["daemonsets"], &["get"], "whether nodes have a DNS cache")
+                        .named(["node-local-dns"]),
+                ],
+            },
+            Grant {
+                name: "cloison-webhook-endpoints",
+                scope: Scope::Namespace("default"),
+                rules: vec![Rule::new(
+                    "discovery.k8s.io",
+                    &["endpointslices"],
+                    &FOLLOW,
+                    "the address of every API server, which no flow may lead to",
+                )],
             },
         ],
     }

@@ -100,7 +100,6 @@ pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause>
             ),
         )];
     }
-    // `Analysed` needs the webhook, which is not there yet: until then it loosens nothing.
     let clause = |rule: &'static str, found: Found| Clause::new(NET_10.rule(rule), modes, found);
     let limits = spec.network.max_egress_cidr;
     let (v4, v6) = (limits.ipv4_prefix_length, limits.ipv6_prefix_length);
@@ -117,21 +116,12 @@ pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause>
         "is in a private range, where pods of this cluster may be (the admin can say where they are: \
          spec.network.clusterCIDRs)"
     };
-    vec![
+    let mut clauses = vec![
         clause(
             "no-peers",
             Found::When(
                 "rules.exists(r, r.bare)".to_owned(),
                 "'a rule without peers: ' + rules.filter(r, r.bare).map(r, string(r.at)).join(', ')".to_owned(),
-            ),
-        ),
-        clause(
-            "namespace-selector",
-            Found::When(
-                "rules.exists(r, r.peers.exists(p, has(p.namespaceSelector)))".to_owned(),
-                "'a peer with a namespaceSelector: ' + rules.filter(r, r.peers.exists(p, \
-                 has(p.namespaceSelector))).map(r, string(r.at)).join(', ')"
-                    .to_owned(),
             ),
         ),
         clause("cidr", blocks("!isCIDR(c)", "'is not a network in its plain form'")),
@@ -151,7 +141,24 @@ pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause>
                 "'meets addresses of the infrastructure (metadata, loopback, multicast)'",
             ),
         ),
-    ]
+    ];
+    // With `Analysed`, where a peer in another namespace leads is for the webhook to say; the controller writes it so only
+    // while the API servers ask that and refuse without an answer.
+    if spec.network.tenant_policies != TenantPolicies::Analysed {
+        clauses.insert(
+            1,
+            clause(
+                "namespace-selector",
+                Found::When(
+                    "rules.exists(r, r.peers.exists(p, has(p.namespaceSelector)))".to_owned(),
+                    "'a peer with a namespaceSelector: ' + rules.filter(r, r.peers.exists(p, \
+                     has(p.namespaceSelector))).map(r, string(r.at)).join(', ')"
+                        .to_owned(),
+                ),
+            ),
+        );
+    }
+    clauses
 }
 
 /// A text for every rule that has such an ipBlock.

@@ -1,0 +1,72 @@
+//! A `Waiver`: whether it could ever hold, by the function that decides whether it does. Who asked and who approved is for
+//! `cloison-guard`.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DynamicObject;
+
+use super::{Answer, Place, Request, Sight, answer, parse, told};
+use crate::api::Waiver;
+use crate::compliance::id::OPS_02;
+use crate::compliance::{Finding, Location, Subject, waiver};
+use crate::network::ports::PortSet;
+use crate::network::validate::did_you_mean;
+use crate::network::world::WorkloadKey;
+
+pub(super) fn review(request: &Request, object: &DynamicObject, sight: &Sight, now: Timestamp) -> Answer {
+    let found: Waiver = match parse(request, object) {
+        Ok(found) => found,
+        Err(answer) => return answer,
+    };
+    // The schema keeps the spec as it is: an update changes nothing that is judged here.
+    if request.old_object.is_some() {
+        return Answer::default();
+    }
+    let policy = &sight.world.policy.waivers;
+    let subject = || Subject::cluster("Waiver", &request.name);
+    let mut findings: Vec<Finding> = waiver::malformed(&found, policy.max_days, now)
+        .into_iter()
+        .map(|wrong| {
+            let finding = Finding::new(wrong.rule, subject(), wrong.message).at(Location::field(wrong.field));
+            match wrong.fix {
+                Some(fix) => finding.with_fix(fix),
+                None => finding,
+            }
+        })
+        .collect();
+    if let Some(Err(error)) = found.spec.flow.as_ref().map(|flow| PortSet::written(&flow.ports)) {
+        let finding = Finding::new(OPS_02.rule("flow"), subject(), error.to_string());
+        findings.push(
+            finding
+                .at(Location::field("spec.flow.ports"))
+                .with_fix("ports are numbers from 1 to 65535"),
+        );
+    }
+    let mut answer = answer(findings, &Place::cluster(), sight, now);
+    let unknown = unknown_target(&found, sight).map(|finding| told(&sight.hash, &finding));
+    answer.warnings.extend(unknown);
+    answer
+}
+
+/// A target that is not there may still come; most often it is a slip.
+fn unknown_target(found: &Waiver, sight: &Sight) -> Option<Finding> {
+    let (namespaces, workloads) = (&sight.world.namespaces, &sight.world.workloads);
+    let target = &found.spec.target;
+    let (field, message, fix) = if namespaces.contains_key(&*target.namespace) {
+        let name = target.workload.as_ref()?;
+        let key = WorkloadKey::new(&*target.namespace, &**name);
+        if workloads.contains_key(&key) {
+            return None;
+        }
+        let known = sight.world.workloads_in(&target.namespace).map(|w| w.key.name.as_str());
+        let fix = did_you_mean(name, known, "it holds once that workload exists");
+        ("spec.target.workload", format!("there is no AiWorkload {key}"), fix)
+    } else {
+        let known = namespaces.keys().map(String::as_str);
+        let fix = did_you_mean(&target.namespace, known, "it holds once that namespace exists");
+        let message = format!("there is no namespace {:?}", &*target.namespace);
+        ("spec.target.namespace", message, fix)
+    };
+    let subject = Subject::cluster("Waiver", found.metadata.name.clone().unwrap_or_default());
+    let finding = Finding::new(OPS_02.rule("target"), subject, message);
+    Some(finding.at(Location::field(field)).with_fix(fix))
+}
