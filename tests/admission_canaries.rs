@@ -141,7 +141,7 @@ async fn false_while_one_api_server_evaluates_nothing() {
 #[tokio::test]
 async fn the_policies_type_check_on_both_versions() {
     for version in [Minor::V1_33, Minor::V1_36] {
-        let cluster = Cluster::start(vec![minor(version)], spec(json!({}))).await;
+        let cluster = Cluster::start_type_checked(vec![minor(version)], spec(json!({}))).await;
         for round in [json!({}), everything(), all("Audit"), all("Disabled")] {
             cluster.replace_policy(spec(round)).await;
             let policies = objects(&cluster.admin(), ADMISSION, "ValidatingAdmissionPolicy", None);

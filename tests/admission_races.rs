@@ -10,6 +10,8 @@ mod dice;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cloison::api::names;
+use cloison::api::policy::AiSecurityPolicySpec;
 use cloison::api::stage::{Mode, NamespaceStage};
 use cloison::network::policies;
 use cloison::network::reach::{self, Isolation};
@@ -19,9 +21,23 @@ use dice::Dice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::sync::{OnceCell, mpsc};
 
 const POLICY: &str = "cloison-net";
 const NET: &str = "networking.k8s.io/v1";
+
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+
+fn ranges() -> AiSecurityPolicySpec {
+    spec(json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}}))
+}
+
+/// Two API servers on one etcd.
+async fn cluster() -> &'static Cluster {
+    CLUSTER
+        .get_or_init(|| Cluster::start(vec![Default::default(), Default::default()], ranges()))
+        .await
+}
 
 /// A half of a path, or something that is none.
 fn half(dice: &mut Dice, elsewhere: &str) -> Value {
@@ -45,13 +61,12 @@ fn half(dice: &mut Dice, elsewhere: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_halves_at_once_at_two_api_servers_open_nothing() {
     const TIMES: usize = 1_000;
-    let ranges = spec(json!({"network": {"clusterCIDRs": ["10.0.0.0/8"]}}));
-    let cluster = Cluster::start(vec![Default::default(), Default::default()], ranges.clone()).await;
+    let cluster = cluster().await;
     let admins: Vec<Client> = (0..2)
         .map(|replica| cluster.plane.api_server(replica).admin().unwrap())
         .collect();
     let mut world = World {
-        policy: Arc::new(ranges),
+        policy: Arc::new(ranges()),
         ..World::default()
     };
     for (home, stage) in [("one", NamespaceStage::Training), ("two", NamespaceStage::Inference)] {
@@ -99,12 +114,177 @@ async fn two_halves_at_once_at_two_api_servers_open_nothing() {
         "a one-sided corpus shows nothing"
     );
     let all = kube::Api::<NetworkPolicy>::all(admins[0].clone());
-    let all = all.list(&Default::default()).await.unwrap().items;
+    let mut all = all.list(&Default::default()).await.unwrap().items;
+    all.retain(|policy| {
+        policy
+            .metadata
+            .namespace
+            .as_deref()
+            .is_some_and(|home| ["one", "two"].contains(&home))
+    });
     assert_eq!(all.len(), stored + 2);
     let analysis = reach::analyse(&world, &all, &[]);
     for home in ["one", "two"] {
         assert_eq!(analysis.namespaces[home], Isolation::Isolated, "{home}");
     }
+}
+
+/// What an API server said to one pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    /// It stored the pod at this revision.
+    Stored(u64),
+    Refused,
+}
+
+/// How often each API server refuses a pod before the namespace is sealed, at least.
+const REFUSALS: usize = 3;
+/// And stores one afterwards.
+const STORED: usize = 9;
+
+/// Creates one pod after the other, and tells what was said, until nobody listens any more.
+async fn crowd(client: Client, namespace: String, server: usize, tell: mpsc::Sender<(usize, Said)>) {
+    for number in 0.. {
+        let said = match create(&client, pod(&namespace, &format!("p-{server}-{number}"))).await {
+            Ok(stored) => Said::Stored(revision(&stored)),
+            Err(kube::Error::Api(status)) if status.message.contains("NET-01/seal") => Said::Refused,
+            Err(other) => panic!("{other}"),
+        };
+        if tell.send((server, said)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn revision(object: &kube::core::DynamicObject) -> u64 {
+    object.metadata.resource_version.as_deref().unwrap().parse().unwrap()
+}
+
+/// What the API servers said in one round, and when the stage, the deny and the seal were stored.
+#[derive(Default)]
+struct Round {
+    said: [Vec<Said>; 2],
+    staged: u64,
+    denied: u64,
+    sealed: u64,
+}
+
+impl Round {
+    fn refused(&self, server: usize) -> usize {
+        self.said[server].iter().filter(|said| **said == Said::Refused).count()
+    }
+
+    fn stored_behind_the_seal(&self, server: usize) -> usize {
+        let behind = |said: &&Said| matches!(said, Said::Stored(at) if *at > self.sealed);
+        self.said[server].iter().filter(behind).count()
+    }
+}
+
+/// Pods come in at two API servers while their namespace gets its stage, its deny and its seal: with the namespace, or later.
+async fn round(cluster: &Cluster, admins: &[Client], name: &str, later: bool) -> Round {
+    let stage = json!({names::STAGE_LABEL: "training", names::MODE_LABEL: "enforce"});
+    let labels = if later { json!({}) } else { stage.clone() };
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let mut round = Round {
+        staged: revision(&create(&admins[0], namespace).await.unwrap()),
+        ..Round::default()
+    };
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}});
+    apply(&admins[0], account).await;
+    let (tell, mut told) = mpsc::channel(1);
+    let crowds: Vec<_> = admins
+        .iter()
+        .enumerate()
+        .map(|(server, client)| tokio::spawn(crowd(client.clone(), name.to_owned(), server, tell.clone())))
+        .collect();
+    if later {
+        while round.said.iter().any(Vec::is_empty) {
+            let (server, said) = told.recv().await.unwrap();
+            round.said[server].push(said);
+        }
+        let labelled = patch(
+            &admins[1],
+            "v1",
+            "Namespace",
+            None,
+            name,
+            json!({"metadata": {"labels": stage}}),
+        )
+        .await;
+        round.staged = revision(&labelled.unwrap());
+    }
+    while (0..2).any(|server| round.refused(server) < REFUSALS) {
+        let (server, said) = told.recv().await.unwrap();
+        round.said[server].push(said);
+    }
+    let deny = typed(NET, "NetworkPolicy", &policies::deny(name, NamespaceStage::Training));
+    round.denied = revision(&create(&cluster.operator().await, deny).await.unwrap());
+    round.sealed = u64::MAX;
+    let sealing = cluster.seal(name, "training", "default");
+    tokio::pin!(sealing);
+    let mut done = false;
+    while !done {
+        tokio::select! {
+            () = &mut sealing => done = true,
+            Some((server, said)) = told.recv() => round.said[server].push(said),
+        }
+    }
+    round.sealed = revision(&objects(&admins[0], "v1", "Namespace", None).get(name).await.unwrap());
+    while (0..2).any(|server| round.stored_behind_the_seal(server) < STORED) {
+        let (server, said) = told.recv().await.unwrap();
+        round.said[server].push(said);
+    }
+    drop(told);
+    for crowd in crowds {
+        crowd.await.unwrap();
+    }
+    round
+}
+
+/// A pod is stored while its namespace has no stage, or behind deny and seal. An API server learns of a label some
+/// milliseconds late: pods that it lets in meanwhile are older than the deny, which holds them like all others. Once it has
+/// refused one, it lets none in before the seal; and where the stage came with the namespace, none at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_pod_runs_in_a_namespace_that_is_not_sealed() {
+    const ROUNDS: usize = 32;
+    let cluster = cluster().await;
+    let admins: Vec<Client> = (0..2)
+        .map(|replica| cluster.plane.api_server(replica).admin().unwrap())
+        .collect();
+    let (mut asked, mut refused, mut late) = (0, 0, 0);
+    for number in 0..ROUNDS {
+        let later = number % 2 == 0;
+        let name = format!("sealing-{number}");
+        let round = tokio::time::timeout(SOON, round(cluster, &admins, &name, later));
+        let round = round.await.expect("a round ends");
+        for said in &round.said {
+            asked += said.len();
+            let first = said.iter().position(|said| *said == Said::Refused).unwrap();
+            refused += said.iter().filter(|said| **said == Said::Refused).count();
+            for (place, said) in said.iter().enumerate() {
+                let Said::Stored(at) = *said else { continue };
+                if at > round.staged && place < first {
+                    assert!(
+                        later && at < round.denied,
+                        "{number}: a pod came in late, and past the deny"
+                    );
+                    late += 1;
+                }
+                assert!(
+                    place < first || at > round.sealed,
+                    "{number}: a pod came in before the seal"
+                );
+            }
+        }
+    }
+    eprintln!(
+        "{asked} pods asked for, {refused} refused, {late} let in by an API server that did not know the stage yet"
+    );
+    assert!(
+        asked >= 1_000 && refused * 10 >= asked * 3 && refused * 10 <= asked * 7,
+        "{refused} of {asked}"
+    );
 }
 
 async fn live_labels(client: &Client, name: &str) -> BTreeMap<String, String> {

@@ -64,10 +64,10 @@ async fn holder(admin: &Client) -> String {
 }
 
 /// How long the API servers are away: many times the lease, and past what a watch or a backoff of the start takes.
-const AWAY: Duration = Duration::from_secs(120);
+const AWAY: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn api_servers_that_are_away_for_two_minutes_cost_nothing() {
+async fn api_servers_that_are_away_for_long_cost_nothing() {
     let plane = plane(2).await;
     let controller = operator::start(&plane).await;
     let admin = plane.admin().unwrap();

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::admission::review::{Found, LookedUp, Lookup, Sight};
-use crate::admission::{Operator, generate};
+use crate::admission::{Operator, Waived, generate};
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
 use crate::cluster::telemetry::{Kind, Metrics};
@@ -178,8 +178,9 @@ fn look(stores: &Stores, addresses: &ClusterNetwork, operator: &Operator, now: T
     let workloads = workloads.iter().filter_map(|workload| workload_facts(workload));
     let found = stores.waivers.state();
     let found = found.iter().map(AsRef::as_ref);
+    let waived = Waived::new(found.clone(), &spec, now);
     Sight {
-        hash: generate(&spec, operator, now).hash,
+        hash: generate(&spec, operator, &waived, now).hash,
         world: World {
             namespaces: namespaces.map(|facts| (facts.name.clone(), facts)).collect(),
             workloads: workloads.map(|facts| (facts.key.clone(), facts)).collect(),

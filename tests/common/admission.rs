@@ -51,12 +51,31 @@ impl Cluster {
         cluster
     }
 
+    /// The same with a controller manager that type-checks the policies.
+    pub async fn start_type_checked(api_servers: Vec<ApiServerOptions>, spec: AiSecurityPolicySpec) -> Self {
+        let options = Options {
+            api_servers,
+            type_checking: true,
+            ..Options::default()
+        };
+        let cluster = Self::start_as(options, spec).await;
+        cluster.wait_until_proven().await;
+        cluster
+    }
+
     /// Starts everything, and does not wait for any proof.
     pub async fn start_unproven(api_servers: Vec<ApiServerOptions>, spec: AiSecurityPolicySpec) -> Self {
-        let plane = ControlPlane::start(Options {
+        let options = Options {
             api_servers,
-            controller_manager: true,
             ..Options::default()
+        };
+        Self::start_as(options, spec).await
+    }
+
+    async fn start_as(options: Options, spec: AiSecurityPolicySpec) -> Self {
+        let plane = ControlPlane::start(Options {
+            controller_manager: true,
+            ..options
         })
         .await
         .unwrap();

@@ -50,6 +50,7 @@ impl Scene {
         let plane = ControlPlane::start(Options {
             api_servers: vec![options; 2 + spares],
             controller_manager: true,
+            type_checking: false,
             etcd_compaction_interval: Some(COMPACTION),
             // One with an old file is not ready before it has another.
             start_deadline: ROTATED,

@@ -25,7 +25,7 @@ use crate::{audit, raw};
 pub struct Scene {
     pub plane: ControlPlane,
     pub admin: Client,
-    _controller: Program,
+    controller: Program,
 }
 
 impl Scene {
@@ -54,8 +54,14 @@ impl Scene {
         Self {
             plane,
             admin,
-            _controller: controller,
+            controller,
         }
+    }
+
+    /// Ends the controller, without a word.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn kill_controller(&self) {
+        self.controller.kill();
     }
 
     /// A webhook that runs, and where it answers.

@@ -73,7 +73,11 @@ impl ControlPlane {
             api_servers.push(ApiServer::create(index, place, replicas > 1, server, shared.clone())?);
         }
         let controller_manager = if options.controller_manager {
-            Some(ControllerManager::create(&api_servers[0], &shared)?)
+            Some(ControllerManager::create(
+                &api_servers[0],
+                &shared,
+                options.type_checking,
+            )?)
         } else {
             None
         };

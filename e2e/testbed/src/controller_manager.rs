@@ -27,6 +27,9 @@ const DISABLED: [&str; 14] = [
     "ttl-controller",
 ];
 
+/// What type-checks admission policies.
+const TYPE_CHECKING: &str = "validatingadmissionpolicy-status-controller";
+
 /// The controller manager. It talks to the first replica of the API server only, like one that runs on the
 /// same node.
 #[derive(Debug)]
@@ -35,10 +38,11 @@ pub struct ControllerManager {
 }
 
 impl ControllerManager {
-    pub(crate) fn create(server: &ApiServer, shared: &Shared) -> Result<Self, Error> {
+    pub(crate) fn create(server: &ApiServer, shared: &Shared, type_checking: bool) -> Result<Self, Error> {
         let identity: Identity = server.identity("system:kube-controller-manager", &[])?;
         let mut controllers = "*".to_string();
-        for name in DISABLED {
+        let unwanted = (!type_checking).then_some(TYPE_CHECKING);
+        for name in DISABLED.into_iter().chain(unwanted) {
             controllers.push_str(",-");
             controllers.push_str(name);
         }

@@ -8,9 +8,11 @@ pub struct Options {
     /// One entry per replica of the API server; one replica by default.
     pub api_servers: Vec<ApiServerOptions>,
     /// Also runs a controller manager: garbage collection, the end of namespaces, `default`
-    /// ServiceAccounts (without which no Pod can be created), aggregated roles, policy type checking.
-    /// Off by default.
+    /// ServiceAccounts (without which no Pod can be created), aggregated roles. Off by default.
     pub controller_manager: bool,
+    /// It also type-checks admission policies and writes into their status what it found: seconds of a core for each set
+    /// of policies. Off by default.
+    pub type_checking: bool,
     /// How often the API servers compact etcd; the API server's own default (5 minutes) by default.
     pub etcd_compaction_interval: Option<Duration>,
     /// How long every process may take to become ready; a minute by default.
@@ -22,6 +24,7 @@ impl Default for Options {
         Self {
             api_servers: vec![ApiServerOptions::default()],
             controller_manager: false,
+            type_checking: false,
             etcd_compaction_interval: None,
             start_deadline: Duration::from_mins(1),
         }

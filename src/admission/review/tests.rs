@@ -362,7 +362,7 @@ fn waiver(change: impl FnOnce(&mut Value)) -> Answer {
 fn a_waiver_that_could_never_hold_is_refused() {
     assert_eq!(waiver(|_| {}), Answer::default());
     type Change = fn(&mut Value);
-    let cases: [(&str, &str, Change); 6] = [
+    let cases: [(&str, &str, Change); 4] = [
         ("OPS-02", "spec.expirationTime", |o| {
             o["spec"]["expirationTime"] = json!("2029-01-01T00:00:00Z")
         }),

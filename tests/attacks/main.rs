@@ -1,0 +1,350 @@
+//! The attacks of `rows.yaml` on a real API server, with the chart, a controller and a webhook; and once more after both were
+//! killed, when nothing may have become possible.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../common/audit.rs"]
+#[allow(dead_code, reason = "the scene asks for it")]
+mod audit;
+#[path = "../common/operator.rs"]
+mod operator;
+#[path = "../webhook/raw.rs"]
+#[allow(dead_code, reason = "the scene asks for it")]
+mod raw;
+mod rows;
+#[path = "../webhook/scene.rs"]
+#[allow(dead_code, reason = "it has more than is needed here")]
+mod scene;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cloison_testbed::eventually;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Error};
+use operator::{PATIENCE, apply};
+use rows::{Row, Try, When, Who, book};
+use scene::Scene;
+use serde_json::{Value, json};
+
+/// Each with a twin of mode audit, where nothing is refused that is not refused everywhere.
+const NAMESPACES: [(&str, &str); 3] = [("train", "training"), ("infer", "inference"), ("labelled", "training")];
+
+struct People {
+    edit: Client,
+    admin: Client,
+    portal: Client,
+    root: Client,
+}
+
+impl People {
+    fn of(&self, who: Who) -> &Client {
+        match who {
+            Who::Edit => &self.edit,
+            Who::Admin => &self.admin,
+            Who::Portal => &self.portal,
+            Who::Root => &self.root,
+        }
+    }
+}
+
+async fn namespace(scene: &Scene, name: &str, stage: &str, mode: &str) {
+    operator::namespace(&scene.admin, name, stage, Some(mode)).await;
+    if name.starts_with("labelled") {
+        let label = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}});
+        let namespaces: Api<Namespace> = Api::all(scene.admin.clone());
+        namespaces
+            .patch(name, &PatchParams::default(), &Patch::Merge(label))
+            .await
+            .unwrap();
+    }
+    for account in ["default", "road"] {
+        let account =
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": name}});
+        apply(&scene.admin, account).await.unwrap();
+    }
+}
+
+/// What is there before anybody attacks it.
+async fn furnish(scene: &Scene, name: &str, stage: &str) {
+    let stage = if stage == "inference" { "Inference" } else { "Training" };
+    apply(&scene.admin, operator::workload(name, "road", stage, Value::Null))
+        .await
+        .unwrap();
+    if !name.ends_with("-lab") {
+        operator::policy(&scene.admin, name, "cloison-wl-road").await;
+    }
+    let own = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "of-the-tenant", "namespace": name}, "spec": {"podSelector": {}}});
+    apply(&scene.admin, own).await.unwrap();
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "of-the-tenant", "namespace": name},
+        "spec": {"selector": {"app": "a"}, "ports": [{"port": 80}]}});
+    apply(&scene.admin, service).await.unwrap();
+    let pod: Value = serde_json::from_value(json!({"pod": {"metadata": {"name": "p1"}}})).unwrap();
+    let pod: Try = serde_json::from_value(pod).unwrap();
+    let mut ask = pod.ask(false).body;
+    ask["metadata"]["namespace"] = json!(name);
+    eventually(PATIENCE, "a pod is let in", || async {
+        apply(&scene.admin, ask.clone()).await.map(drop)
+    })
+    .await
+    .unwrap();
+}
+
+async fn people(scene: &Scene) -> People {
+    let bind = async |user: &str, role: &str| {
+        for (namespace, _) in NAMESPACES.into_iter().chain([("unsealed", "")]) {
+            for namespace in [namespace.to_owned(), format!("{namespace}-lab")] {
+                let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                    "metadata": {"name": user, "namespace": namespace},
+                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]});
+                apply(&scene.admin, binding).await.unwrap();
+            }
+        }
+    };
+    bind("alice", "edit").await;
+    bind("carol", "admin").await;
+    let everything = ["", "networking.k8s.io", "cloison.dev", "admissionregistration.k8s.io"];
+    let verbs = ["get", "list", "create", "update", "patch", "delete"];
+    for (user, rule) in [
+        (
+            "mallory",
+            json!({"apiGroups": [""], "resources": ["namespaces", "namespaces/status"], "verbs": verbs}),
+        ),
+        (
+            "root",
+            json!({"apiGroups": everything, "resources": ["*"], "verbs": verbs}),
+        ),
+    ] {
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": user}, "rules": [rule]});
+        apply(&scene.admin, role).await.unwrap();
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": user},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]});
+        apply(&scene.admin, binding).await.unwrap();
+    }
+    let person = |user: &str| scene.plane.client_as(user, &[]).unwrap();
+    People {
+        edit: person("alice"),
+        admin: person("carol"),
+        portal: person("mallory"),
+        root: person("root"),
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, PartialEq)]
+enum Met {
+    /// By our policy or webhook, with its rule.
+    Refused(String),
+    /// By nobody: what it wanted would have happened.
+    Passed,
+    /// By the API server itself, or done without what was wanted.
+    Stock,
+    /// The webhook did not answer, and so nothing happened.
+    Unanswered,
+}
+
+/// Sends it, and says who met it. Anything that is none of this fails the test.
+async fn meet(client: &Client, attempt: &Try, twin: bool) -> Result<Met, String> {
+    let ask = attempt.ask(twin);
+    let answer = client.request_text(ask.request()).await;
+    if let Some(sign) = &attempt.stock {
+        let said = match &answer {
+            Ok(text) => text.clone(),
+            Err(Error::Api(status)) => status.message.clone(),
+            Err(error) => return Err(error.to_string()),
+        };
+        return if said.contains(sign) {
+            Ok(Met::Stock)
+        } else {
+            Err(format!("{}: {said}", ask.path))
+        };
+    }
+    let status = match answer {
+        Ok(_) => return Ok(Met::Passed),
+        Err(Error::Api(status)) => status,
+        Err(error) => return Err(error.to_string()),
+    };
+    let said = &status.message;
+    if said.contains("failed calling webhook") && said.contains("webhook.cloison.dev") {
+        return Ok(Met::Unanswered);
+    }
+    if let Some((_, ours)) = said.split_once("denied request: [cloison ") {
+        let name = said.split('\'').nth(1).unwrap_or_default();
+        if !said.contains(&format!(
+            "ValidatingAdmissionPolicy '{name}' with binding '{name}-deny'"
+        )) {
+            return Err(said.clone());
+        }
+        return Ok(Met::Refused(format!("{name} {ours}")));
+    }
+    if let Some((_, ours)) = said.split_once(".webhook.cloison.dev\" denied the request: [cloison ") {
+        return Ok(Met::Refused(format!("webhook {ours}")));
+    }
+    // A stream that was let in finds no node that runs the pod, or is no stream.
+    if [400, 404, 500, 502, 503].contains(&status.code)
+        && matches!(ask.verb.as_str(), "POST" | "GET")
+        && !said.contains("cloison")
+    {
+        return Ok(Met::Passed);
+    }
+    Err(format!("{} {}: {} {said}", ask.verb, ask.path, status.code))
+}
+
+/// Compares what came of a row with what it says; a line for each difference.
+async fn play(row: &Row, people: &People, dead: bool, wrong: &mut Vec<String>) -> Vec<String> {
+    let client = people.of(row.who);
+    let mut lines = Vec::new();
+    let rest = |attempt: &&Try| dead || attempt.when != Some(When::Dead);
+    for attempt in row.tries.iter().filter(rest) {
+        let met = meet(client, attempt, false).await;
+        let fits = match (&met, &attempt.refused) {
+            (Ok(Met::Unanswered), _) => dead && attempt.when == Some(When::Webhook),
+            (Ok(Met::Refused(said)), Some((by, rule))) => {
+                said.starts_with(&format!("{by} ")) && said.contains(&format!("{rule} "))
+            }
+            (Ok(Met::Stock), None) => true,
+            _ => false,
+        };
+        if !fits {
+            wrong.push(format!("row {}: {met:?}", row.row));
+        }
+        lines.push(match (met, &attempt.refused) {
+            (Ok(Met::Refused(_)), Some((by, rule))) => format!("{by}: {rule}"),
+            (Ok(Met::Unanswered), _) => "the API server, because the webhook does not answer".to_owned(),
+            (met, _) => met.map_or_else(|error| error, |met| format!("{met:?}")),
+        });
+        // The attack is real: where the same rule only reports, it goes through.
+        if attempt.refused.is_some() && !attempt.anywhere {
+            let twin = meet(client, attempt, true).await;
+            if twin != Ok(Met::Passed) {
+                wrong.push(format!("row {} in mode audit: {twin:?}", row.row));
+            }
+        }
+    }
+    for attempt in row.control.iter().filter(rest) {
+        let met = meet(client, attempt, false).await;
+        let closed = dead && attempt.when == Some(When::Webhook);
+        if met != Ok(if closed { Met::Unanswered } else { Met::Passed }) {
+            wrong.push(format!("row {}, which should pass: {met:?}", row.row));
+        }
+    }
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_attack_is_met_and_met_again_when_nobody_of_ours_lives() {
+    let book = book();
+    let scene = Scene::start().await;
+    let policy = json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": {"name": "default"},
+        "spec": book.policy});
+    apply(&scene.admin, policy).await.unwrap();
+    for (name, stage) in NAMESPACES {
+        for (name, mode) in [(name.to_owned(), "enforce"), (format!("{name}-lab"), "audit")] {
+            namespace(&scene, &name, stage, mode).await;
+            furnish(&scene, &name, stage).await;
+        }
+    }
+    let webhook = scene.webhook("webhook").await;
+    scene.lead_to(&webhook).await;
+    for (name, mode) in [("unsealed", "enforce"), ("unsealed-lab", "audit")] {
+        // Without a stage: the controller has nothing to seal.
+        let bare = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"cloison.dev/mode": mode}}});
+        apply(&scene.admin, bare).await.unwrap();
+        let account =
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "road", "namespace": name}});
+        apply(&scene.admin, account).await.unwrap();
+    }
+    let people = people(&scene).await;
+    settled(&book.rows, &people).await;
+
+    let mut wrong = Vec::new();
+    for row in &book.rows {
+        play(row, &people, false, &mut wrong).await;
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+
+    scene.kill_controller();
+    webhook.program.kill();
+    for name in ["unsealed", "unsealed-lab"] {
+        let mode = if name == "unsealed" { "enforce" } else { "audit" };
+        operator::namespace(&scene.admin, name, "training", Some(mode)).await;
+    }
+    for row in &book.rows {
+        let dead = play(row, &people, true, &mut wrong).await;
+        eprintln!("{:2} {}: {}", row.row, row.attack, outcome(row, &dead));
+    }
+    assert!(wrong.is_empty(), "once we are dead:\n{}", wrong.join("\n"));
+}
+
+fn outcome(row: &Row, lines: &[String]) -> String {
+    match (&row.shown, &row.open) {
+        (Some(test), _) => format!("see {test}"),
+        (_, Some(why)) => format!("OPEN: {why}"),
+        _ => lines.join("; "),
+    }
+}
+
+/// Waits until policies, rights and modes are known to the API server.
+async fn settled(rows: &[Row], people: &People) {
+    eventually(PATIENCE, "every attack is met", || async {
+        let mut wrong = Vec::new();
+        for row in rows {
+            play(row, people, false, &mut wrong).await;
+        }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("\n{}", wrong.join("\n")))
+        }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A row that promises something promises it once, and can be looked up.
+#[test]
+fn all_fifty_two_rows_are_there_and_each_says_what_meets_it() {
+    let book = book();
+    let numbers: BTreeSet<u8> = book.rows.iter().map(|row| row.row).collect();
+    assert_eq!(numbers, (1..=52).collect());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for row in &book.rows {
+        let says = [!row.tries.is_empty(), row.shown.is_some(), row.open.is_some()];
+        assert_eq!(says.iter().filter(|it| **it).count(), 1, "row {}", row.row);
+        if let Some(test) = &row.shown {
+            let (file, name) = test.split_once(' ').unwrap();
+            let text = std::fs::read_to_string(root.join(file)).unwrap();
+            assert!(text.contains(&format!("fn {name}(")), "row {}: {test}", row.row);
+        }
+        for attempt in &row.tries {
+            assert!(attempt.refused.is_some() != attempt.stock.is_some(), "row {}", row.row);
+        }
+        let refused = row.tries.iter().any(|attempt| attempt.refused.is_some());
+        assert!(!refused || !row.control.is_empty(), "row {} has no control", row.row);
+    }
+    // What stays open is known by number.
+    let open: Vec<u8> = book
+        .rows
+        .iter()
+        .filter(|row| row.open.is_some())
+        .map(|row| row.row)
+        .collect();
+    assert_eq!(open, [10, 26, 31, 37]);
+    // Only these need us alive, and they fail closed.
+    let asks = |attempt: &Try| attempt.when == Some(When::Webhook);
+    let webhook: Vec<u8> = book
+        .rows
+        .iter()
+        .filter(|row| row.tries.iter().any(asks))
+        .map(|row| row.row)
+        .collect();
+    assert_eq!(webhook, [8]);
+}
