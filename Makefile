@@ -44,7 +44,7 @@ deny: ## Checks dependencies, published advisories included; installs cargo-deny
 
 .PHONY: gen
 gen: ## Writes every generated file: crds/, the chart's copies and roles, docs/reference/
-	CLOISON_GEN=1 $(CARGO) test --quiet --locked --test generated committed
+	CLOISON_GEN=1 $(CARGO) test --quiet --locked --test generated --test attacks committed
 
 .PHONY: bench
 bench: ## Measures; prints ratios of what ran side by side

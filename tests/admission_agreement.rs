@@ -1,5 +1,5 @@
-//! The command line and the door say the same: some hundreds of generated pods, changes of pods, AiWorkloads and
-//! NetworkPolicies, judged offline and by a real API server. Same verdict, same words.
+//! The command line and the door say the same: over five thousand generated pods, changes of pods, AiWorkloads and
+//! NetworkPolicies, judged offline and by real API servers of two versions. Same verdict, same words.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 #![allow(clippy::default_trait_access, clippy::needless_pass_by_value, clippy::too_many_lines)] // tables read best whole
 
@@ -104,6 +104,15 @@ impl Mix {
         }
     }
 
+    fn add(&mut self, other: Self) {
+        self.refused += other.refused;
+        self.passed += other.passed;
+        self.invalid += other.invalid;
+        for (rule, times) in other.rules {
+            *self.rules.entry(rule).or_default() += times;
+        }
+    }
+
     /// A test that only ever passes, or only ever refuses, compares nothing.
     fn print_and_bound(&self, what: &str, least: usize) {
         eprintln!("{what}: {self:?}");
@@ -134,6 +143,7 @@ async fn offline_and_the_api_server_agree() {
         {"name": "own", "networkAttachment": "t/own", "stages": ["Training"]},
     ]}, "controls": [{"id": "ENC-04", "mode": "Enforce"}, {"id": "NET-11", "perStage": {"inference": "Enforce"}},
                      {"id": "WKL-04", "perStage": {"training": "Enforce"}}]}));
+    let mut all = Mix::default();
     for version in [Minor::V1_36, Minor::V1_33] {
         let options = ApiServerOptions {
             minor: version,
@@ -159,14 +169,23 @@ async fn offline_and_the_api_server_agree() {
             try_create(&admin, pod("u", "a")).await
         })
         .await;
-        pods(&cluster, &admin, &hash, version).await;
-        updates(&cluster, &admin, &hash).await;
-        workloads(&cluster, &admin, &hash).await;
-        network_policies(&cluster, &admin, &hash).await;
+        all.add(pods(&cluster, &admin, &hash, version).await);
+        all.add(updates(&cluster, &admin, &hash).await);
+        all.add(workloads(&cluster, &admin, &hash).await);
+        all.add(network_policies(&cluster, &admin, &hash).await);
     }
+    eprintln!("together: {all:?}");
+    let judged = all.refused + all.passed;
+    assert!(judged >= 5_000, "{judged}");
+    assert!(
+        all.refused * 10 >= judged * 3 && all.passed * 10 >= judged * 3,
+        "a one-sided corpus shows little"
+    );
+    let rare: Vec<_> = all.rules.iter().filter(|(_, times)| **times < 200).collect();
+    assert!(rare.is_empty(), "hardly compared: {rare:?}");
 }
 
-async fn pods(cluster: &Cluster, admin: &Client, hash: &str, version: Minor) {
+async fn pods(cluster: &Cluster, admin: &Client, hash: &str, version: Minor) -> Mix {
     let offline = Offline::new(&cluster.set()).unwrap();
     let images = images();
     let mut dice = Dice(0x5EED);
@@ -175,7 +194,7 @@ async fn pods(cluster: &Cluster, admin: &Client, hash: &str, version: Minor) {
     for name in ["t", "e", "i", "w", "d", "u", "default"] {
         namespaces.insert(name, live_namespace(admin, name).await);
     }
-    for _ in 0..400 {
+    for _ in 0..1_500 {
         let name = *dice.pick(&["t", "t", "e", "i", "i", "w", "d", "u", "default"]);
         let mut pod = if dice.once_in(5) {
             pod(name, "fine")
@@ -195,7 +214,7 @@ async fn pods(cluster: &Cluster, admin: &Client, hash: &str, version: Minor) {
             door(try_create(admin, pod.clone()).await, "cloison-pod", hash),
         );
     }
-    mix.print_and_bound("pods", 300);
+    mix.print_and_bound("pods", 1_200);
     assert!(mix.rules.len() >= 28, "{} rules: {mix:?}", mix.rules.len());
     for rule in [
         "WKL-04/visible-devices",
@@ -209,9 +228,10 @@ async fn pods(cluster: &Cluster, admin: &Client, hash: &str, version: Minor) {
     ] {
         assert!(mix.rules.contains_key(rule), "no pod broke {rule}");
     }
+    mix
 }
 
-async fn updates(cluster: &Cluster, admin: &Client, hash: &str) {
+async fn updates(cluster: &Cluster, admin: &Client, hash: &str) -> Mix {
     let offline = Offline::new(&cluster.set()).unwrap();
     let images = images();
     let mut dice = Dice(0xD1CE);
@@ -228,7 +248,7 @@ async fn updates(cluster: &Cluster, admin: &Client, hash: &str) {
     .await
     .unwrap();
     let pods = objects(admin, "v1", "Pod", Some("i"));
-    for _ in 0..120 {
+    for _ in 0..400 {
         let name = *dice.pick(&["plain", "member"]);
         let old = serde_json::to_value(pods.get(name).await.unwrap()).unwrap();
         let label = dice
@@ -295,14 +315,15 @@ async fn updates(cluster: &Cluster, admin: &Client, hash: &str) {
         let verdict = offline.judge_pod(&new, &namespace, &request).unwrap();
         mix.compare(&new, &verdict, door(answer, "cloison-pod", hash));
     }
-    mix.print_and_bound("updates", 90);
+    mix.print_and_bound("updates", 300);
+    mix
 }
 
-async fn workloads(cluster: &Cluster, admin: &Client, hash: &str) {
+async fn workloads(cluster: &Cluster, admin: &Client, hash: &str) -> Mix {
     let offline = Offline::new(&cluster.set()).unwrap();
     let mut dice = Dice(0xA1);
     let mut mix = Mix::default();
-    for _ in 0..80 {
+    for _ in 0..240 {
         let name = *dice.pick(&["t", "e", "i", "w", "d", "default"]);
         let uses: Vec<&str> = (0..dice.roll(3))
             .map(|_| {
@@ -333,10 +354,11 @@ async fn workloads(cluster: &Cluster, admin: &Client, hash: &str) {
             door(try_create(admin, workload.clone()).await, "cloison-crd", hash),
         );
     }
-    mix.print_and_bound("workloads", 80);
+    mix.print_and_bound("workloads", 240);
+    mix
 }
 
-async fn network_policies(cluster: &Cluster, admin: &Client, hash: &str) {
+async fn network_policies(cluster: &Cluster, admin: &Client, hash: &str) -> Mix {
     let offline = Offline::new(&cluster.set()).unwrap();
     let mut dice = Dice(0xBEE);
     let mut mix = Mix::default();
@@ -344,7 +366,7 @@ async fn network_policies(cluster: &Cluster, admin: &Client, hash: &str) {
     let namespace = live_namespace(admin, "i").await;
     // At first new ones, then changes of one that is older than the rules.
     let mut stored = None;
-    for round in 0..160 {
+    for round in 0..600 {
         let written = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                              "metadata": {"name": "own", "namespace": "i"}, "spec": random_policy(&mut dice)});
         let request = Request {
@@ -368,12 +390,13 @@ async fn network_policies(cluster: &Cluster, admin: &Client, hash: &str) {
             try_create(admin, written.clone()).await
         };
         mix.compare(&written, &verdict, door(answer, "cloison-net", hash));
-        if round == 79 {
+        if round == 299 {
             stored = Some(store_unjudged(cluster, admin, &mut dice).await);
         }
     }
-    mix.print_and_bound("network policies", 120);
+    mix.print_and_bound("network policies", 500);
     assert!(mix.rules.len() >= 5, "{} rules: {mix:?}", mix.rules.len());
+    mix
 }
 
 /// A policy that is older than the rules: it was written while the namespace was in audit.

@@ -348,3 +348,13 @@ fn all_fifty_two_rows_are_there_and_each_says_what_meets_it() {
         .collect();
     assert_eq!(webhook, [8]);
 }
+
+#[test]
+fn the_page_of_attacks_is_committed() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/attacks.md");
+    let page = rows::page(&book());
+    if std::env::var_os("CLOISON_GEN").is_some() {
+        std::fs::write(&file, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), page, "run make gen");
+}

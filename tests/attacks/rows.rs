@@ -216,3 +216,45 @@ impl Ask {
             .unwrap()
     }
 }
+
+/// The page for readers.
+pub fn page(book: &Book) -> String {
+    let mut page = String::from(
+        "<!-- Written by `make gen` from tests/attacks/rows.yaml. -->\n\n# Attacks, and what meets them\n\n\
+         Each is tried on a real API server in namespaces of mode enforce, once while Cloison runs and once after its \
+         controller and its webhook were killed (tests/attacks). *Kubernetes* refuses some itself. What stays open is said.\n\n\
+         | # | who | attack | met by |\n|---|---|---|---|\n",
+    );
+    for row in &book.rows {
+        let who = match row.who {
+            Who::Edit => "`edit`",
+            Who::Admin => "`admin`",
+            Who::Portal => "writes namespaces",
+            Who::Root => "writes everything",
+        };
+        let met = match (&row.shown, &row.open) {
+            (Some(test), _) => format!("see {}", test.replace(' ', ", `") + "`"),
+            (_, Some(why)) => format!("**open**: {why}"),
+            _ => {
+                let mut by: Vec<String> = row.tries.iter().map(Try::met).collect();
+                by.dedup();
+                by.join("; ")
+            }
+        };
+        page.push_str(&format!("| {} | {who} | {} | {met} |\n", row.row, row.attack));
+    }
+    page
+}
+
+impl Try {
+    fn met(&self) -> String {
+        let closed = match self.when {
+            Some(When::Webhook) => " (without it nothing passes)",
+            _ => "",
+        };
+        match &self.refused {
+            Some((by, rule)) => format!("`{by}` {rule}{closed}"),
+            None => "*Kubernetes*".to_owned(),
+        }
+    }
+}

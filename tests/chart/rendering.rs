@@ -172,7 +172,12 @@ fn every_account_is_bound_and_every_binding_has_an_account() {
     assert_eq!(accounts, bound);
     assert_eq!(
         accounts,
-        BTreeSet::from(["cloison-agent", "cloison-canary", "cloison-controller"])
+        BTreeSet::from([
+            "cloison-agent",
+            "cloison-canary",
+            "cloison-controller",
+            "cloison-webhook"
+        ])
     );
 }
 

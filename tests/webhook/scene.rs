@@ -31,12 +31,17 @@ pub struct Scene {
 impl Scene {
     /// Without a webhook yet, and so with a configuration that refuses nothing.
     pub async fn start() -> Self {
-        let server = ApiServerOptions {
+        Self::start_with(vec![ApiServerOptions {
             audit_policy: Some(audit::policy()),
             ..ApiServerOptions::default()
-        };
+        }])
+        .await
+    }
+
+    /// The same with other API servers.
+    pub async fn start_with(api_servers: Vec<ApiServerOptions>) -> Self {
         let options = Options {
-            api_servers: vec![server],
+            api_servers,
             controller_manager: true,
             ..Options::default()
         };

@@ -49,39 +49,27 @@ impl Endpoints {
 
     pub(crate) async fn publish(&self, etcd: &Etcd) -> Result<(), Error> {
         let addresses: Vec<Ipv4Addr> = lock(&self.addresses).iter().copied().collect();
-        let slice = endpoint_slice(
-            ("default", "kubernetes"),
-            &addresses,
-            &[json!({ "name": "https", "port": self.port, "protocol": "TCP" })],
-            &self.created,
-        );
-        put(
-            etcd,
-            "services/endpoints/default/kubernetes",
-            &self.endpoints(&addresses),
-        )
-        .await?;
-        put(etcd, "endpointslices/default/kubernetes", &slice).await
+        let port = [json!({ "name": "https", "port": self.port, "protocol": "TCP" })];
+        publish(etcd, ("default", "kubernetes"), &addresses, &port, &self.created).await
     }
+}
 
-    /// Deprecated, but the API servers of a real cluster still write it.
-    fn endpoints(&self, addresses: &[Ipv4Addr]) -> Value {
-        let ips: Vec<Value> = addresses.iter().map(|address| json!({ "ip": address })).collect();
-        let port = json!({ "name": "https", "port": self.port, "protocol": "TCP" });
-        let subset = json!({ "addresses": ips, "ports": [port] });
-        json!({
-            "apiVersion": "v1",
-            "kind": "Endpoints",
-            "metadata": {
-                "name": "kubernetes",
-                "namespace": "default",
-                "uid": "6f8e7a52-4b0c-4d0b-9f0e-2f3c6a0c1d01",
-                "creationTimestamp": self.created,
-                "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
-            },
-            "subsets": if addresses.is_empty() { json!([]) } else { json!([subset]) },
-        })
-    }
+/// Deprecated, but the API servers of a real cluster still write it, and those before 1.34 find webhooks by it.
+fn endpoints((namespace, service): (&str, &str), addresses: &[Ipv4Addr], ports: &[Value], created: &Time) -> Value {
+    let ips: Vec<Value> = addresses.iter().map(|address| json!({ "ip": address })).collect();
+    let subset = json!({ "addresses": ips, "ports": ports });
+    json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {
+            "name": service,
+            "namespace": namespace,
+            "uid": "6f8e7a52-4b0c-4d0b-9f0e-2f3c6a0c1d01",
+            "creationTimestamp": created,
+            "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
+        },
+        "subsets": if addresses.is_empty() { json!([]) } else { json!([subset]) },
+    })
 }
 
 /// Leads the named ports of a Service to one address; see [`crate::ControlPlane::route_service`].
@@ -97,8 +85,22 @@ pub(crate) async fn route(
         .map(|name| json!({ "name": name, "port": to.port(), "protocol": "TCP" }))
         .collect();
     let created = Time(Timestamp::now());
-    let slice = endpoint_slice((namespace, service), &[*to.ip()], &ports, &created);
-    put(etcd, &format!("endpointslices/{namespace}/{service}"), &slice).await
+    publish(etcd, (namespace, service), &[*to.ip()], &ports, &created).await
+}
+
+/// Writes both objects of a Service.
+async fn publish(
+    etcd: &Etcd,
+    service: (&str, &str),
+    addresses: &[Ipv4Addr],
+    ports: &[Value],
+    created: &Time,
+) -> Result<(), Error> {
+    let (namespace, name) = service;
+    let old = endpoints(service, addresses, ports, created);
+    put(etcd, &format!("services/endpoints/{namespace}/{name}"), &old).await?;
+    let slice = endpoint_slice(service, addresses, ports, created);
+    put(etcd, &format!("endpointslices/{namespace}/{name}"), &slice).await
 }
 
 fn endpoint_slice(

@@ -1,0 +1,342 @@
+//! Whatever of ours dies, is taken away in the wrong order, or meets an API server of another version: the cluster works on.
+//! API servers of the oldest and the newest version that we support stand side by side on one etcd.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "common/audit.rs"]
+#[allow(dead_code, reason = "the scene asks for it")]
+mod audit;
+#[path = "common/operator.rs"]
+mod operator;
+#[path = "webhook/raw.rs"]
+#[allow(dead_code, reason = "the scene asks for it")]
+mod raw;
+#[path = "webhook/scene.rs"]
+#[allow(dead_code, reason = "it has more than is needed here")]
+mod scene;
+
+use std::process::Command;
+
+use cloison::api::names;
+use cloison_testbed::{ApiServerOptions, Minor, Tool, eventually, find};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client};
+use operator::{PATIENCE, apply};
+use scene::Scene;
+use serde_json::{Value, json};
+
+const OURS: &str = "app.kubernetes.io/managed-by=cloison";
+const IMAGE: &str =
+    "registry.example.com/train/app@sha256:771ed3e147668c60055b8252967579c0c7089cf88a3918b19a3e62e41b98b121";
+
+fn pod(name: &str, labels: Value, more: Value) -> Value {
+    let mut spec = json!({"serviceAccountName": "default", "automountServiceAccountToken": false,
+        "containers": [{"name": "main", "image": IMAGE}]});
+    for (key, value) in more.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec})
+}
+
+/// What a cluster lives on: the path, and what is posted there. Each is a dry run where the API has one.
+fn vital() -> Vec<(&'static str, Value)> {
+    let meta = |name: &str| json!({"name": name});
+    let apps = json!({"selector": {"matchLabels": {"k8s-app": "dns"}}, "template": {"metadata": {"labels": {"k8s-app": "dns"}},
+        "spec": {"hostNetwork": true, "containers": [{"name": "dns", "image": "registry.example.com/coredns:1"}]}}});
+    let allowed = json!({"spec": {"user": "somebody", "resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    vec![
+        (
+            "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases",
+            json!({"metadata": meta("n1")}),
+        ),
+        (
+            "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases",
+            json!({"metadata": meta("scheduler")}),
+        ),
+        ("/api/v1/nodes", json!({"metadata": meta("n9")})),
+        ("/api/v1/namespaces", json!({"metadata": meta("anew")})),
+        (
+            "/api/v1/persistentvolumes",
+            json!({"metadata": meta("pv"), "spec": {"capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"}}}),
+        ),
+        (
+            "/api/v1/namespaces/train/events",
+            json!({"metadata": meta("e"), "involvedObject": {"kind": "Pod", "namespace": "train",
+            "name": "p1"}, "reason": "Seen", "message": "m", "type": "Normal"}),
+        ),
+        ("/api/v1/namespaces/train/configmaps", json!({"metadata": meta("c")})),
+        (
+            "/api/v1/namespaces/train/secrets",
+            json!({"metadata": meta("s"), "stringData": {"a": "b"}}),
+        ),
+        (
+            "/api/v1/namespaces/train/serviceaccounts",
+            json!({"metadata": meta("a")}),
+        ),
+        (
+            "/api/v1/namespaces/train/pods/p1/eviction",
+            json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta("p1")}),
+        ),
+        (
+            "/apis/discovery.k8s.io/v1/namespaces/train/endpointslices",
+            json!({"metadata": meta("x"), "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.1.2.3"]}]}),
+        ),
+        (
+            "/apis/batch/v1/namespaces/train/jobs",
+            json!({"metadata": meta("j"), "spec": {"template": {"spec": {"restartPolicy": "Never",
+            "containers": [{"name": "main", "image": IMAGE}]}}}}),
+        ),
+        (
+            "/api/v1/namespaces/kube-system/configmaps",
+            json!({"metadata": meta("c")}),
+        ),
+        (
+            "/api/v1/namespaces/kube-system/services",
+            json!({"metadata": meta("s"), "spec": {"ports": [{"port": 53}], "externalIPs": ["203.0.113.7"]}}),
+        ),
+        (
+            "/api/v1/namespaces/kube-system/pods",
+            pod(
+                "dns",
+                json!({}),
+                json!({"hostNetwork": true, "hostPID": true,
+            "priorityClassName": "system-node-critical", "nodeName": "n1"}),
+            ),
+        ),
+        (
+            "/apis/apps/v1/namespaces/kube-system/daemonsets",
+            json!({"metadata": meta("proxy"), "spec": apps}),
+        ),
+        (
+            "/apis/apps/v1/namespaces/cloison-system/deployments",
+            json!({"metadata": meta("us"), "spec": apps}),
+        ),
+        (
+            "/api/v1/namespaces/cloison-system/pods",
+            pod("us", json!({}), json!({})),
+        ),
+        (
+            "/apis/networking.k8s.io/v1/namespaces/kube-system/networkpolicies",
+            json!({"metadata": meta("open"),
+            "spec": {"podSelector": {}, "ingress": [{}]}}),
+        ),
+        (
+            "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/rolebindings",
+            json!({"metadata": meta("b"),
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "train"}]}),
+        ),
+        (
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+            json!({"metadata": meta("r"), "rules": []}),
+        ),
+        (
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            json!({"metadata": meta("things.example.com"), "spec": {
+            "group": "example.com", "scope": "Cluster", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
+        ),
+        (
+            "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+            json!({"metadata": meta("of-others"), "webhooks": []}),
+        ),
+        ("/apis/authorization.k8s.io/v1/subjectaccessreviews", allowed),
+        (
+            "/apis/authentication.k8s.io/v1/tokenreviews",
+            json!({"spec": {"token": "x"}}),
+        ),
+    ]
+}
+
+async fn post(client: &Client, path: &str, body: &Value) -> Result<(), String> {
+    let request = http::Request::post(format!("{path}?dryRun=All"))
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(body).unwrap())
+        .unwrap();
+    client
+        .request_text(request)
+        .await
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// Everything that a cluster lives on goes through, at each API server, for a person without any verb of ours.
+async fn works_on(scene: &Scene, drill: &str) {
+    for server in scene.plane.api_servers() {
+        let root = server.identity("root", &[]).unwrap().client().unwrap();
+        for (path, body) in vital() {
+            let answer = eventually(PATIENCE, path, || async {
+                match post(&root, path, &body).await {
+                    // It has just been started.
+                    Err(error) if !error.contains("cloison") => Err(error),
+                    answer => Ok(answer),
+                }
+            })
+            .await
+            .unwrap_or_else(|error| panic!("{drill}: {error}"));
+            assert_eq!(answer, Ok(()), "{drill}: {path}");
+        }
+    }
+}
+
+/// Isolation goes on, at each API server: a pod that holds on to its node does not come in.
+async fn still_refuses(scene: &Scene, drill: &str) {
+    for server in scene.plane.api_servers() {
+        let root = server.identity("root", &[]).unwrap().client().unwrap();
+        let held = pod(
+            "held",
+            json!({"cloison.dev/workload": "road"}),
+            json!({"hostPID": true}),
+        );
+        eventually(PATIENCE, &format!("{drill}: it is refused"), || async {
+            match post(&root, "/api/v1/namespaces/train/pods", &held).await {
+                Err(error) if error.contains("WKL-01/host-pid") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+        .unwrap();
+    }
+}
+
+async fn count<K>(client: &Client) -> usize
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let all = Api::<K>::all(client.clone())
+        .list_metadata(&ListParams::default().labels(OURS))
+        .await;
+    all.unwrap().items.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_ours_locks_a_cluster_out() {
+    let minors = [Minor::V1_33, Minor::V1_36].map(|minor| ApiServerOptions {
+        minor,
+        ..ApiServerOptions::default()
+    });
+    let scene = Scene::start_with(minors.to_vec()).await;
+    let admin = &scene.admin;
+    let strict = json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": {"name": "default"},
+        "spec": {"mode": "Enforce"}});
+    apply(admin, strict).await.unwrap();
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "root"},
+        "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]}]});
+    apply(admin, role).await.unwrap();
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "root"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "root"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "root"}]});
+    apply(admin, binding).await.unwrap();
+    operator::healthy(admin, "train", "Training").await;
+    let webhook = scene.webhook("webhook").await;
+    scene.lead_to(&webhook).await;
+    let mut first = pod("p1", json!({"cloison.dev/workload": "steady"}), json!({}));
+    first["metadata"]["namespace"] = json!("train");
+    eventually(PATIENCE, "a pod is let in", || async {
+        apply(admin, first.clone()).await.map(drop)
+    })
+    .await
+    .unwrap();
+    still_refuses(&scene, "at the start").await;
+    works_on(&scene, "at the start").await;
+
+    scene.kill_controller();
+    webhook.program.kill();
+    works_on(&scene, "with nobody of ours alive").await;
+
+    for server in scene.plane.api_servers() {
+        server.stop().await.unwrap();
+    }
+    for server in scene.plane.api_servers() {
+        server.start().await.unwrap();
+    }
+    works_on(&scene, "after the API servers came back without us").await;
+    still_refuses(&scene, "after the API servers came back without us").await;
+
+    // In the wrong order: what our policies and conditions speak of goes first.
+    let definitions: Api<CustomResourceDefinition> = Api::all(admin.clone());
+    for definition in definitions.list_metadata(&ListParams::default()).await.unwrap().items {
+        let name = definition.metadata.name.unwrap();
+        if name.ends_with(".cloison.dev") {
+            definitions.delete(&name, &DeleteParams::default()).await.unwrap();
+        }
+    }
+    // One that an API server began to delete just before it was stopped is taken up again after a while.
+    eventually(3 * PATIENCE, "the definitions are gone", || async {
+        let left = definitions.list(&ListParams::default()).await.unwrap().items;
+        let told = |it: &CustomResourceDefinition| format!("{:?} {:?}\n", it.metadata.name, it.status);
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(left.iter().map(told).collect::<String>())
+        }
+    })
+    .await
+    .unwrap();
+    works_on(&scene, "without the definitions").await;
+    still_refuses(&scene, "without the definitions").await;
+    for server in scene.plane.api_servers() {
+        server.stop().await.unwrap();
+        server.start().await.unwrap();
+    }
+    works_on(&scene, "without the definitions, after another start").await;
+    still_refuses(&scene, "without the definitions, after another start").await;
+
+    // A namespace ends, with the deny that nobody lifts any more.
+    let namespaces: Api<Namespace> = Api::all(admin.clone());
+    operator::namespace(admin, "ends", "training", Some("enforce")).await;
+    namespaces.delete("ends", &DeleteParams::default()).await.unwrap();
+    eventually(PATIENCE, "a namespace ends", || async {
+        if namespaces.get_opt("ends").await.unwrap().is_none() {
+            Ok(())
+        } else {
+            Err("it is there")
+        }
+    })
+    .await
+    .unwrap();
+
+    let mut helm = Command::new(find(Tool::Helm).unwrap());
+    helm.env("KUBECONFIG", scene.plane.admin_kubeconfig().unwrap());
+    for (name, folder) in [("HELM_CACHE_HOME", "helm"), ("HELM_CONFIG_HOME", "helm")] {
+        helm.env(name, scene.plane.folder().join(folder));
+    }
+    let output = helm
+        .args(["uninstall", "cloison", "-n", names::DEFAULT_NAMESPACE])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    eventually(
+        PATIENCE,
+        "policies, bindings and webhooks go with the chart",
+        || async {
+            let left = [
+                count::<ValidatingAdmissionPolicy>(admin).await,
+                count::<ValidatingAdmissionPolicyBinding>(admin).await,
+                count::<ValidatingWebhookConfiguration>(admin).await,
+            ];
+            if left == [0, 0, 0] {
+                Ok(())
+            } else {
+                Err(format!("{left:?} left"))
+            }
+        },
+    )
+    .await
+    .unwrap();
+    works_on(&scene, "after the uninstallation").await;
+}
