@@ -6,6 +6,11 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "lists and stories read best whole"
+)]
 
 #[path = "common/audit.rs"]
 #[allow(dead_code, reason = "the scene asks for it")]

@@ -62,6 +62,14 @@ pub struct Term<'a> {
     pub since: Instant,
 }
 
+/// In whose name Events are written.
+fn event_reporter(settings: &Settings) -> Reporter {
+    Reporter {
+        controller: names::CONTROLLER_ACCOUNT.to_owned(),
+        instance: Some(settings.identity.clone()),
+    }
+}
+
 /// Runs until it is dropped; ends by itself only if a loop of it ends, which none does.
 pub async fn run(term: Term<'_>) {
     let Term {
@@ -108,10 +116,7 @@ pub async fn run(term: Term<'_>) {
         evidence: evidence.clone(),
         analysed: analysed_rx,
         triggers: triggers.clone(),
-        reporter: Reporter {
-            controller: names::CONTROLLER_ACCOUNT.to_owned(),
-            instance: Some(settings.identity.clone()),
-        },
+        reporter: event_reporter(settings),
         metrics,
         user,
         namespace: settings.namespace.clone(),

@@ -202,10 +202,13 @@ impl Keeper {
                     "an authority and a certificate were made anew"
                 }
             ),
-            step => match stored.server() {
-                Err(error) => tracing::error!("Secret {}: {error}; a certificate is made anew", names::WEBHOOK_SECRET),
-                Ok(_) => tracing::info!(?step, "authority and certificate"),
-            },
+            step => {
+                if let Err(error) = stored.server() {
+                    tracing::error!("Secret {}: {error}; a certificate is made anew", names::WEBHOOK_SECRET);
+                } else {
+                    tracing::info!(?step, "authority and certificate");
+                }
+            }
         }
         secret.data = Some(made.data());
         secret.string_data = None;

@@ -352,9 +352,9 @@ mod tests {
 
     #[test]
     fn what_is_broken_is_named_and_made_anew_and_no_key_is_told() {
+        type Change = fn(&mut Material, &Material);
         let made = Material::default().after(Step::Begin, &names(), at(0)).unwrap();
         let other = Material::default().after(Step::Begin, &names(), at(0)).unwrap();
-        type Change = fn(&mut Material, &Material);
         let cases: [(&str, Change, Step); 6] = [
             (
                 "a certificate that is none",

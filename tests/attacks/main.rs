@@ -214,7 +214,7 @@ async fn play(row: &Row, people: &People, dead: bool, wrong: &mut Vec<String>) -
             _ => false,
         };
         if !fits {
-            wrong.push(format!("row {}: {met:?}", row.row));
+            wrong.push(format!("row {}: {met:?}", row.number));
         }
         lines.push(match (met, &attempt.refused) {
             (Ok(Met::Refused(_)), Some((by, rule))) => format!("{by}: {rule}"),
@@ -225,7 +225,7 @@ async fn play(row: &Row, people: &People, dead: bool, wrong: &mut Vec<String>) -
         if attempt.refused.is_some() && !attempt.anywhere {
             let twin = meet(client, attempt, true).await;
             if twin != Ok(Met::Passed) {
-                wrong.push(format!("row {} in mode audit: {twin:?}", row.row));
+                wrong.push(format!("row {} in mode audit: {twin:?}", row.number));
             }
         }
     }
@@ -233,7 +233,7 @@ async fn play(row: &Row, people: &People, dead: bool, wrong: &mut Vec<String>) -
         let met = meet(client, attempt, false).await;
         let closed = dead && attempt.when == Some(When::Webhook);
         if met != Ok(if closed { Met::Unanswered } else { Met::Passed }) {
-            wrong.push(format!("row {}, which should pass: {met:?}", row.row));
+            wrong.push(format!("row {}, which should pass: {met:?}", row.number));
         }
     }
     lines
@@ -279,7 +279,7 @@ async fn every_attack_is_met_and_met_again_when_nobody_of_ours_lives() {
     }
     for row in &book.rows {
         let dead = play(row, &people, true, &mut wrong).await;
-        eprintln!("{:2} {}: {}", row.row, row.attack, outcome(row, &dead));
+        eprintln!("{:2} {}: {}", row.number, row.attack, outcome(row, &dead));
     }
     assert!(wrong.is_empty(), "once we are dead:\n{}", wrong.join("\n"));
 }
@@ -313,29 +313,33 @@ async fn settled(rows: &[Row], people: &People) {
 #[test]
 fn all_fifty_two_rows_are_there_and_each_says_what_meets_it() {
     let book = book();
-    let numbers: BTreeSet<u8> = book.rows.iter().map(|row| row.row).collect();
+    let numbers: BTreeSet<u8> = book.rows.iter().map(|row| row.number).collect();
     assert_eq!(numbers, (1..=52).collect());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for row in &book.rows {
         let says = [!row.tries.is_empty(), row.shown.is_some(), row.open.is_some()];
-        assert_eq!(says.iter().filter(|it| **it).count(), 1, "row {}", row.row);
+        assert_eq!(says.iter().filter(|it| **it).count(), 1, "row {}", row.number);
         if let Some(test) = &row.shown {
             let (file, name) = test.split_once(' ').unwrap();
             let text = std::fs::read_to_string(root.join(file)).unwrap();
-            assert!(text.contains(&format!("fn {name}(")), "row {}: {test}", row.row);
+            assert!(text.contains(&format!("fn {name}(")), "row {}: {test}", row.number);
         }
         for attempt in &row.tries {
-            assert!(attempt.refused.is_some() != attempt.stock.is_some(), "row {}", row.row);
+            assert!(
+                attempt.refused.is_some() != attempt.stock.is_some(),
+                "row {}",
+                row.number
+            );
         }
         let refused = row.tries.iter().any(|attempt| attempt.refused.is_some());
-        assert!(!refused || !row.control.is_empty(), "row {} has no control", row.row);
+        assert!(!refused || !row.control.is_empty(), "row {} has no control", row.number);
     }
     // What stays open is known by number.
     let open: Vec<u8> = book
         .rows
         .iter()
         .filter(|row| row.open.is_some())
-        .map(|row| row.row)
+        .map(|row| row.number)
         .collect();
     assert_eq!(open, [10, 26, 31, 37]);
     // Only these need us alive, and they fail closed.
@@ -344,7 +348,7 @@ fn all_fifty_two_rows_are_there_and_each_says_what_meets_it() {
         .rows
         .iter()
         .filter(|row| row.tries.iter().any(asks))
-        .map(|row| row.row)
+        .map(|row| row.number)
         .collect();
     assert_eq!(webhook, [8]);
 }

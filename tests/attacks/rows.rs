@@ -1,5 +1,7 @@
 //! The rows, as they are written in `rows.yaml`.
 
+use std::fmt::Write;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,7 +15,8 @@ pub struct Book {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
-    pub row: u8,
+    #[serde(rename = "row")]
+    pub number: u8,
     pub attack: String,
     pub who: Who,
     #[serde(default)]
@@ -241,7 +244,7 @@ pub fn page(book: &Book) -> String {
                 by.join("; ")
             }
         };
-        page.push_str(&format!("| {} | {who} | {} | {met} |\n", row.row, row.attack));
+        let _ = writeln!(page, "| {} | {who} | {} | {met} |", row.number, row.attack);
     }
     page
 }

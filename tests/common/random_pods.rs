@@ -33,6 +33,8 @@ pub fn images() -> Vec<String> {
     both.chain([
         "registry.example.com/train/é".to_owned(),
         "registry.example.com/train/a@sha256:00".to_owned(),
+        "registry.example.com/train/a b".to_owned(),
+        "registry.example.com//a".to_owned(),
     ])
     .collect()
 }
@@ -79,7 +81,7 @@ pub fn container(dice: &mut Dice, images: &[String], name: &str) -> Value {
         ];
         container = with(container, dice.pick(&probes).clone());
     }
-    if dice.once_in(5) {
+    if dice.once_in(2) {
         container = with(container, dice.pick(&variables()).clone());
     }
     container
@@ -141,7 +143,7 @@ pub fn random_pod(dice: &mut Dice, images: &[String], namespace: &str) -> Value 
         json!({"cloison.dev/workload": "default"}),
     ];
     pod["metadata"]["labels"] = dice.pick(&labels).clone();
-    if dice.once_in(3) {
+    if !dice.once_in(4) {
         let image = dice.pick(images).clone();
         let sources = [
             json!({"emptyDir": {"medium": "Memory"}}),
@@ -175,13 +177,11 @@ pub fn random_pod(dice: &mut Dice, images: &[String], namespace: &str) -> Value 
         json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c0": "runtime/default"}}}),
         json!({"metadata": {"annotations": null}}),
     ];
+    pod = with(pod, dice.pick(&extras).clone());
     if dice.once_in(2) {
-        pod = with(pod, dice.pick(&extras).clone());
-    }
-    if dice.once_in(4) {
         pod = with(pod, json!({"metadata": {"annotations": dice.pick(&networks())}}));
     }
-    if dice.once_in(6) {
+    if dice.once_in(2) {
         let places = [
             json!({"nodeName": "n-1"}),
             json!({"nodeName": ""}),

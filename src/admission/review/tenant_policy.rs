@@ -73,14 +73,14 @@ fn what_is_new(policy: &NetworkPolicy, old: &NetworkPolicy) -> NetworkPolicy {
     let before = old.egress.iter().flatten();
     let before: Vec<Rule<'_>> = before.map(|rule| (rule.ports.as_deref(), rule.to.as_deref())).collect();
     for rule in spec.egress.iter_mut().flatten() {
-        rule.to = left(&before, (rule.ports.as_deref(), rule.to.as_deref()));
+        rule.to = Some(left(&before, (rule.ports.as_deref(), rule.to.as_deref())));
     }
     let before = old.ingress.iter().flatten();
     let before: Vec<Rule<'_>> = before
         .map(|rule| (rule.ports.as_deref(), rule.from.as_deref()))
         .collect();
     for rule in spec.ingress.iter_mut().flatten() {
-        rule.from = left(&before, (rule.ports.as_deref(), rule.from.as_deref()));
+        rule.from = Some(left(&before, (rule.ports.as_deref(), rule.from.as_deref())));
     }
     // A rule that lost its last peer adds nothing; left as it is, it would mean everybody.
     let emptied = |peers: Option<&[NetworkPolicyPeer]>| peers == Some(&[NOBODY][..]);
@@ -104,15 +104,15 @@ const NOBODY: NetworkPolicyPeer = NetworkPolicyPeer {
 type Rule<'r> = (Option<&'r [NetworkPolicyPort]>, Option<&'r [NetworkPolicyPeer]>);
 
 /// The peers of a rule that no rule before had for these ports.
-fn left(before: &[Rule<'_>], (ports, peers): Rule<'_>) -> Option<Vec<NetworkPolicyPeer>> {
+fn left(before: &[Rule<'_>], (ports, peers): Rule<'_>) -> Vec<NetworkPolicyPeer> {
     let before = before.iter().filter(|(there, _)| *there == ports);
     let former: Vec<&[NetworkPolicyPeer]> = before.map(|(_, peers)| peers.unwrap_or_default()).collect();
     let peers = peers.unwrap_or_default();
     if peers.is_empty() {
         let everybody = former.iter().any(|peers| peers.is_empty());
-        return Some(if everybody { vec![NOBODY] } else { Vec::new() });
+        return if everybody { vec![NOBODY] } else { Vec::new() };
     }
     let had = |peer: &&NetworkPolicyPeer| former.iter().any(|peers| peers.contains(peer));
     let new: Vec<NetworkPolicyPeer> = peers.iter().filter(|peer| !had(peer)).cloned().collect();
-    Some(if new.is_empty() { vec![NOBODY] } else { new })
+    if new.is_empty() { vec![NOBODY] } else { new }
 }

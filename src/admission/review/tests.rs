@@ -300,7 +300,7 @@ fn claim(found: Option<Found>) -> Answer {
     let object = json!({"metadata": {"name": "data", "namespace": "train"}, "spec": {"volumeName": "pv-1"}});
     let request = request(&body(CLAIMS, "train", "CREATE", &object, &Value::Null));
     let lookup = Lookup::Volume("pv-1".to_owned());
-    assert_eq!(needs(&request, &sight()), [lookup.clone()]);
+    assert_eq!(needs(&request, &sight()), std::slice::from_ref(&lookup));
     review(
         &request,
         &sight(),
@@ -335,7 +335,7 @@ fn a_deletion_passes_and_says_what_still_runs() {
     let object = workload("train", "Training", &Value::Null);
     let request = request(&body(WORKLOADS, "train", "DELETE", &Value::Null, &object));
     let lookup = Lookup::Pods(WorkloadKey::new("train", "road"));
-    assert_eq!(needs(&request, &sight()), [lookup.clone()]);
+    assert_eq!(needs(&request, &sight()), std::slice::from_ref(&lookup));
     for (found, warnings) in [
         (Found::Pods(0), 0),
         (Found::Pods(2), 1),
@@ -360,8 +360,8 @@ fn waiver(change: impl FnOnce(&mut Value)) -> Answer {
 
 #[test]
 fn a_waiver_that_could_never_hold_is_refused() {
-    assert_eq!(waiver(|_| {}), Answer::default());
     type Change = fn(&mut Value);
+    assert_eq!(waiver(|_| {}), Answer::default());
     let cases: [(&str, &str, Change); 4] = [
         ("OPS-02", "spec.expirationTime", |o| {
             o["spec"]["expirationTime"] = json!("2029-01-01T00:00:00Z")
