@@ -126,8 +126,8 @@ fn defaults_are_there_when_rules_ask() {
     says(
         &format!("{encryption}spec: {{mode: Manage}}\n"),
         &[
-            "-:4:7 spec: ENC-01/escrow `mode: Manage` needs an entry in `escrow.recipients`, or `escrow.requirement: Waived` \
-           (ANSSI R7)",
+            "-:4:7 spec: ENC-01/escrow `mode: Manage` needs an entry in `escrow.recipients`, or `escrow.requirement: Waived`; \
+           write the public key as age-keygen printed it (ANSSI R7)",
         ],
     );
 }

@@ -26,6 +26,7 @@ mod scene;
 
 use std::process::Command;
 
+use base64::Engine as _;
 use cloison::api::names;
 use cloison_testbed::{ApiServerOptions, Minor, Tool, eventually, find};
 use k8s_openapi::api::admissionregistration::v1::{
@@ -50,6 +51,50 @@ fn pod(name: &str, labels: Value, more: Value) -> Value {
         spec[key] = value.clone();
     }
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec})
+}
+
+/// A request for a certificate, as a joining node makes it.
+fn request() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+    base64::engine::general_purpose::STANDARD.encode(pem)
+}
+
+/// What a cluster does to what is there: verb, path, change.
+fn changes() -> Vec<(&'static str, &'static str, Value)> {
+    let binding = json!({"metadata": {"name": "p1"}, "target": {"apiVersion": "v1", "kind": "Node", "name": "n1"}});
+    vec![
+        (
+            "PATCH",
+            "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1",
+            json!({"spec": {"holderIdentity": "n1"}}),
+        ),
+        ("PATCH", "/api/v1/nodes/n1", json!({"metadata": {"labels": {"a": "b"}}})),
+        (
+            "PATCH",
+            "/api/v1/nodes/n1/status",
+            json!({"status": {"capacity": {"cpu": "8"}}}),
+        ),
+        ("POST", "/api/v1/namespaces/train/pods/p1/binding", binding),
+        (
+            "PATCH",
+            "/api/v1/namespaces/train/pods/p1/status",
+            json!({"status": {"phase": "Running"}}),
+        ),
+        (
+            "PATCH",
+            "/api/v1/namespaces/train/pods/p1",
+            json!({"metadata": {"labels": {"a": "b"}}}),
+        ),
+        ("DELETE", "/api/v1/namespaces/train/pods/p1", Value::Null),
+        (
+            "PATCH",
+            "/api/v1/namespaces/train",
+            json!({"metadata": {"labels": {"team": "vision"}}}),
+        ),
+        ("DELETE", "/api/v1/namespaces/plain", Value::Null),
+    ]
 }
 
 /// What a cluster lives on: the path, and what is posted there. Each is a dry run where the API has one.
@@ -156,6 +201,15 @@ fn vital() -> Vec<(&'static str, Value)> {
             "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
             json!({"metadata": meta("of-others"), "webhooks": []}),
         ),
+        (
+            "/api/v1/namespaces/train/pods",
+            pod("fine", json!({"cloison.dev/workload": "steady"}), json!({})),
+        ),
+        (
+            "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+            json!({"metadata": meta("n9"), "spec": {
+            "request": request(), "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}}),
+        ),
         ("/apis/authorization.k8s.io/v1/subjectaccessreviews", allowed),
         (
             "/apis/authentication.k8s.io/v1/tokenreviews",
@@ -164,10 +218,22 @@ fn vital() -> Vec<(&'static str, Value)> {
     ]
 }
 
-async fn post(client: &Client, path: &str, body: &Value) -> Result<(), String> {
-    let request = http::Request::post(format!("{path}?dryRun=All"))
-        .header("content-type", "application/json")
-        .body(serde_json::to_vec(body).unwrap())
+async fn ask(client: &Client, verb: &str, path: &str, body: &Value) -> Result<(), String> {
+    let content = if verb == "PATCH" {
+        "application/merge-patch+json"
+    } else {
+        "application/json"
+    };
+    let body = if body.is_null() {
+        Vec::new()
+    } else {
+        serde_json::to_vec(body).unwrap()
+    };
+    let request = http::Request::builder()
+        .method(verb)
+        .uri(format!("{path}?dryRun=All"))
+        .header("content-type", content)
+        .body(body)
         .unwrap();
     client
         .request_text(request)
@@ -180,9 +246,10 @@ async fn post(client: &Client, path: &str, body: &Value) -> Result<(), String> {
 async fn works_on(scene: &Scene, drill: &str) {
     for server in scene.plane.api_servers() {
         let root = server.identity("root", &[]).unwrap().client().unwrap();
-        for (path, body) in vital() {
+        let vital = vital().into_iter().map(|(path, body)| ("POST", path, body));
+        for (verb, path, body) in vital.chain(changes()) {
             let answer = eventually(PATIENCE, path, || async {
-                match post(&root, path, &body).await {
+                match ask(&root, verb, path, &body).await {
                     // It has just been started.
                     Err(error) if !error.contains("cloison") => Err(error),
                     answer => Ok(answer),
@@ -190,7 +257,7 @@ async fn works_on(scene: &Scene, drill: &str) {
             })
             .await
             .unwrap_or_else(|error| panic!("{drill}: {error}"));
-            assert_eq!(answer, Ok(()), "{drill}: {path}");
+            assert_eq!(answer, Ok(()), "{drill}: {verb} {path}");
         }
     }
 }
@@ -205,7 +272,7 @@ async fn still_refuses(scene: &Scene, drill: &str) {
             json!({"hostPID": true}),
         );
         eventually(PATIENCE, &format!("{drill}: it is refused"), || async {
-            match post(&root, "/api/v1/namespaces/train/pods", &held).await {
+            match ask(&root, "POST", "/api/v1/namespaces/train/pods", &held).await {
                 Err(error) if error.contains("WKL-01/host-pid") => Ok(()),
                 other => Err(format!("{other:?}")),
             }
@@ -247,6 +314,15 @@ async fn nothing_of_ours_locks_a_cluster_out() {
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "root"}]});
     apply(admin, binding).await.unwrap();
     operator::healthy(admin, "train", "Training").await;
+    for object in [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "plain"}}),
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-node-lease"}}),
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "n1", "namespace": "kube-node-lease"}}),
+    ] {
+        apply(admin, object).await.unwrap();
+    }
+    operator::healthy(admin, "ends", "Training").await;
     let webhook = scene.webhook("webhook").await;
     scene.lead_to(&webhook).await;
     let mut first = pod("p1", json!({"cloison.dev/workload": "steady"}), json!({}));
@@ -303,7 +379,7 @@ async fn nothing_of_ours_locks_a_cluster_out() {
 
     // A namespace ends, with the deny that nobody lifts any more.
     let namespaces: Api<Namespace> = Api::all(admin.clone());
-    operator::namespace(admin, "ends", "training", Some("enforce")).await;
+    operator::policy(admin, "ends", names::DENY_POLICY).await;
     namespaces.delete("ends", &DeleteParams::default()).await.unwrap();
     eventually(PATIENCE, "a namespace ends", || async {
         if namespaces.get_opt("ends").await.unwrap().is_none() {

@@ -192,10 +192,6 @@ pub fn review(request: &Request, sight: &Sight, found: &LookedUp, now: Timestamp
     let Some(object) = &request.object else {
         return Answer::undecided("the request has no object");
     };
-    // What is on its way out loses its finalizers by updates.
-    if object.metadata.deletion_timestamp.is_some() {
-        return Answer::default();
-    }
     let sight = &match known(subject, request, sight, found) {
         Ok(sight) => sight,
         Err(why) => return Answer::undecided(why),

@@ -57,15 +57,15 @@ pub fn configuration(
         "changed",
         "oldObject == null || object.spec != oldObject.spec".to_owned(),
     );
-    let stays = ("stays", "!has(object.metadata.deletionTimestamp)".to_owned());
     let theirs = ("not-the-operator", format!("{USER} != {}", text(&operator.user)));
-    let judged = vec![theirs, changed, stays];
+    let judged = vec![theirs, changed];
     let mut webhooks = vec![Entry {
         name: "settings",
         rule: kinds(&["aisecuritypolicies", "secretencryptions", "waivers"], &writes),
         namespaces: Vec::new(),
         conditions: judged.clone(),
-        absent: Absent::Refused,
+        // What is wrong in them is not heard either way, and who repairs a cluster must be able to write them.
+        absent: Absent::Passed,
     }];
     webhooks.extend(by_mode(spec.mode, |suffix, mode, absent| Entry {
         name: ["workloads", "workloads-reported"][suffix],
@@ -135,7 +135,9 @@ pub fn bundle(configuration: &ValidatingWebhookConfiguration, bundle: &str) -> s
     };
     serde_json::json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": names::WEBHOOK_CONFIGURATION, "uid": configuration.metadata.uid},
+        // Of the version that was read: an older bundle does not come back over a newer one.
+        "metadata": {"name": names::WEBHOOK_CONFIGURATION, "uid": configuration.metadata.uid,
+            "resourceVersion": configuration.metadata.resource_version},
         "webhooks": entries.map(with_bundle).collect::<Vec<_>>(),
     })
 }
@@ -150,6 +152,13 @@ pub fn guards_tenant_policies(configuration: &ValidatingWebhookConfiguration) ->
 
 fn entry_name(name: &str) -> String {
     format!("{name}.webhook.{}", names::GROUP)
+}
+
+/// The authority that some entry has, for those that have none yet.
+pub fn known_bundle(configuration: &ValidatingWebhookConfiguration) -> Option<k8s_openapi::ByteString> {
+    let entries = configuration.webhooks.iter().flatten();
+    let mut bundles = entries.filter_map(|entry| entry.client_config.ca_bundle.clone());
+    bundles.find(|bundle| !bundle.0.is_empty())
 }
 
 /// Whether every entry has an authority to trust.
@@ -274,7 +283,7 @@ mod tests {
                 .iter()
                 .filter(|(_, entry)| entry.failure_policy.as_deref() == Some("Fail"));
             let failing: Vec<&str> = failing.map(|(name, _)| name.as_str()).collect();
-            assert_eq!(failing, ["claims", "networkpolicies", "settings", "workloads"]);
+            assert_eq!(failing, ["claims", "networkpolicies", "workloads"]);
             for (name, entry) in &entries {
                 let rules = entry.rules.as_ref().unwrap();
                 let resources: Vec<&String> = rules.iter().flat_map(|rule| rule.resources.iter().flatten()).collect();

@@ -12,7 +12,7 @@ use super::cluster::{Owner, own};
 use super::context::Context;
 use super::error::Error;
 use crate::admission::Operator;
-use crate::admission::webhook::{configuration, guards_tenant_policies, is_trusted};
+use crate::admission::webhook::{configuration, guards_tenant_policies, is_trusted, known_bundle};
 use crate::api::names;
 use crate::api::policy::{AiSecurityPolicySpec, TenantPolicies};
 
@@ -48,27 +48,29 @@ pub async fn place(
             None => Ok(()),
         };
     }
-    let trusted = present.as_ref().is_some_and(|present| is_trusted(present));
-    let mut desired = configuration(spec, operator, trusted);
+    let known = present.as_ref().and_then(|present| known_bundle(present));
+    let mut desired = configuration(spec, operator, known.is_some());
     own(
         &mut desired.metadata,
         owner,
         present.as_ref().map(|present| &present.metadata),
     );
-    if present.as_ref().is_some_and(|present| holds(&desired, present)) {
+    let Some(present) = present else {
+        ctx.writer.apply_cluster(KIND, &desired).await?;
+        return Ok(());
+    };
+    if holds(&desired, &present) && is_trusted(&present) == known.is_some() {
         return Ok(());
     }
-    let applied = ctx.writer.apply_cluster(KIND, &desired).await?;
-    if !holds(&desired, &applied) {
-        // Entries of others, which an apply cannot take off. The bundle that is there stays.
-        let mut whole = desired.clone();
-        whole.metadata.resource_version = applied.resource_version();
-        for entry in whole.webhooks.iter_mut().flatten() {
-            let mut there = applied.webhooks.iter().flatten();
-            let same = there.find(|other| other.name == entry.name);
-            entry.client_config.ca_bundle = same.and_then(|same| same.client_config.ca_bundle.clone());
-        }
-        ctx.writer.replace_cluster(KIND, &whole).await?;
+    // Written as a whole: an apply takes no entry off whose bundle the webhook owns. Each keeps its bundle, and a new one
+    // gets the others'.
+    for entry in desired.webhooks.iter_mut().flatten() {
+        let mut there = present.webhooks.iter().flatten();
+        let same = there.find(|other| other.name == entry.name);
+        let own = same.and_then(|same| same.client_config.ca_bundle.clone());
+        entry.client_config.ca_bundle = own.filter(|bundle| !bundle.0.is_empty()).or_else(|| known.clone());
     }
+    desired.metadata.resource_version = present.resource_version();
+    ctx.writer.replace_cluster(KIND, &desired).await?;
     Ok(())
 }

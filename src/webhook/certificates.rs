@@ -152,13 +152,14 @@ impl Keeper {
     }
 
     async fn pass(&mut self) -> Result<bool, CertificateError> {
+        // Before the Secret, so that what is published is never older than what is there.
+        let configuration = self.configurations.get_opt(names::WEBHOOK_CONFIGURATION).await;
+        let configuration = configuration.map_err(api("read the ValidatingWebhookConfiguration"))?;
         let found = self.secrets.get_opt(names::WEBHOOK_SECRET).await;
         let secret = found
             .map_err(api("read the Secret"))?
             .ok_or(CertificateError::Missing)?;
         let stored = Material::read(secret.data.as_ref().unwrap_or(&BTreeMap::new()));
-        let configuration = self.configurations.get_opt(names::WEBHOOK_CONFIGURATION).await;
-        let configuration = configuration.map_err(api("read the ValidatingWebhookConfiguration"))?;
         let (material, settled) = if self.external {
             (stored, true)
         } else {

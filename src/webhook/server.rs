@@ -22,8 +22,8 @@ use crate::cluster::telemetry::Metrics;
 const LARGEST: usize = 3 * 1024 * 1024;
 /// The longest a request may take, the sending of its body included: less than the API server waits.
 const LONGEST: Duration = Duration::from_secs(4);
-/// Requests that are judged at once; the others wait for their turn.
-const AT_ONCE: usize = 64;
+/// Requests that are judged at once; the others wait for their turn, with their body read.
+const AT_ONCE: usize = 16;
 
 /// What every request shares.
 #[derive(Clone)]
@@ -65,15 +65,16 @@ async fn answer(State(shared): State<Shared>, body: Body) -> Response {
 type Judged = (&'static str, Response);
 
 async fn judged(shared: &Shared, body: Body) -> Judged {
-    let Ok(_turn) = shared.turns.acquire().await else {
-        return told("overloaded", StatusCode::SERVICE_UNAVAILABLE, "it is stopping");
-    };
     let body = match to_bytes(body, LARGEST).await {
         Ok(body) => body,
         Err(error) => {
             let what = format!("the body cannot be read, or is larger than {LARGEST} bytes: {error}");
             return told("malformed", StatusCode::PAYLOAD_TOO_LARGE, &what);
         }
+    };
+    // Held until the judging ends, also when nobody waits for it any more.
+    let Ok(turn) = shared.turns.clone().acquire_owned().await else {
+        return told("overloaded", StatusCode::SERVICE_UNAVAILABLE, "it is stopping");
     };
     let request = match read(&body) {
         Ok(request) => request,
@@ -94,17 +95,25 @@ async fn judged(shared: &Shared, body: Body) -> Judged {
     // Judging a policy may take a while, and others are answered meanwhile.
     let now = Timestamp::now();
     let work = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let answer = review(&request, &sight, &found, now);
         let label = label(&answer);
         log(&request, &answer);
-        (label, serde_json::to_vec(&answer.review(&request, &sight.hash)))
+        let undecided = answer.undecided.clone();
+        (
+            label,
+            undecided,
+            serde_json::to_vec(&answer.review(&request, &sight.hash)),
+        )
     });
     match work.await {
-        Ok((label, Ok(body))) => {
+        // No verdict: what becomes of the request is for the entry's failurePolicy to say.
+        Ok((label, Some(why), _)) => told(label, StatusCode::INTERNAL_SERVER_ERROR, &why),
+        Ok((label, None, Ok(body))) => {
             let json = [(header::CONTENT_TYPE, "application/json")];
             (label, (json, body).into_response())
         }
-        Ok((_, Err(error))) => told("undecided", StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Ok((_, None, Err(error))) => told("undecided", StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         Err(error) => {
             tracing::error!(%error, "judging a request failed; this is a fault of Cloison");
             told("undecided", StatusCode::INTERNAL_SERVER_ERROR, "judging it failed")

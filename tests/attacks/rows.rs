@@ -25,6 +25,7 @@ pub struct Row {
     pub control: Vec<Try>,
     pub shown: Option<String>,
     pub open: Option<String>,
+    pub needs: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +75,7 @@ pub fn book() -> Book {
 }
 
 /// Where things of a kind are, and whether they are in a namespace.
-const KINDS: [(&str, &str, bool); 13] = [
+const KINDS: [(&str, &str, bool); 14] = [
     ("NetworkPolicy", "/apis/networking.k8s.io/v1", true),
     ("Ingress", "/apis/networking.k8s.io/v1", true),
     ("AiWorkload", "/apis/cloison.dev/v1alpha1", true),
@@ -85,6 +86,7 @@ const KINDS: [(&str, &str, bool); 13] = [
     ("Service", "/api/v1", true),
     ("Endpoints", "/api/v1", true),
     ("ResourceClaim", "/apis/resource.k8s.io/v1", true),
+    ("ResourceClaimTemplate", "/apis/resource.k8s.io/v1", true),
     ("RoleBinding", "/apis/rbac.authorization.k8s.io/v1", true),
     ("EndpointSlice", "/apis/discovery.k8s.io/v1", true),
     (
@@ -185,7 +187,7 @@ impl Try {
 }
 
 /// Pods and Services stream; nothing of it can be a dry run.
-fn streams(path: &str) -> bool {
+pub fn streams(path: &str) -> bool {
     ["/exec?", "/attach?", "/portforward?", "/proxy/"]
         .iter()
         .any(|part| path.contains(part))
@@ -224,12 +226,14 @@ impl Ask {
 pub fn page(book: &Book) -> String {
     let mut page = String::from(
         "<!-- Written by `make gen` from tests/attacks/rows.yaml. -->\n\n# Attacks, and what meets them\n\n\
-         Each is tried on a real API server in namespaces of mode enforce, once while Cloison runs and once after its \
-         controller and its webhook were killed (tests/attacks). *Kubernetes* refuses some itself. What stays open is said.\n\n\
+         What has a rule, or *Kubernetes*, behind it was tried by the person named, on a real API server, in namespaces of mode \
+         enforce: while Cloison runs, and after its controller and its webhook were killed (tests/attacks). *Needs* is what an \
+         admin has to set first, because it is not built in. **Open** is what nothing of ours stops, or nothing shows.\n\n\
          | # | who | attack | met by |\n|---|---|---|---|\n",
     );
     for row in &book.rows {
         let who = match row.who {
+            _ if row.shown.is_some() => "-",
             Who::Edit => "`edit`",
             Who::Admin => "`admin`",
             Who::Portal => "writes namespaces",
@@ -244,7 +248,12 @@ pub fn page(book: &Book) -> String {
                 by.join("; ")
             }
         };
-        let _ = writeln!(page, "| {} | {who} | {} | {met} |", row.number, row.attack);
+        let needs = row
+            .needs
+            .as_ref()
+            .map(|needs| format!(" Needs {needs}."))
+            .unwrap_or_default();
+        let _ = writeln!(page, "| {} | {who} | {} | {met}{needs} |", row.number, row.attack);
     }
     page
 }

@@ -18,9 +18,10 @@ mod scene;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use cloison::api::{Waiver, names};
+use cloison::api::{AiSecurityPolicy, Waiver, names};
 use cloison::cluster::roles::components;
 use cloison_testbed::eventually;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::DynamicObject;
@@ -163,6 +164,59 @@ async fn tenant_policies(scene: &Scene, alice: &Client) {
     let told = "NET-10/opens-path train/half egress[0].to[0] lets pods of train reach pods in infer, which is of stage inference";
     assert!(status.message.contains(told), "{}", status.message);
     assert_eq!(status.details.unwrap().causes[0].field, "spec.egress[0].to[0]");
+
+    // One that is on its way out is in force for as long as a finalizer keeps it.
+    let mut kept = to("kept", "train-b");
+    kept["metadata"]["finalizers"] = json!(["example.com/backup"]);
+    create(alice, kept, false).await.unwrap();
+    let mine: Api<NetworkPolicy> = Api::namespaced(alice.clone(), "train");
+    mine.delete("kept", &DeleteParams::default()).await.unwrap();
+    let wider = Patch::Merge(json!({"spec": to("kept", "infer")["spec"]}));
+    let status = refusal(mine.patch("kept", &PatchParams::default(), &wider).await);
+    assert!(status.message.contains("NET-10/opens-path"), "{}", status.message);
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    mine.patch("kept", &PatchParams::default(), &free).await.unwrap();
+
+    // Without the organisation's policy there is no verdict: it passes where nothing is refused, and only there.
+    let policies: Api<AiSecurityPolicy> = Api::all(scene.admin.clone());
+    policies
+        .delete(names::SINGLETON, &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually(PATIENCE, "the webhook sees that it is gone", || async {
+        match create(alice, to("half", "infer"), true).await {
+            Err(kube::Error::Api(status)) if status.message.contains("failed calling webhook") => Ok(()),
+            other => Err(format!("{:?}", other.map(|_| "passed"))),
+        }
+    })
+    .await
+    .unwrap();
+    let mut reported = to("half", "infer");
+    reported["metadata"]["namespace"] = json!("trial");
+    create(&scene.admin, reported, true).await.unwrap();
+
+    // Back again: the policy in CEL judges it, and nobody asks the webhook.
+    let back = json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": {"name": "default"},
+        "spec": {"network": {"tenantPolicies": "OwnNamespace"}}});
+    operator::apply(&scene.admin, back).await.unwrap();
+    eventually(PATIENCE, "CEL refuses peers in other namespaces again", || async {
+        match create(alice, to("own", "train-b"), true).await {
+            Err(kube::Error::Api(status)) if status.message.contains("NET-10/namespace-selector") => {}
+            other => return Err(format!("{:?}", other.map(|_| "passed"))),
+        }
+        let entries = scene
+            .configuration()
+            .await
+            .ok_or("there is none")?
+            .webhooks
+            .unwrap_or_default();
+        if entries.iter().any(|entry| entry.name.starts_with("networkpolicies")) {
+            return Err("the webhook is asked".to_owned());
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 /// A Waiver lets claims name their volume; none may name one that another stage's claim had.
@@ -226,7 +280,8 @@ async fn its_absence_blocks_writes_of_our_own_kinds_and_nothing_else() {
         "{}",
         status.message
     );
-    refusal(create(&scene.admin, waiver("w"), false).await);
+    // The kinds of the cluster are judged again where they are used.
+    create(&scene.admin, waiver("w"), false).await.unwrap();
 
     // What changes no content: labels, a quarantine, owners.
     let train = workloads(&scene.admin, "train");

@@ -18,10 +18,6 @@ pub(super) fn review(request: &Request, object: &DynamicObject, sight: &Sight, n
     if sight.policy_missing {
         return Answer::undecided("AiSecurityPolicy/default is missing or unreadable; the admin must restore it");
     }
-    // `cloison-net` refuses more than this in the other modes.
-    if sight.world.policy.network.tenant_policies != TenantPolicies::Analysed {
-        return Answer::default();
-    }
     let policy: NetworkPolicy = match parse(request, object) {
         Ok(policy) => policy,
         Err(answer) => return answer,

@@ -198,7 +198,11 @@ fn an_update_is_judged_by_what_it_adds() {
     assert_eq!(update(&wide(), &more), ["NET-06/cidr"]);
     let mut going = more.clone();
     going["metadata"]["deletionTimestamp"] = json!(NOW);
-    assert_eq!(update(&wide(), &going), [""; 0], "what goes is let go");
+    assert_eq!(
+        update(&wide(), &going),
+        ["NET-06/cidr"],
+        "a finalizer keeps it in force"
+    );
 }
 
 #[test]
@@ -282,17 +286,10 @@ fn a_policy_that_opens_half_a_path_is_refused_with_the_counterexample() {
 }
 
 #[test]
-fn other_settings_leave_tenants_policies_to_cel() {
+fn without_the_organisations_policy_nothing_is_decided_about_tenants_policies() {
     let mut sight = sight();
-    std::sync::Arc::make_mut(&mut sight.world.policy)
-        .network
-        .tenant_policies = crate::api::policy::TenantPolicies::OwnNamespace;
-    let policy = serde_json::to_value(crate::network::testkit::policy("train", "own", HALF)).unwrap();
-    assert_eq!(
-        judged(&body(TENANT, "train", "CREATE", &policy, &Value::Null), &sight),
-        Answer::default()
-    );
     sight.policy_missing = true;
+    let policy = serde_json::to_value(crate::network::testkit::policy("train", "own", HALF)).unwrap();
     assert!(!judged(&body(TENANT, "train", "CREATE", &policy, &Value::Null), &sight).allows());
 }
 
