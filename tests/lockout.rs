@@ -106,7 +106,7 @@ fn vital() -> Vec<(&'static str, Value)> {
     vec![
         (
             "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases",
-            json!({"metadata": meta("n1")}),
+            json!({"metadata": meta("n9")}),
         ),
         (
             "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases",

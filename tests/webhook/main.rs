@@ -177,6 +177,7 @@ async fn tenant_policies(scene: &Scene, alice: &Client) {
     let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     mine.patch("kept", &PatchParams::default(), &free).await.unwrap();
 
+    operator::namespace(&scene.admin, "lab", "training", Some("audit")).await;
     // Without the organisation's policy there is no verdict: it passes where nothing is refused, and only there.
     let policies: Api<AiSecurityPolicy> = Api::all(scene.admin.clone());
     policies
@@ -192,7 +193,7 @@ async fn tenant_policies(scene: &Scene, alice: &Client) {
     .await
     .unwrap();
     let mut reported = to("half", "infer");
-    reported["metadata"]["namespace"] = json!("trial");
+    reported["metadata"]["namespace"] = json!("lab");
     create(&scene.admin, reported, true).await.unwrap();
 
     // Back again: the policy in CEL judges it, and nobody asks the webhook.
@@ -479,7 +480,8 @@ async fn the_stop_button_takes_it_away_and_it_stays_away() {
         .await
         .unwrap();
     let mut open = serde_json::to_value(scene.configuration().await.unwrap()).unwrap();
-    open["webhooks"][0]["failurePolicy"] = json!("Ignore");
+    open["webhooks"][1]["failurePolicy"] = json!("Ignore");
+    open["webhooks"][0]["timeoutSeconds"] = json!(30);
     open["metadata"]["managedFields"] = Value::Null;
     let kind = ApiResource::erase::<k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration>(&());
     let api: Api<DynamicObject> = Api::all_with(account, &kind);

@@ -64,7 +64,7 @@ fn endpoints((namespace, service): (&str, &str), addresses: &[Ipv4Addr], ports: 
         "metadata": {
             "name": service,
             "namespace": namespace,
-            "uid": format!("{namespace}-{service}-endpoints"),
+            "uid": "6f8e7a52-4b0c-4d0b-9f0e-2f3c6a0c1d01",
             "creationTimestamp": created,
             "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
         },
@@ -120,7 +120,7 @@ fn endpoint_slice(
             "name": service,
             "namespace": namespace,
             // Nothing looks at it, but an object without one is none.
-            "uid": format!("{namespace}-{service}-slice"),
+            "uid": "6f8e7a52-4b0c-4d0b-9f0e-2f3c6a0c1d02",
             "creationTimestamp": created,
             "labels": { "kubernetes.io/service-name": service },
         },
