@@ -99,21 +99,16 @@ async fn judged(shared: &Shared, body: Body) -> Judged {
         let answer = review(&request, &sight, &found, now);
         let label = label(&answer);
         log(&request, &answer);
-        let undecided = answer.undecided.clone();
-        (
-            label,
-            undecided,
-            serde_json::to_vec(&answer.review(&request, &sight.hash)),
-        )
+        let review = answer.review(&request, &sight.hash);
+        let body = review.and_then(|review| serde_json::to_vec(&review).map_err(|error| error.to_string()));
+        (label, body)
     });
     match work.await {
-        // No verdict: what becomes of the request is for the entry's failurePolicy to say.
-        Ok((label, Some(why), _)) => told(label, StatusCode::INTERNAL_SERVER_ERROR, &why),
-        Ok((label, None, Ok(body))) => {
+        Ok((label, Ok(body))) => {
             let json = [(header::CONTENT_TYPE, "application/json")];
             (label, (json, body).into_response())
         }
-        Ok((_, None, Err(error))) => told("undecided", StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Ok((_, Err(why))) => told("undecided", StatusCode::INTERNAL_SERVER_ERROR, &why),
         Err(error) => {
             tracing::error!(%error, "judging a request failed; this is a fault of Cloison");
             told("undecided", StatusCode::INTERNAL_SERVER_ERROR, "judging it failed")

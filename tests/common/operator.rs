@@ -23,32 +23,42 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const IMAGE: &str =
     "registry.example.com/cloison/cloison@sha256:85aaee176b282ae1bd649d0ca2f62c41ca31bfd0566e54e241202c2411fb399d";
 
-/// Installs the chart with Helm. `values` as for `--set`.
-pub fn install(plane: &ControlPlane, values: &[&str]) {
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/cloison");
+/// Runs Helm on the release's namespace.
+pub fn helm(plane: &ControlPlane, arguments: &[&str]) {
     let mut helm = Command::new(find(Tool::Helm).expect("helm"));
     helm.env("KUBECONFIG", plane.admin_kubeconfig().expect("kubeconfig"));
     // Helm keeps caches in the home directory otherwise.
     helm.env("HELM_CACHE_HOME", plane.folder().join("helm"))
         .env("HELM_CONFIG_HOME", plane.folder().join("helm"));
-    helm.args([
-        "upgrade",
-        "--install",
-        "cloison",
-        chart,
-        "-n",
-        names::DEFAULT_NAMESPACE,
-        "--create-namespace",
-    ]);
-    values.iter().for_each(|value| {
-        helm.args(["--set", value]);
-    });
-    let output = helm.output().expect("helm runs");
+    let output = helm
+        .args(arguments)
+        .args(["-n", names::DEFAULT_NAMESPACE])
+        .output()
+        .expect("helm runs");
     assert!(
         output.status.success(),
         "helm: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Installs the chart with Helm. `values` as for `--set`.
+pub fn install(plane: &ControlPlane, values: &[&str]) {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/cloison");
+    let mut arguments = vec!["upgrade", "--install", "cloison", chart, "--create-namespace"];
+    values.iter().for_each(|value| arguments.extend(["--set", value]));
+    helm(plane, &arguments);
+}
+
+/// Rights in the whole cluster for a user.
+pub async fn grant(client: &Client, user: &str, rules: Value) {
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": user}, "rules": rules});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": user},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]});
+    for object in [role, binding] {
+        apply(client, object).await.expect("rights");
+    }
 }
 
 /// A controller, not started yet, under the chart's ServiceAccount.

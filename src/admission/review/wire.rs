@@ -33,10 +33,14 @@ pub fn read(body: &[u8]) -> Result<Request, Malformed> {
 }
 
 impl Answer {
-    /// The answer as the API server reads it.
-    pub fn review(self, request: &Request, hash: &str) -> AdmissionReview<DynamicObject> {
+    /// The answer as the API server reads it; or why there is none, which is no verdict: what becomes of the request is then
+    /// for the entry's failurePolicy to say.
+    pub fn review(self, request: &Request, hash: &str) -> Result<AdmissionReview<DynamicObject>, String> {
+        if let Some(why) = self.undecided {
+            return Err(why);
+        }
         let mut response = AdmissionResponse::from(request);
-        response.allowed = self.allows();
+        response.allowed = self.refused.is_empty();
         if !response.allowed {
             response.result = self.status(request, hash);
         }
@@ -45,25 +49,20 @@ impl Answer {
             response.audit_annotations.insert("observed".to_owned(), text);
         }
         response.warnings = (!self.warnings.is_empty()).then_some(self.warnings);
-        response.into_review()
+        Ok(response.into_review())
     }
 
-    /// A refusal: 403 for what is against a rule, 500 for what could not be decided, so that nobody takes it for a verdict.
     fn status(&self, request: &Request, hash: &str) -> Status {
         let causes = self.refused.iter().map(|finding| StatusCause {
             reason: "FieldValueForbidden".to_owned(),
             message: shorten(finding.line()),
             field: finding.at.as_ref().and_then(|at| at.field.clone()).unwrap_or_default(),
         });
-        let (code, reason, message) = match &self.undecided {
-            Some(why) => (500, "InternalError", format!("{}{why}", prefix(hash))),
-            None => (403, "Forbidden", message(hash, &self.refused)),
-        };
         Status {
             status: Some(StatusSummary::Failure),
-            code,
-            reason: reason.to_owned(),
-            message,
+            code: 403,
+            reason: "Forbidden".to_owned(),
+            message: message(hash, &self.refused),
             details: Some(StatusDetails {
                 name: request.name.clone(),
                 group: request.kind.group.clone(),
