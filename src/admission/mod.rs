@@ -30,7 +30,7 @@ pub use canaries::{
 pub use judge::{AdmissionProof, Answer, Outcome, ReplicaAnswers, judge};
 pub use modes::overrides;
 pub use operator::Operator;
-pub use policies::{connect, crd, guard, managed, namespace, net, pod, rbac, store};
+pub use policies::{connect, crd, guard, managed, namespace, net, pod, rbac, store, templates};
 pub use set::{BindingKind, PolicySet, generate};
 pub use uses::{PROHIBITED_USES, RESTRICTED_USES};
 pub use verdict::{NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, not_evaluated};

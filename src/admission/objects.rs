@@ -40,16 +40,57 @@ pub(super) struct Draft {
     pub(super) observed: Option<String>,
     /// More of them, by the key of the annotation: one annotation has little room.
     pub(super) observed_by_key: Vec<(&'static str, String)>,
+    /// In place of `passes` and `problems`, for a policy that no binding denies by: an error of its own must cost nobody a
+    /// request. Of refusals the API server tells one, of warnings all; so each is a validation by itself, which costs the API
+    /// server less to check than one long expression.
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// One thing to warn of.
+#[derive(Debug)]
+pub(super) struct Warning {
+    /// Further names, each in terms of those before it and of the draft's.
+    pub(super) named: Vec<(&'static str, String)>,
+    /// True when there is nothing to say.
+    pub(super) passes: String,
+    /// A CEL list of texts.
+    pub(super) problems: String,
 }
 
 impl Draft {
+    /// The gate, or one for each warning.
+    fn validations(&self, hash: &str) -> Vec<Validation> {
+        let validation = |named: &[(&str, String)], passes: &str, problems: &str, unsaid: &str| Validation {
+            expression: bound(named, passes),
+            reason: Some("Forbidden".to_owned()),
+            // Where the message itself cannot be evaluated.
+            message: Some(format!(
+                "{}{} {unsaid}; run kubectl cloison why",
+                prefix(hash),
+                self.name
+            )),
+            message_expression: Some(bound(named, &message(hash, problems))),
+        };
+        if self.warnings.is_empty() {
+            return vec![validation(
+                &self.named,
+                &self.passes,
+                &self.problems,
+                "refused this request",
+            )];
+        }
+        self.warnings
+            .iter()
+            .map(|warning| {
+                let named: Vec<_> = self.named.iter().chain(&warning.named).cloned().collect();
+                validation(&named, &warning.passes, &warning.problems, "found something")
+            })
+            .collect()
+    }
+
     pub(super) fn written(self, hash: &str, bindings: Vec<ValidatingAdmissionPolicyBinding>) -> Written {
-        // Where the message itself cannot be evaluated.
-        let unsaid = format!(
-            "{}{} refused this request; run kubectl cloison why",
-            prefix(hash),
-            self.name
-        );
+        let validations = self.validations(hash);
+        let failure_policy = if self.warnings.is_empty() { "Fail" } else { "Ignore" };
         let bound = |expression: &str| bound(&self.named, expression);
         let observed = self.observed.iter().map(|observed| ("observed", observed));
         let by_key = self.observed_by_key.iter().map(|(key, observed)| (*key, observed));
@@ -65,7 +106,7 @@ impl Draft {
             spec: Some(ValidatingAdmissionPolicySpec {
                 // No paramKind: a kind that goes missing would refuse every request that matches, everywhere.
                 param_kind: None,
-                failure_policy: Some("Fail".to_owned()),
+                failure_policy: Some(failure_policy.to_owned()),
                 match_constraints: Some(MatchResources {
                     namespace_selector: Some(selector(self.namespaces)),
                     object_selector: Some(selector(self.objects)),
@@ -83,12 +124,7 @@ impl Draft {
                 // An API server from before 1.36 may crash when a policy with variables is written while another is
                 // evaluated (docs/decisions/019-no-variables.md).
                 variables: None,
-                validations: Some(vec![Validation {
-                    expression: bound(&self.passes),
-                    reason: Some("Forbidden".to_owned()),
-                    message: Some(unsaid),
-                    message_expression: Some(bound(&message(hash, &self.problems))),
-                }]),
+                validations: Some(validations),
                 audit_annotations: (!audit.is_empty()).then_some(audit),
             }),
             status: None,
@@ -130,6 +166,27 @@ pub(super) fn moded(policy: &str, default: Mode, hash: &str) -> Vec<ValidatingAd
         binding(policy, kind, vec![chosen], hash)
     };
     Mode::ALL.into_iter().map(one).collect()
+}
+
+/// The bindings of a policy that only tells: whoever is in a namespace that refuses or warns, and of the others the audit
+/// log.
+pub(super) fn told(policy: &str, default: Mode, hash: &str) -> Vec<ValidatingAdmissionPolicyBinding> {
+    let audit = [Mode::Audit.label()];
+    let others = [Mode::Warn.label(), Mode::Enforce.label()];
+    let (in_audit, otherwise) = if default == Mode::Audit {
+        (("NotIn", &others[..]), ("In", &others[..]))
+    } else {
+        (("In", &audit[..]), ("NotIn", &audit[..]))
+    };
+    let one = |kind: BindingKind, (operator, values): (&str, &[&str])| {
+        binding(
+            policy,
+            kind,
+            vec![requirement(names::MODE_LABEL, operator, values)],
+            hash,
+        )
+    };
+    vec![one(BindingKind::Audit, in_audit), one(BindingKind::Warn, otherwise)]
 }
 
 /// The binding of a policy that protects ourselves: always, everywhere.

@@ -103,6 +103,7 @@ fn write_down(
         policies::managed::write(spec, operator, hash),
         policies::crd::write(spec, modes, hash),
         policies::guard::write(spec, operator, hash),
+        policies::templates::write(spec, operator, waived, modes, hash),
     ];
     let mut set = PolicySet {
         policies: Vec::new(),

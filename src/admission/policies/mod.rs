@@ -9,6 +9,7 @@
 //! | `cloison-rbac` | RoleBindings in stage namespaces | yes |
 //! | `cloison-store` | claims of volumes and devices, and snapshots, in stage namespaces | yes |
 //! | `cloison-crd` | what an AiWorkload declares | yes |
+//! | `cloison-templates` | pod templates of the built-in kinds in stage namespaces; it warns and never refuses | yes |
 //! | `cloison-namespace` | namespaces with a stage, before or after | always |
 //! | `cloison-managed` | objects with our label, before or after | always |
 //! | `cloison-guard` | status, finalizers and quarantine of our kinds; who asks for a Waiver and who approves it; what our own accounts write: NetworkPolicies, Secrets, key ring, reports | always |
@@ -22,6 +23,7 @@ pub mod net;
 pub mod pod;
 pub mod rbac;
 pub mod store;
+pub mod templates;
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 

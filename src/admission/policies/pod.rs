@@ -32,7 +32,7 @@ pub(in crate::admission) fn write(
     hash: &str,
 ) -> Written {
     let mut variables = about_the_request(spec.mode);
-    variables.extend(about_the_pod(spec, waived, modes, "dyn(object)", "dyn(oldObject)"));
+    variables.extend(about_the_pod(spec, waived, modes));
     let stages = STAGES.map(NamespaceStage::as_str);
     let draft = Draft {
         name: NAME,
@@ -68,24 +68,23 @@ pub(in crate::admission) fn write(
     draft.written(hash, moded(NAME, spec.mode, hash))
 }
 
-/// What is found in a pod, from `creates`, `stage`, `enforces`, `is`, `was`, `spec` and `before`. `pod` is what has its
-/// metadata, `former` the same before an update.
-pub(super) fn about_the_pod(
-    spec: &AiSecurityPolicySpec,
-    waived: &Waived,
-    modes: &Modes,
-    pod: &str,
-    former: &str,
-) -> Vec<(&'static str, String)> {
+/// What is found in a pod, from `creates`, `stage`, `enforces`, `is`, `was`, `spec` and `before`.
+fn about_the_pod(spec: &AiSecurityPolicySpec, waived: &Waived, modes: &Modes) -> Vec<(&'static str, String)> {
+    let mut variables = parts(spec, "dyn(object)", "dyn(oldObject)");
+    let clauses = clauses(spec, modes);
+    variables.push(("found", denied(&clauses)));
+    variables.extend(waived.but_for(&[("found", "problems")], Some(&of_the_pod())));
+    variables.push(("observed", observed(&clauses)));
+    variables
+}
+
+/// What the clauses ask of. `pod` is what has its metadata, `former` the same before an update.
+pub(super) fn parts(spec: &AiSecurityPolicySpec, pod: &str, former: &str) -> Vec<(&'static str, String)> {
     let mut variables = membership::variables();
     variables.extend(security::variables(&spec.pods, pod, former));
     variables.extend(images::variables(&spec.pods));
     variables.extend(devices::variables());
     variables.extend(networks::variables(&spec.network, pod, former));
-    let clauses = clauses(spec, modes);
-    variables.push(("found", denied(&clauses)));
-    variables.extend(waived.but_for(&[("found", "problems")], Some(&of_the_pod())));
-    variables.push(("observed", observed(&clauses)));
     variables
 }
 
@@ -102,13 +101,7 @@ pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause>
 /// How many characters its expressions have without any Waiver.
 pub(in crate::admission) fn size(spec: &AiSecurityPolicySpec, modes: &Modes) -> usize {
     let mut named = about_the_request(spec.mode);
-    named.extend(about_the_pod(
-        spec,
-        &Waived::default(),
-        modes,
-        "dyn(object)",
-        "dyn(oldObject)",
-    ));
+    named.extend(about_the_pod(spec, &Waived::default(), modes));
     bound(&named, "problems").chars().count()
 }
 

@@ -1,0 +1,110 @@
+//! `cloison-templates`: pod templates of the built-in kinds, so that whoever types `kubectl apply` hears what the pods will
+//! meet. Their refusal would reach a controller alone, and people as an event of some other object.
+//!
+//! The expressions are those of `cloison-pod`, asked of a template as of a new pod. It warns and never denies, so it
+//! proves nothing, has no canary, and errors let the request pass: a refusal for a warning's sake would be the worse harm.
+
+use super::{Written, pod};
+use crate::admission::cel::{entries, entry};
+use crate::admission::clause::{Clause, denied, passes};
+use crate::admission::modes::{Modes, STAGES};
+use crate::admission::objects::{Draft, Warning, requirement, resources, told};
+use crate::admission::operator::Operator;
+use crate::admission::waived::{Waived, of_the_pod};
+use crate::api::names;
+use crate::api::policy::AiSecurityPolicySpec;
+use crate::api::stage::NamespaceStage;
+
+/// The policy's name.
+pub const NAME: &str = "cloison-templates";
+
+pub(in crate::admission) fn write(
+    spec: &AiSecurityPolicySpec,
+    operator: &Operator,
+    waived: &Waived,
+    modes: &Modes,
+    hash: &str,
+) -> Written {
+    let of_template = |map: &str, key: &str| {
+        let found = entries("template", map, key);
+        format!("has(template.metadata) ? {found} : []")
+    };
+    let mut variables = vec![
+        ("template", template("dyn(object)")),
+        // A pod that is new, whatever is done to its template.
+        ("creates", "true".to_owned()),
+        ("stage", entry("namespaceObject.metadata.labels", names::STAGE_LABEL)),
+        ("enforces", pod::enforces(spec.mode)),
+        ("is", of_template("metadata.labels", names::WORKLOAD_LABEL)),
+        ("was", "[''].filter(w, false)".to_owned()),
+        ("spec", "template.spec".to_owned()),
+        ("before", "dyn({})".to_owned()),
+    ];
+    variables.extend(pod::parts(spec, "template", "template"));
+    let warnings = pod::clauses(spec, modes)
+        .iter()
+        .filter(|clause| clause.refuses())
+        .map(|clause| warning(clause, waived))
+        .collect();
+    let writes = ["CREATE", "UPDATE"];
+    let draft = Draft {
+        name: NAME,
+        namespaces: vec![
+            requirement(names::STAGE_LABEL, "In", &STAGES.map(NamespaceStage::as_str)),
+            requirement(names::NAMESPACE_NAME_LABEL, "NotIn", &operator.reserved_namespaces()),
+        ],
+        resources: vec![
+            resources("", "v1", &["replicationcontrollers"], &writes),
+            resources(
+                "apps",
+                "v1",
+                &["daemonsets", "deployments", "replicasets", "statefulsets"],
+                &writes,
+            ),
+            resources("batch", "v1", &["cronjobs", "jobs"], &writes),
+        ],
+        conditions: vec![
+            // A ReplicaSet of a Deployment, a Job of a CronJob or a JobSet: a controller wrote it, and reads no warnings.
+            (
+                "not-a-controllers",
+                "!(has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(o, \
+                 has(o.controller) && o.controller))"
+                    .to_owned(),
+            ),
+            // Scaling, pausing and statuses change no pod.
+            (
+                "another-template",
+                format!(
+                    "oldObject == null || {} != {}",
+                    template("dyn(object)"),
+                    template("dyn(oldObject)")
+                ),
+            ),
+        ],
+        named: variables,
+        warnings,
+        ..Draft::default()
+    };
+    draft.written(hash, told(NAME, spec.mode, hash))
+}
+
+/// One clause, asked by itself.
+fn warning(clause: &Clause, waived: &Waived) -> Warning {
+    let only = std::slice::from_ref(clause);
+    let mut named = vec![("found", denied(only))];
+    named.extend(waived.but_for(&[("found", "problems")], Some(&of_the_pod())));
+    Warning {
+        passes: if waived.is_empty() {
+            passes(only)
+        } else {
+            "problems.size() == 0".to_owned()
+        },
+        problems: "problems".to_owned(),
+        named,
+    }
+}
+
+/// Where the template is: a CronJob has it in the template of its Jobs.
+fn template(root: &str) -> String {
+    format!("(has({root}.spec.jobTemplate) ? {root}.spec.jobTemplate.spec.template : {root}.spec.template)")
+}
