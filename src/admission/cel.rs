@@ -57,9 +57,23 @@ pub(super) fn entries(root: &str, map: &str, key: &str) -> String {
 /// An expression in terms of others by their names, each of which is in terms of those before it: as one that stands alone.
 /// CEL has no `let`; a list of one value, mapped, is one.
 pub(super) fn bound(named: &[(&str, String)], expression: &str) -> String {
+    bound_as(named, expression, |name, value, inner| {
+        format!("[{value}].map({name}, {inner})[0]")
+    })
+}
+
+/// The same of a condition: that something holds for all values of a list of one is checked in less time than a list of
+/// what was found there.
+pub(super) fn bound_condition(named: &[(&str, String)], condition: &str) -> String {
+    bound_as(named, condition, |name, value, inner| {
+        format!("[{value}].all({name}, {inner})")
+    })
+}
+
+fn bound_as(named: &[(&str, String)], expression: &str, bind: impl Fn(&str, &str, &str) -> String) -> String {
     named.iter().rev().fold(expression.to_owned(), |inner, (name, value)| {
         if mentions(&inner, name) {
-            format!("[{value}].map({name}, {inner})[0]")
+            bind(name, value, &inner)
         } else {
             inner
         }
@@ -97,6 +111,7 @@ mod tests {
         assert_eq!(bound(&named, "b > 1"), "[1].map(a, [a + 1].map(b, b > 1)[0])[0]");
         assert_eq!(bound(&named, "x.b > bb + b_ + 1"), "x.b > bb + b_ + 1");
         assert_eq!(bound(&[], "true"), "true");
+        assert_eq!(bound_condition(&named, "b > 1"), "[1].all(a, [a + 1].all(b, b > 1))");
     }
 
     #[test]

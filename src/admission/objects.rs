@@ -9,7 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
-use super::cel::{bound, text};
+use super::cel::{bound, bound_condition, text};
 use super::clause::{message, prefix};
 use super::policies::Written;
 use super::set::BindingKind;
@@ -61,7 +61,7 @@ impl Draft {
     /// The gate, or one for each warning.
     fn validations(&self, hash: &str) -> Vec<Validation> {
         let validation = |named: &[(&str, String)], passes: &str, problems: &str, unsaid: &str| Validation {
-            expression: bound(named, passes),
+            expression: bound_condition(named, passes),
             reason: Some("Forbidden".to_owned()),
             // Where the message itself cannot be evaluated.
             message: Some(format!(

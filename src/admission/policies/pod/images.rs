@@ -9,20 +9,12 @@ use crate::api::policy::{DigestRule, ImageRule, PolicyPods};
 use crate::api::stage::NamespaceStage;
 use crate::compliance::id::SUP_01;
 
-/// Images with the place they stand in. `root` is a pod spec, or an empty map.
-fn images(root: &str) -> String {
-    let of = |field: &str| {
-        format!(
-            "(has({root}.{field}) ? {root}.{field}.filter(c, has(c.image)).map(c, {{'at': 'container \"' + c.name + \
-             '\"', 'ref': string(c.image)}}) : [])"
-        )
-    };
+/// Images with the place they stand in: of a list of containers, and of the volumes of a pod spec, or of an empty map.
+fn images(containers: &str, root: &str) -> String {
     format!(
-        "{} + {} + {} + (has({root}.volumes) ? {root}.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, \
-         {{'at': 'volume \"' + v.name + '\"', 'ref': string(v.image.reference)}}) : [])",
-        of("containers"),
-        of("initContainers"),
-        of("ephemeralContainers")
+        "{containers}.filter(c, has(c.image)).map(c, {{'at': 'container \"' + c.name + '\"', 'ref': string(c.image)}}) + \
+         (has({root}.volumes) ? {root}.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, \
+         {{'at': 'volume \"' + v.name + '\"', 'ref': string(v.image.reference)}}) : [])"
     )
 }
 
@@ -134,14 +126,14 @@ pub(super) fn variables(pods: &PolicyPods) -> Vec<(&'static str, String)> {
         )
     };
     vec![
-        ("formerImages", format!("creates ? [] : {}", images("before"))),
+        (
+            "formerImages",
+            format!("creates ? [] : {}", images("formerContainers", "before")),
+        ),
         // An update may change the image of a container; only such a change is judged.
         (
             "newImages",
-            format!(
-                "creates ? {all} : ({all}).filter(i, !(i in formerImages))",
-                all = images("spec")
-            ),
+            format!("({}).filter(i, !(i in formerImages))", images("allContainers", "spec")),
         ),
         ("namedImages", named),
         ("images", graded),

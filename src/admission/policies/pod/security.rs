@@ -79,17 +79,13 @@ pub(super) fn variables(pods: &PolicyPods, pod: &str, former: &str) -> Vec<(&'st
         )
     };
     vec![
-        (
-            "formerNames",
-            format!("creates ? [] : ({}).map(c, c.name)", containers("before")),
-        ),
+        ("allContainers", containers("spec")),
+        ("formerContainers", format!("creates ? [] : {}", containers("before"))),
+        ("formerNames", "formerContainers.map(c, c.name)".to_owned()),
         // A container's settings never change, so on an update only a container that was added is judged.
         (
             "containers",
-            format!(
-                "creates ? {all} : ({all}).filter(c, !(c.name in formerNames))",
-                all = containers("spec")
-            ),
+            "allContainers.filter(c, !(c.name in formerNames))".to_owned(),
         ),
         // What stands in the pod itself never changes either.
         ("pods", "creates ? [spec] : []".to_owned()),
