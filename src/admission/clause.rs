@@ -226,8 +226,8 @@ pub(super) fn message(hash: &str, problems: &str) -> String {
     );
     format!(
         // Messages are evaluated for every request; what passes gets none.
-        "{problems}.size() == 0 ? '' : {} + [{short}].map(s, s.size() <= 3 ? s.join('; ') : [s[0], s[1], s[2], '+' + string(s.size() - 3) + \
-         ' more: kubectl cloison why'].join('; '))[0]",
+        "{problems}.size() == 0 ? '' : {} + [{short}].map(s, s.size() <= 3 ? s.join('; ') : [s[0], s[1], s[2]].join('; ') + '; +' + \
+         string(s.size() - 3) + ' more: kubectl cloison why')[0]",
         text(&prefix(hash))
     )
 }

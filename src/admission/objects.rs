@@ -9,8 +9,8 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
-use super::cel::{bound, bound_condition, text};
-use super::clause::{message, prefix};
+use super::cel::{bound, bound_briefly, bound_condition, text};
+use super::clause::{denied, message, passes, prefix};
 use super::policies::Written;
 use super::set::BindingKind;
 use crate::api::names;
@@ -57,6 +57,16 @@ pub(super) struct Warning {
     pub(super) problems: String,
 }
 
+impl Warning {
+    pub(super) fn of_nothing() -> Self {
+        Self {
+            named: Vec::new(),
+            passes: passes(&[]),
+            problems: denied(&[]),
+        }
+    }
+}
+
 impl Draft {
     /// The gate, or one for each warning.
     fn validations(&self, hash: &str) -> Vec<Validation> {
@@ -91,14 +101,13 @@ impl Draft {
     pub(super) fn written(self, hash: &str, bindings: Vec<ValidatingAdmissionPolicyBinding>) -> Written {
         let validations = self.validations(hash);
         let failure_policy = if self.warnings.is_empty() { "Fail" } else { "Ignore" };
-        let bound = |expression: &str| bound(&self.named, expression);
         let observed = self.observed.iter().map(|observed| ("observed", observed));
         let by_key = self.observed_by_key.iter().map(|(key, observed)| (*key, observed));
         let audit: Vec<AuditAnnotation> = observed
             .chain(by_key)
             .map(|(key, observed)| AuditAnnotation {
                 key: key.to_owned(),
-                value_expression: short_enough(bound(&message(hash, observed)), hash),
+                value_expression: annotation(&self.named, &message(hash, observed), hash),
             })
             .collect();
         let policy = ValidatingAdmissionPolicy {
@@ -138,14 +147,17 @@ impl Draft {
 }
 
 /// An audit annotation that the API server takes. Where there is no room to judge, the audit log says that nobody did.
-fn short_enough(expression: String, hash: &str) -> String {
-    if expression.len() <= ANNOTATION_LIMIT {
-        return expression;
-    }
-    text(&format!(
-        "{}controls in mode Audit are not judged: their lists are too long for an audit annotation",
-        prefix(hash)
-    ))
+fn annotation(named: &[(&str, String)], message: &str, hash: &str) -> String {
+    let judging = [bound(named, message), bound_briefly(named, message)];
+    let fits = judging
+        .into_iter()
+        .find(|expression| expression.len() <= ANNOTATION_LIMIT);
+    fits.unwrap_or_else(|| {
+        text(&format!(
+            "{}controls in mode Audit are not judged: their lists are too long for an audit annotation",
+            prefix(hash)
+        ))
+    })
 }
 
 /// The three bindings of a policy that has modes: a namespace selects one of them by its label, or by having none.

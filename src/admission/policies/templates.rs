@@ -41,11 +41,13 @@ pub(in crate::admission) fn write(
         ("before", "dyn({})".to_owned()),
     ];
     variables.extend(pod::parts(spec, "template", "template"));
-    let warnings = pod::clauses(spec, modes)
-        .iter()
-        .filter(|clause| clause.refuses())
-        .map(|clause| warning(clause, waived))
-        .collect();
+    let clauses = pod::clauses(spec, modes);
+    let refusing = clauses.iter().filter(|clause| clause.refuses());
+    let mut warnings: Vec<Warning> = refusing.map(|clause| warning(clause, waived)).collect();
+    if warnings.is_empty() {
+        // A policy without a validation is refused, and to have one policy less would be another number of them.
+        warnings.push(Warning::of_nothing());
+    }
     let writes = ["CREATE", "UPDATE"];
     let draft = Draft {
         name: NAME,

@@ -113,14 +113,14 @@ pub(super) fn variables(pods: &PolicyPods) -> Vec<(&'static str, String)> {
         // Nothing to compare with, so no name to complete.
         (
             readable,
-            "namedImages.map(i, {'at': i.at, 'ref': i.ref, 'digest': 'Control'})".to_owned(),
+            "namedImages.map(i, {'at': dyn(i.at), 'ref': dyn(i.ref), 'digest': dyn('Control')})".to_owned(),
         )
     } else {
         let name = full_name();
         (
-            format!("{readable}.map(i, {{'at': i.at, 'ref': i.ref, 'name': {name}}})"),
+            format!("{readable}.map(i, {{'at': dyn(i.at), 'ref': dyn(i.ref), 'name': dyn({name})}})"),
             format!(
-                "namedImages.map(i, {{'at': i.at, 'ref': i.ref, 'digest': {}}})",
+                "namedImages.map(i, {{'at': dyn(i.at), 'ref': dyn(i.ref), 'digest': dyn({})}})",
                 graded(rules(pods))
             ),
         )
