@@ -19,12 +19,17 @@ use crate::cluster::client::{self, ConnectError};
 use crate::cluster::health::{self, Readiness};
 use crate::cluster::telemetry::Metrics;
 
-/// After it was told to stop it goes on answering for so long: until no API server is sent here any more.
+/// After it was told to stop it goes on answering for so long, and ends each connection with the answer: until no API server
+/// is sent here any more.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Then requests that were begun have so long to end.
 const FINISH: Duration = Duration::from_secs(10);
-/// A client that sends no complete head in this time is let go.
-const HEAD: Duration = Duration::from_secs(5);
+/// A client that sends no complete head in this time is let go. This counts while a kept connection is idle, too, and an API
+/// server may use one again for 90 s (`IdleConnTimeout` of Go's transport): it must be the one who closes it, or a request
+/// meets a connection that is just being closed.
+const HEAD: Duration = Duration::from_secs(120);
+/// An HTTP/2 client that is silent is asked for a sign of life this often.
+const PING: Duration = Duration::from_secs(5);
 
 /// How the webhook runs.
 #[derive(Clone, Debug)]
@@ -108,9 +113,10 @@ pub async fn run(
         .handle(handle.clone());
     let http = server.http_builder();
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD));
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(Some(PING));
     let shared = server::Shared::new(client, now, metrics);
-    let mut server = std::pin::pin!(tokio::spawn(server.serve(server::routes(shared).into_make_service())));
+    let routes = server::routes(shared, readiness.clone());
+    let mut server = std::pin::pin!(tokio::spawn(server.serve(routes.into_make_service())));
     tracing::info!(address = %bound, "webhook listens");
     readiness.set(true);
 

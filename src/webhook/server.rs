@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use k8s_openapi::jiff::Timestamp;
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::sight::{self, Now};
 use crate::admission::review::{Answer, Request, needs, read, review};
 use crate::admission::webhook::PATH;
+use crate::cluster::health::Readiness;
 use crate::cluster::telemetry::Metrics;
 
 /// The largest body. An API server takes no larger object.
@@ -47,8 +49,24 @@ impl Shared {
 }
 
 /// The routes.
-pub fn routes(shared: Shared) -> Router {
-    Router::new().route(PATH, post(answer)).with_state(shared)
+pub fn routes(shared: Shared, readiness: Readiness) -> Router {
+    Router::new()
+        .route(PATH, post(answer))
+        .with_state(shared)
+        .layer(from_fn_with_state(readiness, let_go))
+}
+
+/// Ends a connection with its answer once this server is stopping. API servers speak HTTP/1.1 to webhooks and keep their
+/// connections, whatever the Service leads to by then. One that is closed while the next request is on its way fails that
+/// request: nobody sends a POST twice. In HTTP/2 the server says itself which requests it still takes.
+async fn let_go(State(readiness): State<Readiness>, request: HttpRequest, next: Next) -> Response {
+    let version = request.version();
+    let mut response = next.run(request).await;
+    if !readiness.get() && version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 async fn answer(State(shared): State<Shared>, body: Body) -> Response {

@@ -218,6 +218,9 @@ async fn a_stop_fails_no_request() {
     scene.lead_to(&first).await;
     let load = scene.load("train");
     load.goes_on(20).await;
+    let mut kept = raw::Kept::open(&first, &scene.material().await["ca.crt"]).await;
+    let head = kept.post().await.unwrap();
+    assert!(!head.contains("connection: close"), "{head}");
     // As in a cluster: it is told to stop, and a moment later nobody is led to it any more.
     tokio::join!(first.program.stop(), async {
         operator::logs(&first.program, 0, "stopping").await;
@@ -231,6 +234,10 @@ async fn a_stop_fails_no_request() {
         })
         .await
         .unwrap();
+        // It says that this connection ends here, so that the next request does not meet its end.
+        let head = kept.post().await.unwrap();
+        assert!(head.contains("connection: close"), "{head}");
+        assert!(kept.post().await.is_err(), "it goes on");
         scene.route(&second).await;
     });
     load.none_failed().await;
@@ -320,6 +327,8 @@ async fn bodies_and_clients_that_are_too_much_are_let_go() {
     }
     let (status, _) = raw::post(&webhook, &authority, &vec![b' '; 3 * 1024 * 1024 + 1]).await;
     assert_eq!(status, 413);
+    let mut kept = raw::Kept::open(&webhook, &authority).await;
+    kept.post().await.unwrap();
     // Clients that send half a body hold nobody up, and are told.
     let slow: Vec<_> = (0..8)
         .map(|_| tokio::spawn(raw::half(webhook.address, authority.clone())))
@@ -329,6 +338,8 @@ async fn bodies_and_clients_that_are_too_much_are_let_go() {
     for slow in slow {
         assert_eq!(slow.await.unwrap().0, 504);
     }
+    // A connection that was idle meanwhile is the API server's to close.
+    kept.post().await.unwrap();
     assert_eq!(
         operator::metric(
             &webhook.program,

@@ -62,6 +62,41 @@ pub async fn post(webhook: &Webhook, authority: &str, body: &[u8]) -> (u16, Stri
     answer(&mut stream).await
 }
 
+/// A connection that is kept from one request to the next, as an API server keeps it.
+pub struct Kept(TlsStream<TcpStream>);
+
+impl Kept {
+    pub async fn open(webhook: &Webhook, authority: &str) -> Self {
+        Self(connect(webhook.address, authority).await)
+    }
+
+    /// Posts what is no review; returns the head of the answer. Fails when the connection is over.
+    pub async fn post(&mut self) -> Result<String, String> {
+        let request = "POST /review HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n{}";
+        self.0
+            .write_all(request.as_bytes())
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut text = String::new();
+        loop {
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "))
+                    .and_then(|length| length.parse().ok());
+                if body.len() == length.unwrap_or(usize::MAX) {
+                    return Ok(head.to_owned());
+                }
+            }
+            let mut bytes = [0; 4096];
+            match self.0.read(&mut bytes).await {
+                Ok(number) if number > 0 => text.push_str(&String::from_utf8_lossy(&bytes[..number])),
+                over => return Err(format!("{over:?} after {text:?}")),
+            }
+        }
+    }
+}
+
 /// Posts half of what it says, and waits.
 pub async fn half(address: SocketAddrV4, authority: String) -> (u16, String) {
     let mut stream = connect(address, &authority).await;

@@ -69,6 +69,18 @@ impl Scene {
         self.controller.kill();
     }
 
+    /// Starts it again.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn start_controller(&self) {
+        self.controller.start().unwrap();
+    }
+
+    /// Waits until the controller leads.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub async fn leads(&self) {
+        operator::metric_is(&self.controller, "cloison_leader", &[], |leads| leads == 1).await;
+    }
+
     /// A webhook that runs, and where it answers.
     pub async fn webhook(&self, name: &str) -> Webhook {
         let program = webhook(&self.plane, name).await;
