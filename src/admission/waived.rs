@@ -161,6 +161,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::admission::{Offline, Operator, Request, generate};
 
     fn waiver(name: &str, change: impl FnOnce(&mut Value)) -> Waiver {
         let mut object = json!({
@@ -212,6 +213,34 @@ mod tests {
         let whole = waiver("w", |object| object["spec"]["controls"] = json!(["WKL-01"]));
         let whole = Waived::new([&whole], &spec(), at(NOON)).but_for(&[("found", "problems")], Some("w"));
         assert!(whole[0].1.contains("['WKL-01/']"), "all of its rules");
+    }
+
+    /// Whatever the controller's clock says, the API server's decides until when a pod comes in.
+    #[test]
+    fn no_wrong_clock_of_ours_lengthens_a_waiver() {
+        let namespace = json!({"metadata": {"name": "train", "uid": "u",
+            "labels": {names::STAGE_LABEL: "training", names::MODE_LABEL: "enforce", names::NAMESPACE_NAME_LABEL: "train"},
+            "annotations": {names::SEALED_ANNOTATION: "u/training", names::OPEN_ANNOTATION: "road"}}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "train", "labels": {names::WORKLOAD_LABEL: "road"}},
+            "spec": {"hostIPC": true, "containers": [{"name": "main", "image": "registry.example.com/a"}]}});
+        let refused = |ours: &str, theirs: &str| {
+            let waived = Waived::new([&waiver("w", |_| {})], &spec(), at(ours));
+            let operator = Operator::in_namespace("cloison-system");
+            let mut set = generate(&spec(), &operator, &waived, at(ours));
+            set.now = at(theirs);
+            let offline = Offline::new(&set).unwrap();
+            offline
+                .judge_pod(&pod, &namespace, &Request::default())
+                .unwrap()
+                .refused
+        };
+        assert!(!refused(NOON, "2030-01-01T23:59:59Z"));
+        // Ours is late: what is over is over all the same.
+        assert!(refused(NOON, "2030-01-02T00:00:00Z"));
+        assert!(refused(NOON, "2031-01-01T00:00:00Z"));
+        // Ours is early: it closes too soon.
+        assert!(refused("2030-01-02T00:00:01Z", NOON));
     }
 
     #[test]
