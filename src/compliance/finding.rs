@@ -253,7 +253,7 @@ pub fn worst(findings: impl IntoIterator<Item = Finding>, limit: usize) -> Vec<F
 
 /// Messages quote what people wrote, and end in logs, events and terminals: a line break would forge a second entry
 /// there, an escape sequence could rewrite the screen.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 

@@ -3,9 +3,12 @@
 //! A *control* (`NET-04`) is what the score, the policy and the auditor speak of; a *rule* (`WKL-01/host-path`) is one
 //! thing a control checks, and what messages and waivers name. Both live in `catalogue.yaml`.
 
+pub mod baseline;
 pub mod catalogue;
 pub mod checks;
 pub mod finding;
+pub mod fingerprint;
+pub mod formats;
 pub mod id;
 pub mod mode;
 pub mod reference;

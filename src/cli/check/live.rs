@@ -1,6 +1,6 @@
 //! The cluster as it is, by the functions and the readings of the controller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -67,9 +67,11 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     findings.extend(case.findings());
     Ok(Found {
         findings: worst(findings, usize::MAX),
+        known: None,
         notes,
         problems: Vec::new(),
         world,
+        files: BTreeSet::new(),
     })
 }
 

@@ -1,8 +1,10 @@
 //! `cloison check`: what is against manifests before they are merged, or against a cluster as it is. The verdicts are the
 //! controller's own; with manifests, those that it will come to once everything is applied.
 
+mod baseline;
 mod live;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +15,8 @@ use serde::Serialize;
 use super::manifests::Problem;
 use super::{CliError, Connection, out, plan};
 use crate::api::names;
-use crate::compliance::{Assurance, Finding};
+use crate::compliance::Finding;
+use crate::compliance::formats::{self, Level, Report, Told, Unreadable};
 use crate::network::world::World;
 
 /// Flags of `check`.
@@ -22,7 +25,7 @@ use crate::network::world::World;
     after_help = "Exit codes: 0 nothing is against it, 1 there are findings of severity Medium or worse, 2 something could \
                   not be read, or the API server would refuse it. What is Unknown is printed and changes no exit code; nor \
                   do chains through relays (NET-03/relay) and what is found out about Secrets and accounts (ENC, IAM), unless the \
-                  policy enforces that control."
+                  policy enforces that control; nor does what the baseline holds. All formats end with the same code."
 )]
 pub struct Arguments {
     /// Manifests: files, folders with everything below them, `-` for standard input. Otherwise the cluster is asked.
@@ -40,6 +43,12 @@ pub struct Arguments {
     /// How to print.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
+    /// Findings that were accepted: they are counted, and change no exit code. May lie among the manifests.
+    #[arg(long, value_name = "FILE", conflicts_with = "write_baseline")]
+    baseline: Option<PathBuf>,
+    /// Accept what is found now: write it to FILE, for --baseline.
+    #[arg(long, value_name = "FILE")]
+    write_baseline: Option<PathBuf>,
     /// The namespace the operator is installed in.
     #[arg(long, value_name = "NAMESPACE", default_value = names::DEFAULT_NAMESPACE)]
     operator_namespace: String,
@@ -51,33 +60,54 @@ pub struct Arguments {
 enum Output {
     /// For people: a line for each finding.
     Table,
-    /// For programs: `{findings, notes}`.
+    /// For programs: `{findings, notes}`, and `known` with a baseline.
     Json,
+    /// SARIF 2.1.0, for code scanning and editors.
+    Sarif,
+    /// A table for the comment of a merge request.
+    Markdown,
+    /// Annotations of GitHub Actions.
+    Github,
 }
 
 /// What was found.
 struct Found {
-    /// Gravest first.
+    /// Gravest first, without those of the baseline.
     findings: Vec<Finding>,
+    /// Those of the baseline; `None` without one.
+    known: Option<Vec<Finding>>,
     /// What was assumed.
     notes: Vec<String>,
     /// What could not be read.
     problems: Vec<Problem>,
     /// What it was judged by.
     world: World,
+    /// The files that it was read from.
+    files: BTreeSet<String>,
 }
 
 /// Checks.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
-    let found = if arguments.files.is_empty() {
+    let accepted = arguments.baseline.as_deref().map(baseline::read).transpose()?;
+    let mut found = if arguments.files.is_empty() {
         live::read(&arguments).await?
     } else {
         offline(&arguments)?
     };
     plan::tell(&found.problems);
+    if let (Some(accepted), Some(file)) = (accepted, &arguments.baseline) {
+        baseline::apply(&accepted, file, &mut found);
+    }
+    if let Some(file) = &arguments.write_baseline {
+        baseline::write(file, &mut found)?;
+    }
+    let report = report(&found);
     out::print(&match arguments.output {
-        Output::Table => text(&found),
+        Output::Table => text(&found, &report),
         Output::Json => json(&found)?,
+        Output::Sarif => out::json(&formats::sarif::log(&report))?,
+        Output::Markdown => formats::markdown::print(&report),
+        Output::Github => formats::github::print(&report),
     })?;
     Ok(plan::exit_code(&found.problems, &found.findings, &found.world))
 }
@@ -89,35 +119,42 @@ fn offline(arguments: &Arguments) -> Result<Found, CliError> {
         policy: arguments.policy.as_deref(),
         beside: &arguments.with,
     };
-    let input = sources.read()?;
+    let mut input = sources.read()?;
+    let files = [&arguments.baseline, &arguments.write_baseline].into_iter().flatten();
+    files.for_each(|file| baseline::is_no_manifest(file, &mut input.objects.problems));
     let judged = plan::judge(&input, &arguments.operator_namespace, false)?;
     Ok(Found {
         findings: judged.findings,
+        known: None,
         notes: judged.notes,
         problems: input.objects.problems,
         world: judged.world,
+        files: input.files,
     })
 }
 
-fn text(found: &Found) -> String {
-    let mut text: String = found.findings.iter().map(plan::finding).collect();
-    let unknown = found
-        .findings
-        .iter()
-        .filter(|finding| finding.assurance == Assurance::Unknown);
-    let unknown = unknown.count();
-    let known = found.findings.len() - unknown;
-    let mut said = match known {
-        0 => "no findings".to_owned(),
-        known => out::count(known, "finding"),
+/// The same for every format.
+fn report(found: &Found) -> Report<'_> {
+    let new = |finding| {
+        let level = Level::of(finding, plan::is_against(finding, &found.world));
+        Told::new(finding, level, &found.files)
     };
-    if unknown > 0 {
-        let _ = write!(said, ", {unknown} unknown");
+    let known = |finding| Told::new(finding, Level::Note, &found.files);
+    let unreadable = |problem: &Problem| Unreadable {
+        at: problem.at.clone(),
+        message: problem.message.clone(),
+    };
+    Report {
+        findings: found.findings.iter().map(new).collect(),
+        known: found.known.as_ref().map(|all| all.iter().map(known).collect()),
+        notes: found.notes.clone(),
+        unreadable: found.problems.iter().map(unreadable).collect(),
     }
-    if !found.problems.is_empty() {
-        let _ = write!(said, ", {} not readable", out::count(found.problems.len(), "place"));
-    }
-    let _ = writeln!(text, "{said}");
+}
+
+fn text(found: &Found, report: &Report<'_>) -> String {
+    let mut text: String = found.findings.iter().map(plan::finding).collect();
+    let _ = writeln!(text, "{}", report.summary());
     for note in &found.notes {
         let _ = writeln!(text, "note: {}", out::clean(note));
     }
@@ -128,10 +165,13 @@ fn json(found: &Found) -> Result<String, CliError> {
     #[derive(Serialize)]
     struct Report<'f> {
         findings: &'f [Finding],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        known: Option<&'f [Finding]>,
         notes: &'f [String],
     }
     out::json(&Report {
         findings: &found.findings,
+        known: found.known.as_deref(),
         notes: &found.notes,
     })
 }

@@ -1,5 +1,6 @@
 //! What is read to be judged: manifests, the policy to judge them by, and what is known beside them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
@@ -32,6 +33,8 @@ pub(in crate::cli) struct Input {
     pub secrets: SecretUses,
     /// What was set aside.
     pub notes: Vec<String>,
+    /// The files that objects were read from, as they were named.
+    pub files: BTreeSet<String>,
 }
 
 impl Sources<'_> {
@@ -39,9 +42,10 @@ impl Sources<'_> {
     pub(in crate::cli) fn read(&self) -> Result<Input, CliError> {
         let home = self.home.unwrap_or("default");
         let mut secrets = SecretUses::default();
-        let (mut objects, mut pods) = read(self.files, home, true, &mut secrets);
+        let mut files = BTreeSet::new();
+        let (mut objects, mut pods) = read(self.files, home, true, &mut secrets, &mut files);
         if !self.beside.is_empty() {
-            let (beside, more) = read(self.beside, home, false, &mut secrets);
+            let (beside, more) = read(self.beside, home, false, &mut secrets, &mut files);
             objects.complete(beside);
             pods.extend(more);
         }
@@ -72,12 +76,20 @@ impl Sources<'_> {
             pods,
             secrets,
             notes,
+            files,
         })
     }
 }
 
-fn read(files: &[PathBuf], home: &str, own: bool, secrets: &mut SecretUses) -> (Objects, Vec<SeenPod>) {
+fn read(
+    files: &[PathBuf],
+    home: &str,
+    own: bool,
+    secrets: &mut SecretUses,
+    seen: &mut BTreeSet<String>,
+) -> (Objects, Vec<SeenPod>) {
     let manifests = Manifests::read(files);
+    seen.extend(manifests.documents.iter().map(|document| document.file.to_string()));
     let (mut pods, mut problems) = (Vec::new(), Vec::new());
     for document in &manifests.documents {
         secrets.add(document, home, own);

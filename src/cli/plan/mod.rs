@@ -15,7 +15,7 @@ mod world;
 pub(super) use self::door::admission;
 pub(super) use self::input::Sources;
 pub(super) use self::live::{Survey, Surveyed, addresses, policy as stored_policy, stored_waivers, survey_all};
-pub(super) use self::offline::{exit_code, judge, network, planned, tell, world_of};
+pub(super) use self::offline::{exit_code, is_against, judge, network, planned, tell, world_of};
 pub(super) use self::print::{finding, state};
 
 use std::path::PathBuf;

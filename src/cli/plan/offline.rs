@@ -67,14 +67,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     Ok(exit_code(&objects.problems, &plan.findings, &plan.world))
 }
 
-/// What a run ends with. What is not known blocks nobody: it is told, and counts neither for nor against. Nor does what
-/// is only reported.
+/// Whether a finding alone makes a run fail. What is not known blocks nobody: it is told, and counts neither for nor against.
+/// Nor does what is only reported.
+pub(in crate::cli) fn is_against(finding: &Finding, world: &World) -> bool {
+    let counts = finding.assurance != Assurance::Unknown && finding.severity >= Severity::Medium;
+    counts && !is_report(finding, world)
+}
+
+/// What a run ends with.
 pub(in crate::cli) fn exit_code(problems: &[Problem], findings: &[Finding], world: &World) -> ExitCode {
-    let counts = |finding: &Finding| finding.assurance != Assurance::Unknown && !is_report(finding, world);
-    let against = |finding: &Finding| finding.severity >= Severity::Medium && counts(finding);
     if !problems.is_empty() {
         ExitCode::from(UNREADABLE)
-    } else if findings.iter().any(against) {
+    } else if findings.iter().any(|finding| is_against(finding, world)) {
         ExitCode::from(FINDINGS)
     } else {
         ExitCode::SUCCESS
@@ -117,6 +121,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
         pods,
         secrets,
         notes,
+        files: _,
     } = input;
     let mut notes = notes.clone();
     notes.extend(without_policy(objects));
