@@ -58,7 +58,7 @@ fn command(level: Level, at: &Location, title: &str, message: &str) -> String {
     };
     let mut properties = Vec::new();
     if let Some(file) = file(at) {
-        properties.push(format!("file={}", property(file)));
+        properties.push(format!("file={}", property(&file)));
         properties.extend(at.line.map(|line| format!("line={line}")));
         properties.extend(at.column.map(|column| format!("col={column}")));
     }

@@ -8,6 +8,7 @@ pub mod sarif;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
 use super::fingerprint::fingerprint;
 use super::id::RuleId;
@@ -130,8 +131,9 @@ fn help(rule: &RuleId) -> String {
     format!("{page}#{}", rule.control().to_string().to_lowercase())
 }
 
-/// A file as a repository names it; `None` for standard input.
-fn file(at: &Location) -> Option<&str> {
+/// A file as a repository names it, without `.` on the way; `None` for standard input.
+fn file(at: &Location) -> Option<String> {
     let file = at.file.as_deref().filter(|file| *file != "-")?;
-    Some(file.trim_start_matches("./"))
+    let parts = Path::new(file).components().filter(|part| *part != Component::CurDir);
+    Some(parts.collect::<PathBuf>().display().to_string())
 }

@@ -162,7 +162,7 @@ fn level(told: &Told<'_>) -> &'static str {
 }
 
 fn physical(at: &Location) -> Option<Value> {
-    let mut physical = json!({"artifactLocation": {"uri": uri(file(at)?)}});
+    let mut physical = json!({"artifactLocation": {"uri": uri(&file(at)?)}});
     if let Some(line) = at.line {
         physical["region"] = json!({"startLine": line});
         if let Some(column) = at.column {
