@@ -213,8 +213,11 @@ async fn one_asks_and_another_approves() {
 /// What knows no Waivers is not said to hold.
 async fn a_rule_that_knows_no_waivers_is_told(client: &Client, alice: &Path, bob: &Path) {
     let exec = "request exec -n train --control WKL-06/exec --reason Somebody_has_to_look_into_it --days 1";
-    assert_eq!(waiver(alice, exec).code, 0);
-    assert_eq!(waiver(bob, "approve exec").code, 0);
+    let asked = waiver(alice, exec);
+    let deaf = "it opens nothing: nothing that judges WKL-06/exec knows Waivers";
+    assert!(asked.code == 0 && asked.err.contains(deaf), "{}", asked.err);
+    let approved = waiver(bob, "approve exec");
+    assert!(approved.code == 0 && approved.out.contains(deaf), "{}", approved.out);
     let told = eventually(PATIENCE, "it has no effect", async || {
         let found: Waiver = Api::all(client.clone()).get("exec").await.unwrap();
         let conditions = found.status.unwrap_or_default().conditions;
@@ -228,6 +231,30 @@ async fn a_rule_that_knows_no_waivers_is_told(client: &Client, alice: &Path, bob
         status == "False" && message.contains("nothing that judges WKL-06/exec knows Waivers"),
         "{message}"
     );
+    // Beside a rule that is heard it does not hide that the rest is open.
+    let both = "request both -n train --control WKL-06/exec --control WKL-01/host-pid --reason Somebody_has_to_look_into_it \
+                --days 1";
+    assert_eq!(waiver(alice, both).code, 0);
+    assert_eq!(waiver(bob, "approve both").code, 0);
+    let told = eventually(PATIENCE, "it is told to hold in part", async || {
+        let found: Waiver = Api::all(client.clone()).get("both").await.unwrap();
+        let conditions = found.status.unwrap_or_default().conditions;
+        let active = conditions.into_iter().find(|condition| condition.type_ == "Active");
+        active
+            .filter(|active| active.status == "True")
+            .map(|active| active.message)
+            .ok_or("nothing yet")
+    });
+    let message = told.await.unwrap();
+    let part = "it does not open all that it names: nothing that judges WKL-06/exec knows Waivers";
+    assert!(
+        message.starts_with("it holds until ") && message.contains(part),
+        "{message}"
+    );
+    Api::<Waiver>::all(client.clone())
+        .delete("both", &DeleteParams::default())
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,4 +34,4 @@ pub use policies::{connect, crd, guard, managed, namespace, net, pod, rbac, stor
 pub use set::{BindingKind, PolicySet, generate};
 pub use uses::{PROHIBITED_USES, RESTRICTED_USES};
 pub use verdict::{NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, not_evaluated};
-pub use waived::{Waived, unheard};
+pub use waived::{Waived, effect};

@@ -145,32 +145,41 @@ pub struct Malformed {
     pub fix: Option<String>,
 }
 
-/// The conditions of a Waiver, by the same checks. `closed` is why it opens nothing although all of them pass: a reason
-/// and a sentence.
-pub fn conditions(
-    waiver: &Waiver,
-    max_days: i32,
-    now: Timestamp,
-    closed: Option<(&'static str, &str)>,
-) -> Vec<Verdict> {
+/// What a Waiver that holds opens of what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// All of it.
+    Whole,
+    /// Not all of it: what not and why, in a sentence.
+    Part(String),
+    /// Nothing: a reason, a CamelCase word for a condition, and a sentence.
+    Nothing(&'static str, String),
+}
+
+/// The conditions of a Waiver, by the same checks. `effect` is what it opens when all of them pass.
+pub fn conditions(waiver: &Waiver, max_days: i32, now: Timestamp, effect: &Effect) -> Vec<Verdict> {
     let asked = Asked { waiver, max_days, now };
     let approved = match not_approved(&asked) {
         Some(why) => Verdict::new(types::APPROVED, Truth::False, why.reason, why.message),
         None => Verdict::new(types::APPROVED, Truth::True, "Approved", "another person approved it"),
     };
-    let active = match (judge(waiver, max_days, now), closed) {
+    let active = match (judge(waiver, max_days, now), effect) {
         (Err(why), _) => Verdict::new(types::ACTIVE, Truth::False, why.reason, why.message),
-        (Ok(()), Some((reason, why))) => {
+        (Ok(()), Effect::Nothing(reason, why)) => {
             let message = format!("it holds, and opens nothing: {why}");
             Verdict::new(types::ACTIVE, Truth::False, reason, message)
         }
-        (Ok(()), None) => {
+        (Ok(()), Effect::Whole | Effect::Part(_)) => {
             let state = state(waiver, max_days, now);
             let soon = match state {
                 State::ExpiresSoon => ", less than 72 hours more: ask for the next one, or mend what it is for",
                 State::Active | State::Inactive => "",
             };
-            let message = format!("it holds until {}{soon}", waiver.spec.expiration_time.0);
+            let but = match effect {
+                Effect::Part(why) => format!("; it does not open all that it names: {why}"),
+                Effect::Whole | Effect::Nothing(..) => String::new(),
+            };
+            let message = format!("it holds until {}{soon}{but}", waiver.spec.expiration_time.0);
             Verdict::new(types::ACTIVE, Truth::True, state.as_str(), message)
         }
     };
@@ -344,7 +353,7 @@ mod tests {
         for (what, change) in cases {
             let waiver = waiver(change);
             assert_eq!(reason(&waiver, NOON), "NotApproved", "{what}");
-            let told = conditions(&waiver, 90, NOON.parse().unwrap(), None);
+            let told = conditions(&waiver, 90, NOON.parse().unwrap(), &Effect::Whole);
             assert!(
                 told.iter().all(|verdict| verdict.truth == Truth::False),
                 "{what}: {told:?}"
@@ -403,6 +412,21 @@ mod tests {
             object["spec"]["expirationTime"] = json!("2030-04-01T00:00:01Z");
         });
         assert_eq!(reason(&new, NOON), "Active", "from now, in a file");
+    }
+
+    #[test]
+    fn what_it_does_not_open_is_said_beside_what_it_does() {
+        let told = |effect: &Effect| conditions(&waiver(|_| {}), 90, NOON.parse().unwrap(), effect).swap_remove(1);
+        let part = told(&Effect::Part("nobody hears X".to_owned()));
+        assert_eq!((part.truth, part.reason), (Truth::True, "Active"));
+        assert_eq!(
+            part.message,
+            "it holds until 2030-01-02T00:00:00Z; it does not open all that it names: nobody hears X"
+        );
+        let nothing = told(&Effect::Nothing("NoEffect", "nobody hears X".to_owned()));
+        assert_eq!((nothing.truth, nothing.reason), (Truth::False, "NoEffect"));
+        assert_eq!(nothing.message, "it holds, and opens nothing: nobody hears X");
+        assert_eq!(told(&Effect::Whole).message, "it holds until 2030-01-02T00:00:00Z");
     }
 
     #[test]

@@ -14,12 +14,12 @@ use kube::{Api, ResourceExt};
 use super::cluster::waived;
 use super::context::Context;
 use super::error::Error;
-use crate::admission::{Waived, unheard};
+use crate::admission::{Waived, effect};
 use crate::api::Waiver;
 use crate::api::conditions::{self, types};
 use crate::api::waiver::WaiverStatus;
 use crate::cluster::telemetry::Status;
-use crate::compliance::waiver;
+use crate::compliance::waiver::{self, Effect};
 use crate::network::waivers::{self, FlowWaiver};
 
 /// Longest sleep: the clock of a machine may be set anew.
@@ -55,13 +55,7 @@ pub async fn run(ctx: Arc<Context>) {
             .fold(CHECK, Duration::min);
         if ctx.view().hold("").is_none() {
             for waiver in &all {
-                let closed = match current.get(&waiver.name_any()) {
-                    Some(flow) => flow.closed.clone().map(|why| ("FlowClosed", why)),
-                    None => (!waived.names(&waiver.name_any())).then(|| ("NoRoom", NO_ROOM.to_owned())),
-                };
-                let closed = no_effect(waiver).or(closed);
-                let closed = closed.as_ref().map(|(reason, why)| (*reason, why.as_str()));
-                let verdicts = waiver::conditions(waiver, max_days, now, closed);
+                let verdicts = waiver::conditions(waiver, max_days, now, &opens(waiver, &current, &waived));
                 let present = waiver
                     .status
                     .as_ref()
@@ -83,16 +77,21 @@ pub async fn run(ctx: Arc<Context>) {
     }
 }
 
-/// Nothing that a Waiver is for may be claimed to be let through when nobody asks about it.
-fn no_effect(waiver: &Waiver) -> Option<(&'static str, String)> {
-    let unheard = unheard(waiver);
-    (!unheard.is_empty()).then(|| {
-        let why = format!(
-            "nothing that judges {} knows Waivers (docs/waivers.md); write one for the rest of its controls",
-            unheard.join(", ")
-        );
-        ("NoEffect", why)
-    })
+/// What a Waiver opens, where it holds: by what it names, by the room in the policies and by the denies of the cluster.
+fn opens(waiver: &Waiver, flows: &BTreeMap<String, FlowWaiver>, waived: &Waived) -> Effect {
+    let effect = effect(waiver);
+    if let Effect::Nothing(..) = effect {
+        return effect;
+    }
+    let name = waiver.name_any();
+    match flows.get(&name) {
+        Some(flow) => match &flow.closed {
+            Some(why) => Effect::Nothing("FlowClosed", why.clone()),
+            None => effect,
+        },
+        None if waived.names(&name) => effect,
+        None => Effect::Nothing("NoRoom", NO_ROOM.to_owned()),
+    }
 }
 
 /// How many there are in each state, and when the next flow has to be closed.

@@ -28,30 +28,28 @@ pub mod templates;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 
 use super::cel::{list, text};
+use super::clause::Clause;
 use super::modes::Modes;
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::compliance::RuleId;
 use crate::compliance::id::{ENC_02, NET_10};
 
-/// The rules that Waivers may be for: of the policies that ask about them.
-pub(super) fn waivable() -> Vec<RuleId> {
+/// The rules that Waivers may be for: of the policies that ask about them. Of the Waivers for one workload only the policy
+/// for pods is told: the objects of the others belong to no workload.
+pub(super) fn waivable(for_one_workload: bool) -> Vec<RuleId> {
     // These two are there by a setting alone.
     let spec = AiSecurityPolicySpec::default();
     let modes = Modes::new(Vec::new());
-    let clauses = [
-        pod::clauses(&spec, &modes),
-        net::clauses(&spec, &modes),
-        store::clauses(&spec, &modes),
-        rbac::clauses(&modes),
-    ];
-    let by_setting = [NET_10.rule("not-allowed"), ENC_02.rule("storage-class")];
-    clauses
-        .iter()
-        .flatten()
-        .map(|clause| clause.rule().clone())
-        .chain(by_setting)
-        .collect()
+    let rules = |clauses: Vec<Clause>| clauses.into_iter().map(|clause| clause.rule().clone());
+    let mut all: Vec<RuleId> = rules(pod::clauses(&spec, &modes)).collect();
+    if !for_one_workload {
+        all.extend(rules(net::clauses(&spec, &modes)));
+        all.extend(rules(store::clauses(&spec, &modes)));
+        all.extend(rules(rbac::clauses(&modes)));
+        all.extend([NET_10.rule("not-allowed"), ENC_02.rule("storage-class")]);
+    }
+    all
 }
 
 /// A policy and its bindings.

@@ -391,6 +391,19 @@ fn a_waiver_that_could_never_hold_is_refused() {
         slip.allows() && slip.warnings[0].contains("did you mean \"train\"?"),
         "{slip:?}"
     );
+    for (controls, said) in [
+        (
+            json!(["WKL-06/exec"]),
+            "it would open nothing: nothing that judges WKL-06/exec",
+        ),
+        (
+            json!(["SUP-01", "WKL-06/exec"]),
+            "it would not open all that it names: nothing that judges WKL-06/exec",
+        ),
+    ] {
+        let deaf = waiver(|o| o["spec"]["controls"] = controls);
+        assert!(deaf.allows() && deaf.warnings.concat().contains(said), "{deaf:?}");
+    }
 }
 
 #[test]

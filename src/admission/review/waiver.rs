@@ -5,9 +5,11 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 
 use super::{Answer, Place, Request, Sight, answer, parse, told};
+use crate::admission::effect;
 use crate::api::Waiver;
 use crate::compliance::id::OPS_02;
-use crate::compliance::{Finding, Location, Subject, waiver};
+use crate::compliance::waiver::{self, Effect};
+use crate::compliance::{Finding, Location, RuleId, Subject};
 use crate::network::ports::PortSet;
 use crate::network::validate::did_you_mean;
 use crate::network::world::WorkloadKey;
@@ -44,7 +46,20 @@ pub(super) fn review(request: &Request, object: &DynamicObject, sight: &Sight, n
     let mut answer = answer(findings, &Place::cluster(), sight, now);
     let unknown = unknown_target(&found, sight).map(|finding| told(&sight.hash, &finding));
     answer.warnings.extend(unknown);
+    let deaf = unheard(&found).map(|finding| told(&sight.hash, &finding));
+    answer.warnings.extend(deaf);
     answer
+}
+
+/// What nobody will ask it about. It may be meant for a later version, so it is told and not refused.
+fn unheard(found: &Waiver) -> Option<Finding> {
+    let message = match effect(found) {
+        Effect::Whole => return None,
+        Effect::Part(why) => format!("it would not open all that it names: {why}"),
+        Effect::Nothing(_, why) => format!("it would open nothing: {why}"),
+    };
+    let subject = Subject::cluster("Waiver", found.metadata.name.clone().unwrap_or_default());
+    Some(Finding::new(RuleId::from(OPS_02), subject, message).at(Location::field("spec.controls")))
 }
 
 /// A target that is not there may still come; most often it is a slip.

@@ -62,6 +62,7 @@ pub(super) async fn run(connection: &Connection, arguments: Arguments) -> Result
         spec.expiration_time.0,
         spec.reason
     )))?;
+    out::print(&super::unheard(&waiver))?;
     out::print("\nWhether it holds:\n    kubectl wait waiver/")?;
     out::print(&format!("{name} --for=condition=Active --timeout=60s\n"))?;
     Ok(ExitCode::SUCCESS)

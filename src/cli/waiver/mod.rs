@@ -9,6 +9,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::{CliError, Connection};
+use crate::admission::effect;
+use crate::api::Waiver;
+use crate::compliance::waiver::Effect;
 
 /// Flags of `waiver`.
 #[derive(Debug, Args)]
@@ -27,6 +30,16 @@ enum Verb {
     Approve(approve::Arguments),
     /// List what was asked for, with who approved it and until when it holds.
     List(list::Arguments),
+}
+
+/// What a Waiver names and does not open, in a line of its own; empty where it opens all of it.
+fn unheard(waiver: &Waiver) -> String {
+    let (what, why) = match effect(waiver) {
+        Effect::Whole => return String::new(),
+        Effect::Part(why) => ("not all that it names", why),
+        Effect::Nothing(_, why) => ("nothing", why),
+    };
+    format!("\nnote: it opens {what}: {why}")
 }
 
 /// Runs one verb.

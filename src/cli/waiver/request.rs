@@ -110,6 +110,10 @@ pub(super) async fn run(connection: &Connection, arguments: &Arguments) -> Resul
         out::print(&out::document(&waiver)?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let unheard = super::unheard(&waiver);
+    if !unheard.is_empty() {
+        eprintln!("{}", unheard.trim());
+    }
     let name = waiver.name_any();
     match Api::<Waiver>::all(client).create(&PostParams::default(), &waiver).await {
         Ok(_) => {}
