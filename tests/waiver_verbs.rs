@@ -180,11 +180,15 @@ async fn one_asks_and_another_approves() {
     eventually(PATIENCE, "the pod comes in", async || comes_in(&tenant).await)
         .await
         .unwrap();
-    let list = waiver(&alice, "list -n train").out;
-    assert!(
-        list.contains("train/road") && list.contains("Active") && list.contains("bob"),
-        "{list}"
-    );
+    let seen = eventually(PATIENCE, "it is seen in force", async || {
+        let list = waiver(&alice, "list -n train").out;
+        if list.contains("train/road") && list.contains("Active") && list.contains("bob") {
+            Ok(())
+        } else {
+            Err(list)
+        }
+    });
+    seen.await.unwrap();
     assert!(waiver(&alice, "list -n infer").out.contains("no Waiver"));
     operator::metric_is(
         &installation.controller,
@@ -231,6 +235,7 @@ async fn a_rule_that_knows_no_waivers_is_told(client: &Client, alice: &Path, bob
         status == "False" && message.contains("nothing that judges WKL-06/exec knows Waivers"),
         "{message}"
     );
+    assert!(waiver(alice, "list").out.contains("NoEffect"));
     // Beside a rule that is heard it does not hide that the rest is open.
     let both = "request both -n train --control WKL-06/exec --control WKL-01/host-pid --reason Somebody_has_to_look_into_it \
                 --days 1";
@@ -262,7 +267,7 @@ async fn a_flow_that_nobody_closes_is_told_to_be_overdue() {
     let (installation, alice, bob) = scene().await;
     let client = installation.admin();
     // A flow whose end comes while the controller is dead stays open, and that is said.
-    let end = (Timestamp::now() + Duration::from_secs(15)).to_string();
+    let end = (Timestamp::now() + Duration::from_secs(25)).to_string();
     let flow = format!(
         "request shadow -n train --control NET-03/cross-stage --reason Shadow_evaluation_of_the_detector --until {end} \
          --flow-from train/road --flow-to infer/model --port 8080"

@@ -174,7 +174,7 @@ pub fn effect(waiver: &Waiver) -> Effect {
     match (opens, why.is_empty()) {
         (true, true) => Effect::Whole,
         (true, false) => Effect::Part(why),
-        (false, _) => Effect::Nothing("NoEffect", why),
+        (false, _) => Effect::Nothing(waiver::NO_EFFECT, why),
     }
 }
 

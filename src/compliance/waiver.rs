@@ -81,6 +81,14 @@ pub fn state(waiver: &Waiver, max_days: i32, now: Timestamp) -> State {
     }
 }
 
+/// The state of one that opens so much: what opens nothing is not active.
+pub fn seen(waiver: &Waiver, max_days: i32, now: Timestamp, effect: &Effect) -> State {
+    match effect {
+        Effect::Nothing(..) => State::Inactive,
+        Effect::Whole | Effect::Part(_) => state(waiver, max_days, now),
+    }
+}
+
 fn lasts(waiver: &Waiver) -> Option<SignedDuration> {
     let created = waiver.metadata.creation_timestamp.as_ref()?;
     Some(waiver.spec.expiration_time.0.duration_since(created.0))
@@ -144,6 +152,15 @@ pub struct Malformed {
     /// What to do, where that is not the catalogue's own fix.
     pub fix: Option<String>,
 }
+
+/// Nobody asks about what it names.
+pub const NO_EFFECT: &str = "NoEffect";
+/// The policies have no room for it.
+pub const NO_ROOM: &str = "NoRoom";
+/// Its flow is closed by something else.
+pub const FLOW_CLOSED: &str = "FlowClosed";
+/// Why one that holds opens nothing, as reasons of a condition.
+pub const CLOSED: [&str; 3] = [NO_EFFECT, NO_ROOM, FLOW_CLOSED];
 
 /// What a Waiver that holds opens of what it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -427,6 +444,10 @@ mod tests {
         assert_eq!((nothing.truth, nothing.reason), (Truth::False, "NoEffect"));
         assert_eq!(nothing.message, "it holds, and opens nothing: nobody hears X");
         assert_eq!(told(&Effect::Whole).message, "it holds until 2030-01-02T00:00:00Z");
+        // And it is counted so.
+        let counted = |effect: &Effect| seen(&waiver(|_| {}), 90, NOON.parse().unwrap(), effect);
+        assert_eq!(counted(&Effect::Whole), State::Active);
+        assert_eq!(counted(&Effect::Nothing(FLOW_CLOSED, String::new())), State::Inactive);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::api::Waiver;
 use crate::api::conditions::{self, types};
 use crate::api::waiver::WaiverStatus;
 use crate::cluster::telemetry::Status;
-use crate::compliance::waiver::{self, Effect};
+use crate::compliance::waiver::{self, Effect, State};
 use crate::network::waivers::{self, FlowWaiver};
 
 /// Longest sleep: the clock of a machine may be set anew.
@@ -46,7 +46,8 @@ pub async fn run(ctx: Arc<Context>) {
             ctx.triggers.cluster.notify_one();
         }
         waived_before = waived.clone();
-        count(&ctx, &all, max_days, now);
+        let effects: Vec<Effect> = all.iter().map(|waiver| opens(waiver, &current, &waived)).collect();
+        count(&ctx, &all, &effects, max_days, now);
 
         let mut wait = all
             .iter()
@@ -54,8 +55,8 @@ pub async fn run(ctx: Arc<Context>) {
             .filter_map(|moment| Duration::try_from(moment.duration_since(now)).ok())
             .fold(CHECK, Duration::min);
         if ctx.view().hold("").is_none() {
-            for waiver in &all {
-                let verdicts = waiver::conditions(waiver, max_days, now, &opens(waiver, &current, &waived));
+            for (waiver, effect) in all.iter().zip(&effects) {
+                let verdicts = waiver::conditions(waiver, max_days, now, effect);
                 let present = waiver
                     .status
                     .as_ref()
@@ -86,29 +87,31 @@ fn opens(waiver: &Waiver, flows: &BTreeMap<String, FlowWaiver>, waived: &Waived)
     let name = waiver.name_any();
     match flows.get(&name) {
         Some(flow) => match &flow.closed {
-            Some(why) => Effect::Nothing("FlowClosed", why.clone()),
+            Some(why) => Effect::Nothing(waiver::FLOW_CLOSED, why.clone()),
             None => effect,
         },
         None if waived.names(&name) => effect,
-        None => Effect::Nothing("NoRoom", NO_ROOM.to_owned()),
+        None => Effect::Nothing(waiver::NO_ROOM, NO_ROOM.to_owned()),
     }
 }
 
-/// How many there are in each state, and when the next flow has to be closed.
-fn count(ctx: &Context, all: &[Arc<Waiver>], max_days: i32, now: Timestamp) {
-    for state in waiver::State::ALL {
-        let there = all
-            .iter()
-            .filter(|it| waiver::state(it, max_days, now) == state)
-            .count();
+/// How many there are in each state, and when the next flow has to be closed. One that opens nothing is not active.
+fn count(ctx: &Context, all: &[Arc<Waiver>], effects: &[Effect], max_days: i32, now: Timestamp) {
+    let told: Vec<(&Waiver, State)> = all
+        .iter()
+        .zip(effects)
+        .map(|(it, effect)| (it.as_ref(), waiver::seen(it, max_days, now, effect)))
+        .collect();
+    for state in State::ALL {
         let labels = Status { status: state.as_str() };
+        let there = told.iter().filter(|(_, found)| *found == state).count();
         let number = i64::try_from(there).unwrap_or(i64::MAX);
         ctx.metrics.waivers.get_or_create(&labels).set(number);
     }
-    let open = all
+    let open = told
         .iter()
-        .filter(|it| it.spec.flow.is_some() && waiver::judge(it, max_days, now).is_ok());
-    let end = open.map(|it| it.spec.expiration_time.0.as_second()).min();
+        .filter(|(it, state)| it.spec.flow.is_some() && *state != State::Inactive);
+    let end = open.map(|(it, _)| it.spec.expiration_time.0.as_second()).min();
     ctx.metrics.next_flow_end.set(end.unwrap_or_default());
 }
 
