@@ -22,7 +22,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
-use network::{Installation, flow, spec, tenants_may_open};
+use network::{Installation, flow, noted, spec, tenants_may_open};
 use operator::{PATIENCE, apply, condition, namespace, policy, workload};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -444,4 +444,21 @@ fn a_plan_judges_by_the_waivers_of_its_input() {
         open.contains("open to another stage on TCP 8080 by Waiver shadow until "),
         "{open}"
     );
+}
+
+/// Three days before its end an Event says so, on the object.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_days_before_its_end_it_is_told() {
+    let installation = installation().await;
+    let client = installation.admin();
+    let ends = ends(&client, "wv-soon").await;
+    ask(installation, "wv-soon", &ends, Duration::from_secs(72 * 3_600 + 15)).await;
+    approve(installation, "wv-soon", "bob").await.unwrap();
+    let (status, message) = waiver_says(&client, "wv-soon", "Active", "ExpiresSoon").await;
+    assert!(
+        status == "True" && message.contains("at most 72 hours more: ask for the next one"),
+        "{message}"
+    );
+    let said = noted(&client, "wv-soon", "ExpiresSoon", &message).await;
+    assert_eq!(said, [message], "once");
 }

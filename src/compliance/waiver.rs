@@ -50,7 +50,7 @@ const WARNING: SignedDuration = SignedDuration::from_hours(72);
 pub enum State {
     /// It holds.
     Active,
-    /// It holds, and for less than 72 hours more.
+    /// It holds, and for at most 72 hours more.
     ExpiresSoon,
     /// It holds for nothing.
     Inactive,
@@ -76,7 +76,7 @@ pub fn state(waiver: &Waiver, max_days: i32, now: Timestamp) -> State {
     match judge(waiver, max_days, now) {
         Err(_) => State::Inactive,
         // Of one that lasts no longer than the warning everybody knows it.
-        Ok(()) if left < WARNING && lasts(waiver).is_none_or(|whole| whole > WARNING) => State::ExpiresSoon,
+        Ok(()) if left <= WARNING && lasts(waiver).is_none_or(|whole| whole > WARNING) => State::ExpiresSoon,
         Ok(()) => State::Active,
     }
 }
@@ -189,7 +189,7 @@ pub fn conditions(waiver: &Waiver, max_days: i32, now: Timestamp, effect: &Effec
         (Ok(()), Effect::Whole | Effect::Part(_)) => {
             let state = state(waiver, max_days, now);
             let soon = match state {
-                State::ExpiresSoon => ", less than 72 hours more: ask for the next one, or mend what it is for",
+                State::ExpiresSoon => ", at most 72 hours more: ask for the next one, or mend what it is for",
                 State::Active | State::Inactive => "",
             };
             let but = match effect {
@@ -448,6 +448,30 @@ mod tests {
         let counted = |effect: &Effect| seen(&waiver(|_| {}), 90, NOON.parse().unwrap(), effect);
         assert_eq!(counted(&Effect::Whole), State::Active);
         assert_eq!(counted(&Effect::Nothing(FLOW_CLOSED, String::new())), State::Inactive);
+    }
+
+    #[test]
+    fn its_end_is_told_72_hours_before_to_the_second() {
+        let long = waiver(|object| object["spec"]["expirationTime"] = json!("2030-01-20T12:00:00Z"));
+        let at = |now: &str| {
+            let now: Timestamp = now.parse().unwrap();
+            let told = conditions(&long, 90, now, &Effect::Whole).swap_remove(1);
+            let state = state(&long, 90, now);
+            assert_eq!(told.reason, state.as_str());
+            let next = next_change(&long, now).map(|moment| moment.to_string());
+            (state, told.message.contains("at most 72 hours more"), next.unwrap())
+        };
+        let (warned, over) = ("2030-01-17T12:00:00Z".to_owned(), "2030-01-20T12:00:00Z".to_owned());
+        assert_eq!(at("2030-01-17T11:59:59Z"), (State::Active, false, warned));
+        for moment in ["2030-01-17T12:00:00Z", "2030-01-17T12:00:01Z"] {
+            assert_eq!(at(moment), (State::ExpiresSoon, true, over.clone()));
+        }
+        // Of one that lasts no longer than that everybody knows it.
+        let short = waiver(|object| object["spec"]["expirationTime"] = json!("2030-01-04T00:00:00Z"));
+        assert_eq!(
+            state(&short, 90, "2030-01-03T00:00:00Z".parse().unwrap()),
+            State::Active
+        );
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::error::Error;
 use crate::api::conditions::{self, Verdict};
 use crate::api::stage::Mode;
 use crate::api::workload::{AiWorkloadStatus, FindingStatus, FlowStatus};
-use crate::api::{AiWorkload, names};
-use crate::compliance::{Finding, worst};
+use crate::api::{AiWorkload, Waiver, names};
+use crate::compliance::{Finding, waiver, worst};
 use crate::network::world::{WorkloadKey, World};
 
 /// Most findings a status holds.
@@ -137,13 +137,8 @@ async fn event(ctx: &Context, workload: &AiWorkload, condition: &Condition) {
 
 /// Says something about a namespace, once until it changes.
 pub async fn say(ctx: &Context, namespace: &Namespace, kind: EventType, reason: &'static str, message: String) {
-    {
-        let mut said = ctx.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = format!("{}/{reason}", namespace.name_any());
-        if said.get(&key) == Some(&message) {
-            return;
-        }
-        said.insert(key, message.clone());
+    if !is_news(ctx, format!("{}/{reason}", namespace.name_any()), &message) {
+        return;
     }
     tracing::info!(namespace = namespace.name_any(), reason, message);
     let event = Event {
@@ -154,6 +149,27 @@ pub async fn say(ctx: &Context, namespace: &Namespace, kind: EventType, reason: 
         secondary: None,
     };
     publish(ctx, &event, &namespace.object_ref(&())).await;
+}
+
+fn is_news(ctx: &Context, key: String, message: &str) -> bool {
+    let mut said = ctx.said.lock().unwrap_or_else(PoisonError::into_inner);
+    said.insert(key, message.to_owned())
+        .is_none_or(|before| before != message)
+}
+
+/// Says in time that a Waiver will end.
+pub async fn ends_soon(ctx: &Context, waiver: &Waiver, message: &str) {
+    if !is_news(ctx, format!("Waiver {}", waiver.name_any()), message) {
+        return;
+    }
+    let event = Event {
+        type_: EventType::Warning,
+        reason: waiver::State::ExpiresSoon.as_str().to_owned(),
+        note: Some(cut(message, NOTE)),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    publish(ctx, &event, &waiver.object_ref(&())).await;
 }
 
 /// What was said of a namespace holds no more: the next time it is news again.

@@ -14,6 +14,7 @@ use kube::{Api, ResourceExt};
 use super::cluster::waived;
 use super::context::Context;
 use super::error::Error;
+use super::report;
 use crate::admission::{Waived, effect};
 use crate::api::Waiver;
 use crate::api::conditions::{self, types};
@@ -129,6 +130,16 @@ fn tell(ctx: &Context, before: &BTreeMap<String, FlowWaiver>, now: &BTreeMap<Str
     }
 }
 
+/// What is said where the last hours of a Waiver begin: once, because the condition remembers it.
+fn begins_to_end<'c>(present: &[Condition], wanted: &'c [Condition]) -> Option<&'c str> {
+    let soon = |list: &'c [Condition]| {
+        let active = conditions::find(list, types::ACTIVE)?;
+        (active.reason == State::ExpiresSoon.as_str()).then_some(&*active.message)
+    };
+    let before = conditions::find(present, types::ACTIVE);
+    soon(wanted).filter(|_| before.is_none_or(|active| active.reason != State::ExpiresSoon.as_str()))
+}
+
 async fn say(ctx: &Context, waiver: &Waiver, present: &[Condition], wanted: Vec<Condition>) -> Result<(), Error> {
     let ours = |condition: &&Condition| [types::ACTIVE, types::APPROVED].contains(&condition.type_.as_str());
     if present.iter().filter(ours).eq(wanted.iter()) {
@@ -150,6 +161,12 @@ async fn say(ctx: &Context, waiver: &Waiver, present: &[Condition], wanted: Vec<
             source: kube::Error::Api(status),
             ..
         }) if status.code == 404 => Ok(()),
-        written => written.map(drop),
+        Err(error) => Err(error),
+        Ok(_) => {
+            if let Some(message) = begins_to_end(present, &status.conditions) {
+                report::ends_soon(ctx, waiver, message).await;
+            }
+            Ok(())
+        }
     }
 }

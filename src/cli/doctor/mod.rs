@@ -1,6 +1,7 @@
 //! `cloison doctor`: what is enforced where, what stands in the way of the next step, and who could switch it off. Reads
 //! with the caller's own rights; what may not be read is said to be unknown.
 
+mod ends;
 mod powers;
 mod verdict;
 
@@ -15,12 +16,12 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use self::ends::Ends;
 use self::verdict::{Seen, Word};
 use super::lease::pulse;
 use super::plan::{self, Surveyed};
 use super::{CliError, Connection, FINDINGS, absent, forbidden, out, status};
 use crate::api::{AiSecurityPolicy, Waiver, names};
-use crate::compliance::waiver;
 
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
@@ -41,7 +42,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     let operator = &arguments.operator_namespace;
     let now = Timestamp::now();
     let mut notes = Vec::new();
-    let Surveyed { surveys, set, .. } = plan::survey_all(&client, None, operator, &mut notes).await?;
+    let Surveyed { surveys, set, world } = plan::survey_all(&client, None, operator, &mut notes).await?;
     let version = client
         .apiserver_version()
         .await
@@ -53,7 +54,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         version: version.git_version,
         policies: hashes::<ValidatingAdmissionPolicy>(&client, "ValidatingAdmissionPolicies").await?,
         bindings: hashes::<ValidatingAdmissionPolicyBinding>(&client, "ValidatingAdmissionPolicyBindings").await?,
-        overdue: overdue(&client, now).await?,
+        ends: ends(&client, world.policy.waivers.max_days, now).await?,
         powers: powers(&client, operator, &surveys).await?,
         surveys,
         set,
@@ -107,13 +108,10 @@ where
     }
 }
 
-async fn overdue(client: &Client, now: Timestamp) -> Result<Option<Vec<String>>, CliError> {
+async fn ends(client: &Client, max_days: i32, now: Timestamp) -> Result<Option<Ends>, CliError> {
     match Api::<Waiver>::all(client.clone()).list(&ListParams::default()).await {
-        Ok(list) => {
-            let overdue = list.iter().filter(|it| waiver::is_overdue(it, now));
-            Ok(Some(overdue.map(ResourceExt::name_any).collect()))
-        }
-        Err(error) if absent(&error) => Ok(Some(Vec::new())),
+        Ok(list) => Ok(Some(Ends::of(&list.items, max_days, now))),
+        Err(error) if absent(&error) => Ok(Some(Ends::default())),
         Err(error) if forbidden(&error) => Ok(None),
         Err(error) => Err(CliError::api("list Waivers")(error)),
     }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use kube::ResourceExt;
 
 use super::Maybe;
+use super::ends::Ends;
 use super::powers::Powers;
 use crate::admission::PolicySet;
 use crate::api::conditions::{find, types};
@@ -29,7 +30,7 @@ pub(super) struct Seen {
     /// By name the hash on their label; `None` where they may not be listed.
     pub policies: Option<BTreeMap<String, String>>,
     pub bindings: Option<BTreeMap<String, String>>,
-    pub overdue: Option<Vec<String>>,
+    pub ends: Option<Ends>,
     pub powers: Option<Powers>,
     pub surveys: Vec<Survey>,
     /// What should be in force.
@@ -62,7 +63,7 @@ pub(super) struct Verdict {
     pub message: String,
 }
 
-fn verdict(about: &'static str, word: Word, message: impl Into<String>) -> Verdict {
+pub(super) fn verdict(about: &'static str, word: Word, message: impl Into<String>) -> Verdict {
     let message = message.into();
     Verdict { word, about, message }
 }
@@ -71,7 +72,8 @@ impl Seen {
     pub(super) fn verdicts(&self) -> Vec<Verdict> {
         let mut all = vec![self.controller(), self.version(), self.policy()];
         all.extend(self.off.iter().map(|off| verdict("stop button", Word::Attention, off)));
-        all.extend([self.generation(), self.refusing(), self.overdue()]);
+        all.extend([self.generation(), self.refusing()]);
+        all.extend(self.ends());
         all.extend(self.powers());
         all
     }
@@ -174,20 +176,10 @@ impl Seen {
         }
     }
 
-    fn overdue(&self) -> Verdict {
-        match &self.overdue {
-            None => verdict("Waivers", Word::Unknown, "you may not list them"),
-            Some(overdue) if overdue.is_empty() => {
-                verdict("Waivers", Word::Fine, "no flow is open past the end of its Waiver")
-            }
-            Some(overdue) => verdict(
-                "Waivers",
-                Word::Attention,
-                format!(
-                    "WaiverOverdue: {}: the time is over and the flow may be open",
-                    first(overdue)
-                ),
-            ),
+    fn ends(&self) -> Vec<Verdict> {
+        match &self.ends {
+            None => vec![verdict("Waivers", Word::Unknown, "you may not list them")],
+            Some(ends) => ends.verdicts(),
         }
     }
 
@@ -311,7 +303,7 @@ fn next(survey: &Survey, staged: bool) -> String {
 }
 
 /// The first few.
-fn first(all: &[String]) -> String {
+pub(super) fn first(all: &[String]) -> String {
     let more = all.len().saturating_sub(SHOWN);
     let shown = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if more == 0 {
