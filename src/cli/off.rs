@@ -76,13 +76,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     let mut done = vec![format!("ConfigMap {place}: scope {}", off.scope.as_str())];
     let (mut failures, mut left) = (Vec::new(), 0);
     if arguments.namespaces.is_empty() {
-        match bindings(&client).await {
-            Ok((text, remaining)) => {
-                done.push(text);
-                left += remaining;
-            }
-            Err(error) => failures.push(error),
-        }
+        let refusals = bindings(&client).await;
+        done.push(refusals.text);
+        left += refusals.left;
+        failures.extend(refusals.failures);
     } else {
         done.push("bindings and webhooks stay, because they serve other namespaces too".to_owned());
         for namespace in &arguments.namespaces {
@@ -228,17 +225,34 @@ pub(super) async fn set_mode(client: &Client, namespace: &str, mode: Option<&str
     Ok(())
 }
 
-/// Deletes webhook configurations and bindings, and waits until they are seen to be gone.
-pub(super) async fn bindings(client: &Client) -> Result<(String, usize), CliError> {
-    let (bindings, webhooks) = tokio::try_join!(
+/// What is left of bindings and webhook configurations, and why.
+pub(super) struct Refusals {
+    /// In one line.
+    pub text: String,
+    pub left: usize,
+    pub failures: Vec<CliError>,
+}
+
+/// Deletes webhook configurations and bindings, and waits until they are seen to be gone. One kind does not wait for the other,
+/// and does not stay for it either.
+pub(super) async fn bindings(client: &Client) -> Refusals {
+    let (bindings, webhooks) = tokio::join!(
         delete_all::<ValidatingAdmissionPolicyBinding>(client, "ValidatingAdmissionPolicyBindings"),
         delete_all::<ValidatingWebhookConfiguration>(client, "ValidatingWebhookConfigurations"),
-    )?;
-    let text = format!(
-        "bindings {}/{} left   webhooks {}/{} left",
-        bindings.left, bindings.found, webhooks.left, webhooks.found
     );
-    Ok((text, bindings.left + webhooks.left))
+    let (mut left, mut failures) = (0, Vec::new());
+    let mut told = |what: &str, outcome| match outcome {
+        Ok(Deleted { found, left: here }) => {
+            left += here;
+            format!("{what} {here}/{found} left")
+        }
+        Err(error) => {
+            failures.push(error);
+            format!("{what} not seen to be gone")
+        }
+    };
+    let text = format!("{}   {}", told("bindings", bindings), told("webhooks", webhooks));
+    Refusals { text, left, failures }
 }
 
 /// What became of the objects of one kind.

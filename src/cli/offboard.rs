@@ -51,15 +51,23 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     }
     off::stop_everything(&client, &arguments.operator_namespace, "offboarding").await?;
     let (walls, walls_left) = network::open(&client, &[], off::PATIENCE).await?;
-    let (doors, doors_left) = bindings(&client).await?;
+    let doors = bindings(&client).await;
+    let mut failures = doors.failures.into_iter();
+    if let Some(first) = failures.next() {
+        for failure in failures {
+            eprintln!("cloison: {failure}");
+        }
+        return Err(first);
+    }
     let policies = delete_all::<ValidatingAdmissionPolicy>(&client, "ValidatingAdmissionPolicies").await?;
     // Their guard is gone with the policies.
     for namespace in &annotated {
         unseal(&client, namespace).await?;
     }
-    let left = walls_left + doors_left + policies.left;
+    let left = walls_left + doors.left + policies.left;
     let mut text = format!(
-        "offboarded: {walls}\n            {doors}\n            policies {}/{} left\n            {} unsealed\n",
+        "offboarded: {walls}\n            {}\n            policies {}/{} left\n            {} unsealed\n",
+        doors.text,
         policies.left,
         policies.found,
         out::count(annotated.len(), "namespace")

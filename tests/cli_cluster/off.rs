@@ -95,6 +95,54 @@ async fn off_ends_refusals_with_the_controller_dead_and_so_do_three_kubectl_line
     eventually(SOON, "nothing is refused again", admitted).await.unwrap();
 }
 
+/// Somebody on call who may not delete webhook configurations: the rest goes all the same, and what stays is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_fails_keeps_no_other_from_being_tried() {
+    let (cluster, _, _) = cluster().await;
+    let client = cluster.admin();
+    let version = "admissionregistration.k8s.io/v1";
+    let ours = json!({"apiVersion": version, "kind": "ValidatingWebhookConfiguration", "webhooks": [],
+        "metadata": {"name": names::WEBHOOK_CONFIGURATION, "labels": {names::PART_OF_LABEL: names::CLOISON}}});
+    common::apply(&client, ours).await;
+    let deny = cloison::network::policies::deny("vision-train", cloison::api::stage::NamespaceStage::Training);
+    common::apply(&client, common::typed("networking.k8s.io/v1", "NetworkPolicy", &deny)).await;
+    let all = json!(["get", "list", "create", "patch", "delete", "deletecollection"]);
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": all},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": all},
+        {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingadmissionpolicybindings"], "verbs": all},
+        {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingwebhookconfigurations"], "verbs": ["list"]},
+        {"apiGroups": [names::VIRTUAL_GROUP], "resources": ["protections"], "verbs": ["bypass"]},
+    ]);
+    cluster.grant_user("oncall", rules).await;
+    let oncall = cluster.plane.kubeconfig_as("oncall", &[]).unwrap();
+    let bindings = ours_of(&client).await;
+    let said = eventually(SOON, "the rights arrive", async || {
+        let said = cloison(&oncall, &["off", "--scope", "all", "--reason", "INC-4711"]);
+        if said.out.is_empty() { Err(said.err) } else { Ok(said) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(said.code, 2, "{said:?}");
+    contains(
+        &said,
+        &[
+            &format!("bindings 0/{bindings} left   webhooks not seen to be gone"),
+            "0 of 1 NetworkPolicy object left",
+        ],
+    );
+    assert!(
+        said.err.contains("delete ValidatingWebhookConfigurations") && said.err.contains("oncall"),
+        "{}",
+        said.err
+    );
+    assert_eq!(ours_of(&client).await, 0);
+}
+
+async fn ours_of(client: &kube::Client) -> usize {
+    ours(client, BINDING.0, BINDING.1).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn off_in_one_namespace_leaves_the_others_refused() {
     let (cluster, admin, _) = cluster().await;

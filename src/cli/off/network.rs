@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams};
 use kube::core::DynamicObject;
@@ -33,21 +33,27 @@ pub(in crate::cli) async fn open(
     let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
     let mut gone = 0;
     loop {
-        // They have no allows beside them that could be left alone.
-        let walls = if only.is_empty() { tear_down(client).await? } else { 0 };
+        // They have no allows beside them that could be left alone. What fails keeps nothing else from being tried.
+        let walls = if only.is_empty() {
+            tear_down(client).await
+        } else {
+            Ok(0)
+        };
+        let (walls, mut failed) = walls.map_or_else(|error| (0, Some(error)), |walls| (walls, None));
         let found = list(client, only).await?;
         seen.extend(
             found
                 .iter()
                 .flat_map(|(ns, names)| names.iter().map(|name| (ns.clone(), name.clone()))),
         );
+        failed = delete(client, next(&found)).await.or(failed);
         let left: usize = walls + found.values().map(BTreeSet::len).sum::<usize>();
         gone = if left == 0 { gone + 1 } else { 0 };
         if gone == LOOKS || (left > 0 && Instant::now() > end) {
             let many = out::count(seen.len(), "NetworkPolicy object");
-            return Ok((format!("{left} of {many} left, denies deleted first"), left));
+            let text = format!("{left} of {many} left, denies deleted first");
+            return failed.map_or(Ok((text, left)), Err);
         }
-        delete(client, next(&found)).await?;
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -128,7 +134,8 @@ async fn list(client: &Client, only: &[String]) -> Result<Found, CliError> {
     Ok(found)
 }
 
-async fn delete(client: &Client, policies: Vec<(String, String)>) -> Result<(), CliError> {
+/// Deletes all that it can; returns what failed first.
+async fn delete(client: &Client, policies: Vec<(String, String)>) -> Option<CliError> {
     futures::stream::iter(policies)
         .map(|(namespace, name)| async move {
             let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), &namespace);
@@ -139,8 +146,10 @@ async fn delete(client: &Client, policies: Vec<(String, String)>) -> Result<(), 
             }
         })
         .buffer_unordered(AT_ONCE)
-        .try_collect()
+        .collect::<Vec<Result<(), CliError>>>()
         .await
+        .into_iter()
+        .find_map(Result::err)
 }
 
 #[cfg(test)]
