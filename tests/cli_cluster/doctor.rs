@@ -56,6 +56,12 @@ async fn the_doctor_names_what_is_in_the_way_and_who_could_switch_it_off() {
         old.contains("of 1 pod would be refused 1 (WKL-01/host-ipc 1") && old.contains("audits"),
         "{old}"
     );
+    assert!(old.contains("there is no AiWorkload"), "{old}");
+    let new = line(&said.out, "new-train");
+    assert!(
+        new.contains("nothing is in the way: kubectl label ns new-train cloison.dev/mode=enforce --overwrite"),
+        "{new}"
+    );
     let sealed = line(&said.out, "vision-train");
     assert!(
         sealed.contains("Enforce") && sealed.contains("not seen refusing"),

@@ -51,7 +51,8 @@ async fn a_live_plan_says_what_would_be_refused_and_what_would_close() {
     contains(
         &said,
         &[
-            "old         looks like training   -      2      1                2 (WKL-01/host-ipc 1, WKL-02/unknown 1)",
+            "old         looks like training   -      2      1                2 (WKL-01/host-ipc 1, WKL-02/unknown 2)",
+            "    fix: declare an AiWorkload `default`, which pods without the label join; or create the AiWorkload",
             "note: \"looks like\" is a guess",
             "  WKL-01/host-ipc  1 pod (bad): ",
             "  default/kubernetes:443\n  minio/console:9001\n  minio/minio:9000\n  addresses outside the cluster\n",

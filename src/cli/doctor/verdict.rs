@@ -299,7 +299,8 @@ fn next(survey: &Survey, staged: bool) -> String {
         let label = names::MODE_LABEL;
         return format!("nothing is in the way: kubectl label ns {name} {label}=enforce --overwrite");
     }
-    format!("{}; cloison plan -n {name}", obstacles.join("; "))
+    let obstacles = obstacles.join("; ");
+    format!("{obstacles}; cloison plan -n {name}")
 }
 
 /// The first few.

@@ -45,7 +45,7 @@ pub(in crate::cli) struct Survey {
     pub pods: Vec<Value>,
     /// What the door would say to them; `None` in a shared namespace, which is judged by no rule for pods.
     pub(super) refused: Option<Refused>,
-    /// What it would lose; `None` where that is not known, or nothing can be lost any more.
+    /// What it would lose; `None` where that is not known.
     pub(super) loss: Option<Loss>,
     /// Our deny is in place.
     pub denied: bool,
@@ -308,11 +308,12 @@ async fn survey_one(
     let (denied, limited) = own_policies(client, &name).await?;
     // Behind the deny only what is declared is open; a shared namespace keeps its way out.
     let closed = shared || (denied && facts.mode == Mode::Enforce);
-    let loss = seen
-        .services
-        .as_ref()
-        .filter(|_| !closed)
-        .map(|services| loss::of(&seen.world, &name, services));
+    let loss = if closed {
+        Some(Loss::default())
+    } else {
+        let services = seen.services.as_ref();
+        services.map(|services| loss::of(&seen.world, &name, services))
+    };
     Ok(Survey {
         stage: facts.stage,
         mode: facts.mode,

@@ -31,6 +31,8 @@ pub(super) struct Loss {
     pub services: Vec<Lost>,
     /// In words, where any address outside the cluster would close.
     pub outside: Option<&'static str>,
+    /// Some of the outside is declared: that the rest closes is what was meant.
+    pub outside_is_declared: bool,
 }
 
 impl Loss {
@@ -38,6 +40,13 @@ impl Loss {
     pub(super) fn names(&self) -> Vec<String> {
         let services = self.services.iter().map(|lost| lost.name.clone());
         services.chain(self.outside.map(str::to_owned)).collect()
+    }
+
+    /// What nobody has thought about yet.
+    pub(super) fn undeclared(&self) -> Vec<String> {
+        let services = self.services.iter().map(|lost| lost.name.clone());
+        let outside = self.outside.filter(|_| !self.outside_is_declared);
+        services.chain(outside.map(str::to_owned)).collect()
     }
 }
 
@@ -81,6 +90,7 @@ pub(super) fn of(world: &World, namespace: &str, services: &[Service]) -> Loss {
         } else {
             "addresses outside the cluster"
         }),
+        outside_is_declared: declared_outside,
     }
 }
 

@@ -21,11 +21,10 @@ pub(super) struct Refused {
     pub observed: BTreeMap<RuleId, (String, BTreeSet<String>)>,
 }
 
-/// A namespace as if it were enforced, sealed and listed: what would be refused then is refused for what the pods are.
+/// A namespace as if it were enforced, sealed and its workloads listed: what would be refused then is refused for what the pods
+/// are. A workload that nobody declared is not taken for granted, `default` no more than another.
 pub(super) fn as_enforced(name: &str, uid: &str, stage: NamespaceStage, workloads: &BTreeSet<String>) -> Value {
-    let mut open: BTreeSet<&str> = workloads.iter().map(String::as_str).collect();
-    open.insert(names::DEFAULT_WORKLOAD);
-    let open: Vec<&str> = open.into_iter().collect();
+    let open: Vec<&str> = workloads.iter().map(String::as_str).collect();
     json!({"metadata": {
         "name": name, "uid": uid,
         "labels": {
@@ -194,8 +193,11 @@ mod tests {
             assert_eq!(refused.pods, 1);
             refused.rules.keys().map(ToString::to_string).collect::<Vec<_>>()
         };
-        // `default` is never missing: it is what somebody who plans writes first.
-        assert_eq!(rules(None), ["WKL-01/host-ipc"]);
+        assert_eq!(
+            rules(None),
+            ["WKL-01/host-ipc", "WKL-02/unknown"],
+            "nobody declared `default`"
+        );
         assert_eq!(rules(Some("road")), ["WKL-01/host-ipc"]);
         assert_eq!(rules(Some("other")), ["WKL-01/host-ipc", "WKL-02/unknown"]);
         // The control: in mode Audit, where the namespace is today, the same pod is let through.

@@ -8,17 +8,22 @@ use super::pods::{self, Refused};
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
 use crate::cli::out;
-use crate::compliance::Catalogue;
+use crate::compliance::id::WKL_02;
+use crate::compliance::{Catalogue, RuleId};
 use crate::network::world::World;
 
+/// A pod whose workload nobody declared.
+const UNKNOWN_WORKLOAD: RuleId = WKL_02.rule("unknown");
 /// What a row of the table has room for.
 const SHOWN: usize = 4;
 /// Pods that are named beside a reason.
 const EXAMPLES: usize = 3;
 
 impl Survey {
-    /// What somebody should look at before the namespace is enforced.
+    /// What somebody should look at before the namespace is enforced, and what is not known about it.
     pub(in crate::cli) fn in_the_way(&self) -> Vec<String> {
+        let none = "there is no AiWorkload: every new pod would be refused (WKL-02/unknown)".to_owned();
+        let none = self.workloads.is_empty().then_some(none);
         let bad = self.refused.as_ref().filter(|refused| refused.pods > 0);
         let bad = bad.map(|bad| {
             format!(
@@ -27,9 +32,15 @@ impl Survey {
                 refused(bad)
             )
         });
-        let loss = self.loss.as_ref().filter(|loss| !loss.names().is_empty());
-        let loss = loss.map(|loss| format!("would lose {}", lost(loss)));
-        bad.into_iter().chain(loss).collect()
+        let loss = match &self.loss {
+            // Nothing runs that could miss anything.
+            _ if self.pods.is_empty() => None,
+            None => Some("what it would lose is not known".to_owned()),
+            Some(loss) => Some(loss.undeclared())
+                .filter(|names| !names.is_empty())
+                .map(|names| format!("would lose {}", shortened(&names))),
+        };
+        none.into_iter().chain(bad).chain(loss).collect()
     }
 }
 
@@ -81,7 +92,7 @@ fn row(survey: &Survey) -> Vec<String> {
     let mode = survey.stage.map_or_else(|| "-".to_owned(), |_| survey.mode.to_string());
     let joining = survey.pods.iter().filter(|pod| pods::joins_default(pod)).count();
     let refused = survey.refused.as_ref().map_or_else(|| "-".to_owned(), refused);
-    let loss = survey.loss.as_ref().map_or_else(|| "-".to_owned(), lost);
+    let loss = survey.loss.as_ref().map_or_else(|| "not known".to_owned(), lost);
     vec![
         survey.name.clone(),
         stage,
@@ -108,8 +119,13 @@ fn refused(refused: &Refused) -> String {
 fn lost(loss: &Loss) -> String {
     let names = loss.names();
     if names.is_empty() {
-        return "nothing".to_owned();
+        "nothing".to_owned()
+    } else {
+        shortened(&names)
     }
+}
+
+fn shortened(names: &[String]) -> String {
     // The outside is last, and must not be what is left out.
     let room = SHOWN.saturating_sub(1);
     if names.len() <= SHOWN {
@@ -125,7 +141,13 @@ fn reasons(survey: &Survey) -> String {
     for (rule, (message, pods)) in survey.refused.iter().flat_map(|refused| &refused.rules) {
         let examples: Vec<&str> = pods.iter().take(EXAMPLES).map(String::as_str).collect();
         let more = if pods.len() > EXAMPLES { ", …" } else { "" };
-        let fix = Catalogue::builtin().fix(rule).unwrap_or_default();
+        let mut fix = Catalogue::builtin().fix(rule).unwrap_or_default().to_owned();
+        if *rule == UNKNOWN_WORKLOAD && !survey.workloads.contains(names::DEFAULT_WORKLOAD) {
+            fix = format!(
+                "declare an AiWorkload `{}`, which pods without the label join; or {fix}",
+                names::DEFAULT_WORKLOAD
+            );
+        }
         let many = out::count(pods.len(), "pod");
         let message = out::clean(message);
         let _ = writeln!(
@@ -204,4 +226,66 @@ fn skeleton(survey: &Survey, world: &World) -> String {
         let _ = writeln!(text, "    # {}: {advice}", lost.name);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::loss::Lost;
+    use super::*;
+    use crate::api::stage::Mode;
+
+    fn survey(change: impl FnOnce(&mut Survey)) -> Vec<String> {
+        let mut survey = Survey {
+            name: "train".to_owned(),
+            stage: Some(NamespaceStage::Training),
+            guess: None,
+            mode: Mode::Audit,
+            pods: vec![json!({"metadata": {"name": "p"}})],
+            refused: Some(Refused::default()),
+            loss: Some(Loss {
+                services: Vec::new(),
+                outside: Some("other addresses outside the cluster"),
+                outside_is_declared: true,
+            }),
+            denied: false,
+            sealed: false,
+            limited: false,
+            workloads: BTreeSet::from(["default".to_owned()]),
+        };
+        change(&mut survey);
+        survey.in_the_way()
+    }
+
+    #[test]
+    fn nothing_is_in_the_way_only_where_that_is_known() {
+        let none = [""; 0];
+        assert_eq!(survey(|_| {}), none, "all that runs is declared");
+        assert_eq!(survey(|it| it.loss = None), ["what it would lose is not known"]);
+        let losing = survey(|it| {
+            let loss = it.loss.get_or_insert_default();
+            loss.outside_is_declared = false;
+            loss.services.push(Lost {
+                name: "minio/minio:9000".to_owned(),
+                entry: None,
+            });
+        });
+        assert_eq!(
+            losing,
+            ["would lose minio/minio:9000, other addresses outside the cluster"]
+        );
+        let empty = survey(|it| {
+            it.pods.clear();
+            it.loss = None;
+        });
+        assert_eq!(empty, none, "nothing runs that could lose anything");
+        let undeclared = survey(|it| it.workloads.clear());
+        assert_eq!(
+            undeclared,
+            ["there is no AiWorkload: every new pod would be refused (WKL-02/unknown)"]
+        );
+    }
 }
