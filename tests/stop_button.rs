@@ -10,6 +10,8 @@
 mod operator;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -384,4 +386,61 @@ async fn three_lines_of_kubectl_stop_it_for_good_and_it_seals_again_deny_first()
     })
     .await
     .unwrap();
+}
+
+/// Runs the program, and returns its code and all that it said.
+fn cloison(kubeconfig: &Path, arguments: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloison"));
+    let output = command
+        .args(arguments)
+        .env_clear()
+        .env("KUBECONFIG", kubeconfig)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cloison_admin_presses_the_button_and_ends_it() {
+    let (plane, _controller, admin) = installed().await;
+    operator::healthy(&admin, "train", "Training").await;
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "alice"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cloison-admin"},
+        "subjects": [{"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}]});
+    operator::apply(&admin, binding).await.unwrap();
+    let alice = plane.kubeconfig_as("alice", &[]).unwrap();
+    let off = ["off", "--scope", "all", "--reason", "INC-4711"];
+    let (_, said) = eventually(PATIENCE, "her rights arrive", async || match cloison(&alice, &off) {
+        (0, said) => Ok((0, said)),
+        (_, said) => Err(said),
+    })
+    .await
+    .unwrap();
+    assert!(said.contains("bindings 0/") && !said.contains("note:"), "{said}");
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(admin.clone());
+    let ours = ListParams::default().labels(OURS);
+    assert!(bindings.list(&ours).await.unwrap().items.is_empty());
+    assert!(operator::in_place(&admin, "train").await.is_empty());
+
+    // What is not ours is not hers to take.
+    let (plain, hers) = (ListParams::default(), plane.client_as("alice", &[]).unwrap());
+    let others: Api<ValidatingAdmissionPolicyBinding> = Api::all(hers.clone());
+    let whole = others.delete_collection(&DeleteParams::default(), &plain).await;
+    let other = others.delete("others", &DeleteParams::default()).await;
+    let maps: Api<ConfigMap> = Api::namespaced(hers, names::DEFAULT_NAMESPACE);
+    let map = maps.delete("kube-root-ca.crt", &DeleteParams::default()).await;
+    for refused in [whole.map(drop), other.map(drop), map.map(drop)] {
+        assert!(
+            matches!(&refused, Err(kube::Error::Api(status)) if status.code == 403),
+            "{refused:?}"
+        );
+    }
+
+    let (code, said) = cloison(&alice, &["on"]);
+    assert_eq!(code, 0, "{said}");
+    operator::condition(&admin, "train", "steady", "Ready", "True").await;
+    let (code, said) = cloison(&alice, &["offboard", "--yes"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(operator::in_place(&admin, "train").await.is_empty());
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use futures::future::join_all;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -13,7 +14,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{CliError, Connection, FINDINGS, UNREADABLE, out};
+use super::{CliError, Connection, FINDINGS, UNREADABLE, absent, out};
 use crate::api::names;
 use crate::api::off::{self, Off};
 use crate::api::stage::Mode;
@@ -261,7 +262,8 @@ pub(super) struct Deleted {
     pub left: usize,
 }
 
-/// Deletes them until nobody puts them back.
+/// Deletes them until nobody puts them back. Each by its name, so that a role can be for ours alone: RBAC knows no names of a
+/// whole collection.
 pub(super) async fn delete_all<K>(client: &Client, what: &str) -> Result<Deleted, CliError>
 where
     K: Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope>
@@ -274,21 +276,24 @@ where
     let end = Instant::now() + PATIENCE;
     let (mut found, mut gone) = (0, 0);
     loop {
-        let listed = api
+        let names: Vec<String> = api
             .list_metadata(&ours)
             .await
             .map_err(CliError::api(format!("list {what}")))?
-            .items
-            .len();
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect();
+        let listed = names.len();
         found = found.max(listed);
         gone = if listed == 0 { gone + 1 } else { 0 };
         if gone == LOOKS || (listed > 0 && Instant::now() > end) {
             return Ok(Deleted { found, left: listed });
         }
-        if listed > 0 {
-            api.delete_collection(&DeleteParams::default(), &ours)
-                .await
-                .map_err(CliError::api(format!("delete {what}")))?;
+        let params = DeleteParams::default();
+        let deleted = join_all(names.iter().map(|name| api.delete(name, &params))).await;
+        let failed = deleted.into_iter().filter_map(Result::err).find(|error| !absent(error));
+        if let Some(error) = failed {
+            return Err(CliError::api(format!("delete {what}"))(error));
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -9,7 +9,7 @@ mod people;
 
 use serde_json::{Value, json};
 
-use crate::api::names::{CLOISON, PART_OF_LABEL, SWEEPER_ACCOUNT};
+use crate::api::names::{ADMISSION_POLICIES, BINDING_SUFFIXES, CLOISON, PART_OF_LABEL, SWEEPER_ACCOUNT};
 
 pub use components::components;
 pub use people::people;
@@ -147,6 +147,12 @@ const SWEEPER: &str = "sweeper";
 pub const LENDER: &str = "lender";
 /// The component whose rights the controller has only where there are agents.
 pub const ROTATOR: &str = "rotator";
+
+/// The name of every binding of an admission policy of ours.
+fn binding_names() -> Vec<String> {
+    let of = |policy: &&str| BINDING_SUFFIXES.map(|suffix| format!("{policy}-{suffix}"));
+    ADMISSION_POLICIES.iter().flat_map(of).collect()
+}
 
 /// A role that the admin gives to people. Nobody has one by default but the readers of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,13 +2,12 @@
 
 mod encryption;
 
-use super::{Component, Grant, Rule, Scope};
+use super::{Component, Grant, Rule, Scope, binding_names};
 use crate::admission::CANARY_RIGHTS;
 use crate::api::names::{
-    ADMISSION_POLICIES, BINDING_SUFFIXES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_ROLE, CANARY_SECRET,
-    CONTROLLER_ACCOUNT, CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, PACKETS_CLIENT,
-    PACKETS_CLIENT_NAMESPACE, PACKETS_SERVER, PACKETS_SERVER_NAMESPACE, STAGE_POLICIES, SWEEPER_ROLES, WEBHOOK_ACCOUNT,
-    WEBHOOK_CONFIGURATION, WEBHOOK_SECRET,
+    ADMISSION_POLICIES, CANARY_ACCOUNT, CANARY_NAMESPACE, CANARY_ROLE, CANARY_SECRET, CONTROLLER_ACCOUNT,
+    CONTROLLER_LEASE, CONTROLLER_ROLE, GROUP, OFF_CONFIGMAP, PACKETS_CLIENT, PACKETS_CLIENT_NAMESPACE, PACKETS_SERVER,
+    PACKETS_SERVER_NAMESPACE, STAGE_POLICIES, SWEEPER_ROLES, WEBHOOK_ACCOUNT, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET,
 };
 use crate::network::cluster_policy;
 use crate::network::foreign::FOREIGN_KINDS;
@@ -184,9 +183,6 @@ fn controller_reads() -> Vec<Rule> {
 }
 
 fn controller_writes() -> Vec<Rule> {
-    let bindings = ADMISSION_POLICIES
-        .iter()
-        .flat_map(|policy| BINDING_SUFFIXES.map(|suffix| format!("{policy}-{suffix}")));
     vec![
         Rule::new(
             "",
@@ -223,7 +219,7 @@ fn controller_writes() -> Vec<Rule> {
             &["create", "patch", "update", "delete"],
             "writes its own bindings and no other; `update` takes off what an apply cannot",
         )
-        .named(bindings),
+        .named(binding_names()),
         Rule::new(
             ADMISSION,
             &["validatingwebhookconfigurations"],

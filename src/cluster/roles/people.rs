@@ -1,7 +1,10 @@
 //! The roles that an admin gives to people.
 
-use super::{PeopleRole, Rule};
-use crate::api::names::{CONTROLLER_LEASE, GROUP, VIRTUAL_GROUP};
+use super::{PeopleRole, Rule, binding_names};
+use crate::api::names::{
+    ADMISSION_POLICIES, CONTROLLER_LEASE, GROUP, OFF_CONFIGMAP, STAGE_POLICIES, VIRTUAL_GROUP, WEBHOOK_CONFIGURATION,
+};
+use crate::network::cluster_policy;
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const WRITE: [&str; 4] = ["create", "update", "patch", "delete"];
@@ -50,57 +53,127 @@ pub fn people() -> Vec<PeopleRole> {
 }
 
 fn admin() -> PeopleRole {
+    let mut rules = admin_rules();
+    rules.extend(stop_button());
     PeopleRole {
         name: "cloison-admin",
-        purpose: "Runs Cloison: writes the policy, the encryption and waivers; releases; repairs. Approves nothing",
+        purpose: "Runs Cloison: writes the policy, the encryption and waivers; releases; repairs; stops. Approves nothing",
         aggregate_to: vec![],
-        rules: vec![
-            Rule::new(
-                GROUP,
-                &["aisecuritypolicies", "aiworkloads", "secretencryptions", "waivers"],
-                &["get", "list", "watch", "create", "update", "patch", "delete"],
-                "every object of ours; approvals are the approver's",
-            ),
-            Rule::new(
-                GROUP,
-                &["controlplanereports", "encryptionkeyrings"],
-                &READ,
-                "what the agents see, and the ring, in which every key is sealed; the agents write both",
-            ),
-            Rule::new(
-                GROUP,
-                &["encryptionkeyrings/status"],
-                &["patch", "update"],
-                "lets a new control-plane node hold the keys: cloison ring approve",
-            ),
-            Rule::new(
-                VIRTUAL_GROUP,
-                &["stages"],
-                &["assign"],
-                "moves namespaces between stages and modes",
-            ),
-            Rule::new(VIRTUAL_GROUP, &["quarantines"], &["release"], "ends a quarantine"),
-            Rule::new(
-                VIRTUAL_GROUP,
-                &["protections"],
-                &["bypass"],
-                "repairs our objects by hand; persons only",
-            ),
-            Rule::new(
-                "",
-                &["namespaces"],
-                &["get", "list", "watch", "patch"],
-                "stage and mode are labels of namespaces",
-            ),
-            Rule::new(
-                "coordination.k8s.io",
-                &["leases"],
-                &["get"],
-                "whether a controller still looks after what is shown: cloison status, cloison encryption status",
-            )
-            .named([CONTROLLER_LEASE]),
-        ],
+        rules,
     }
+}
+
+/// What `off`, `on` and `offboard` do: nothing of it writes, and all but NetworkPolicies is named.
+fn stop_button() -> Vec<Rule> {
+    const ADMISSION: &str = "admissionregistration.k8s.io";
+    vec![
+        Rule::new(
+            "",
+            &["configmaps"],
+            &["get", "create", "patch", "delete"],
+            "the stop button: cloison off, on; by hand it takes kubectl apply --server-side",
+        )
+        .named([OFF_CONFIGMAP]),
+        Rule::new(
+            ADMISSION,
+            &[
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicybindings",
+                "validatingwebhookconfigurations",
+            ],
+            &["list"],
+            "the stop button sees what is still there",
+        ),
+        Rule::new(
+            ADMISSION,
+            &["validatingadmissionpolicies"],
+            &["delete"],
+            "cloison offboard takes our own policies and no other",
+        )
+        .named(ADMISSION_POLICIES),
+        Rule::new(
+            ADMISSION,
+            &["validatingadmissionpolicybindings"],
+            &["delete"],
+            "the stop button takes our own bindings and no other",
+        )
+        .named(binding_names()),
+        Rule::new(
+            ADMISSION,
+            &["validatingwebhookconfigurations"],
+            &["delete"],
+            "the stop button takes the configuration of our own webhook and no other",
+        )
+        .named([WEBHOOK_CONFIGURATION]),
+        Rule::new(
+            "networking.k8s.io",
+            &["networkpolicies"],
+            &["list", "delete"],
+            "the stop button opens the network; the names of ours are not known beforehand",
+        ),
+        Rule::new(
+            cluster_policy::GROUP,
+            &[cluster_policy::PLURAL],
+            &["list"],
+            "the stop button sees what is still there",
+        ),
+        Rule::new(
+            cluster_policy::GROUP,
+            &[cluster_policy::PLURAL],
+            &["delete"],
+            "the stop button takes the denies between stages and no other",
+        )
+        .named(STAGE_POLICIES),
+    ]
+}
+
+fn admin_rules() -> Vec<Rule> {
+    vec![
+        Rule::new(
+            GROUP,
+            &["aisecuritypolicies", "aiworkloads", "secretencryptions", "waivers"],
+            &["get", "list", "watch", "create", "update", "patch", "delete"],
+            "every object of ours; approvals are the approver's",
+        ),
+        Rule::new(
+            GROUP,
+            &["controlplanereports", "encryptionkeyrings"],
+            &READ,
+            "what the agents see, and the ring, in which every key is sealed; the agents write both",
+        ),
+        Rule::new(
+            GROUP,
+            &["encryptionkeyrings/status"],
+            &["patch", "update"],
+            "lets a new control-plane node hold the keys: cloison ring approve",
+        ),
+        Rule::new(
+            VIRTUAL_GROUP,
+            &["stages"],
+            &["assign"],
+            "moves namespaces between stages and modes",
+        ),
+        Rule::new(VIRTUAL_GROUP, &["quarantines"], &["release"], "ends a quarantine"),
+        Rule::new(
+            VIRTUAL_GROUP,
+            &["protections"],
+            &["bypass"],
+            "repairs our objects by hand; persons only",
+        ),
+        Rule::new(
+            "",
+            &["namespaces"],
+            &["get", "list", "watch", "patch"],
+            "stage and mode are labels of namespaces",
+        ),
+        Rule::new(
+            "coordination.k8s.io",
+            &["leases"],
+            &["get"],
+            "whether a controller still looks after what is shown: cloison status, cloison encryption status",
+        )
+        .named([CONTROLLER_LEASE]),
+    ]
 }
 
 fn approver() -> PeopleRole {
