@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures::StreamExt;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::sight::{self, Now};
 use crate::admission::review::{Answer, Request, needs, read, review};
@@ -20,12 +21,20 @@ use crate::admission::webhook::PATH;
 use crate::cluster::health::Readiness;
 use crate::cluster::telemetry::Metrics;
 
-/// The largest body. An API server takes no larger object.
-const LARGEST: usize = 3 * 1024 * 1024;
+/// The largest request that an API server takes (`MaxRequestBodyBytes`, k8s.io/apiserver, `pkg/server/config.go`).
+const REQUEST: usize = 3 * 1024 * 1024;
+/// The largest body: a review of an update holds the object as it is and as it was, and around them who asks for what. What a
+/// client writes in protobuf may be longer as JSON; whatever is still larger is not judged.
+const LARGEST: usize = 2 * REQUEST + 64 * 1024;
+/// Bytes of bodies that are held at once, read or half read, whoever connects.
+const HELD: usize = 4 * LARGEST;
 /// The longest a request may take, the sending of its body included: less than the API server waits.
 const LONGEST: Duration = Duration::from_secs(4);
-/// Requests that are judged at once; the others wait for their turn, with their body read.
+/// Turns: requests that are judged at once. The others wait for theirs, with their body read.
 const AT_ONCE: usize = 16;
+/// A body takes a turn for each so many bytes of it, because what is parsed takes several times the memory of its text: all
+/// that is judged at once comes from at most 16 times so much.
+const TURN: usize = 512 * 1024;
 
 /// What every request shares.
 #[derive(Clone)]
@@ -34,6 +43,7 @@ pub struct Shared {
     now: Now,
     metrics: Metrics,
     turns: Arc<Semaphore>,
+    held: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -44,6 +54,7 @@ impl Shared {
             now,
             metrics,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            held: Arc::new(Semaphore::new(HELD)),
         }
     }
 }
@@ -83,15 +94,12 @@ async fn answer(State(shared): State<Shared>, body: Body) -> Response {
 type Judged = (&'static str, Response);
 
 async fn judged(shared: &Shared, body: Body) -> Judged {
-    let body = match to_bytes(body, LARGEST).await {
+    let (body, room) = match whole(body, &shared.held).await {
         Ok(body) => body,
-        Err(error) => {
-            let what = format!("the body cannot be read, or is larger than {LARGEST} bytes: {error}");
-            return told("malformed", StatusCode::PAYLOAD_TOO_LARGE, &what);
-        }
+        Err(what) => return told("malformed", StatusCode::PAYLOAD_TOO_LARGE, &what),
     };
     // Held until the judging ends, also when nobody waits for it any more.
-    let Ok(turn) = shared.turns.clone().acquire_owned().await else {
+    let Ok(turn) = shared.turns.clone().acquire_many_owned(turns(body.len())).await else {
         return told("overloaded", StatusCode::SERVICE_UNAVAILABLE, "it is stopping");
     };
     let request = match read(&body) {
@@ -101,6 +109,7 @@ async fn judged(shared: &Shared, body: Body) -> Judged {
             return told("malformed", StatusCode::BAD_REQUEST, &error.to_string());
         }
     };
+    drop((body, room));
     let sight = shared.now.borrow().clone();
     let Some(sight) = sight else {
         return told(
@@ -134,6 +143,28 @@ async fn judged(shared: &Shared, body: Body) -> Judged {
     }
 }
 
+/// Reads a body, each piece of it once there is room.
+async fn whole(body: Body, held: &Arc<Semaphore>) -> Result<(Vec<u8>, Vec<OwnedSemaphorePermit>), String> {
+    let (mut text, mut room) = (Vec::new(), Vec::new());
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| format!("the body cannot be read: {error}"))?;
+        if text.len() + piece.len() > LARGEST {
+            return Err(format!("the body is larger than {LARGEST} bytes"));
+        }
+        let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        let permit = held.clone().acquire_many_owned(bytes).await;
+        room.push(permit.map_err(|_| "it is stopping".to_owned())?);
+        text.extend_from_slice(&piece);
+    }
+    Ok((text, room))
+}
+
+/// How many turns a body of so many bytes takes.
+fn turns(bytes: usize) -> u32 {
+    u32::try_from((1 + bytes / TURN).min(AT_ONCE)).unwrap_or(u32::MAX)
+}
+
 fn told(result: &'static str, status: StatusCode, text: &str) -> Judged {
     (result, (status, format!("cloison webhook: {text}\n")).into_response())
 }
@@ -157,5 +188,32 @@ fn log(request: &Request, answer: &Answer) {
         tracing::warn!(kind, namespace, name, why, "not decided");
     } else if let Some(first) = answer.refused.first() {
         tracing::info!(kind, namespace, name, rule = %first.rule, "refused");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_judged_at_once_is_bounded_by_its_bytes() {
+        assert_eq!([turns(0), turns(TURN - 1), turns(TURN)], [1, 1, 2]);
+        let largest = turns(LARGEST) as usize;
+        assert!((LARGEST / TURN..=AT_ONCE).contains(&largest), "{largest}");
+    }
+
+    #[tokio::test]
+    async fn no_more_is_held_than_there_is_room_for() {
+        let held = Arc::new(Semaphore::new(10));
+        let (text, room) = whole(Body::from("12345678"), &held).await.unwrap();
+        assert_eq!((text.len(), held.available_permits()), (8, 2));
+        let mut next = std::pin::pin!(whole(Body::from("123"), &held));
+        assert!(futures::poll!(&mut next).is_pending(), "it waits for room");
+        drop(room);
+        assert_eq!(next.await.unwrap().0, b"123");
+        assert_eq!(held.available_permits(), 10, "and gives it back");
+        let large = Body::from(vec![b' '; LARGEST + 1]);
+        assert!(whole(large, &held).await.unwrap_err().contains("larger than"));
     }
 }

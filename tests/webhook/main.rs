@@ -307,6 +307,27 @@ async fn certificates_are_replaced_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_policy_is_made_smaller() {
+    let scene = Scene::start().await;
+    namespaces(&scene.admin).await;
+    let webhook = scene.webhook("webhook").await;
+    scene.lead_to(&webhook).await;
+    let alice = scene.plane.tenant("alice", "train", "edit").await.unwrap();
+    let before = operator::metric(
+        &webhook.program,
+        "cloison_webhook_reviews_total",
+        &["result=\"allowed\""],
+    );
+    tenants::large(&scene, &alice).await;
+    let after = operator::metric(
+        &webhook.program,
+        "cloison_webhook_reviews_total",
+        &["result=\"allowed\""],
+    );
+    assert!(after >= before + 2, "both were judged: {before} {after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bodies_and_clients_that_are_too_much_are_let_go() {
     let scene = Scene::start().await;
     let webhook = scene.webhook("webhook").await;
@@ -325,7 +346,7 @@ async fn bodies_and_clients_that_are_too_much_are_let_go() {
             "{text}"
         );
     }
-    let (status, _) = raw::post(&webhook, &authority, &vec![b' '; 3 * 1024 * 1024 + 1]).await;
+    let (status, _) = raw::post(&webhook, &authority, &vec![b' '; 2 * 3 * 1024 * 1024 + 64 * 1024 + 1]).await;
     assert_eq!(status, 413);
     let mut kept = raw::Kept::open(&webhook, &authority).await;
     kept.post().await.unwrap();

@@ -4,7 +4,7 @@ use cloison::api::{AiSecurityPolicy, Waiver, names};
 use cloison_testbed::eventually;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -131,4 +131,52 @@ pub async fn volumes(scene: &Scene, alice: &Client) {
     let status = refusal(create(alice, claim("pv-1"), false).await);
     assert!(status.message.contains("DAT-07/foreign-volume"), "{}", status.message);
     create(alice, claim("pv-2"), false).await.unwrap();
+}
+
+/// A policy of 1.6 MiB: its update carries it twice, which is more than an API server takes of one object.
+pub async fn large(scene: &Scene, alice: &Client) {
+    let analysed = json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": {"name": "default"},
+        "spec": {"network": {"tenantPolicies": "Analysed"}}});
+    operator::apply(&scene.admin, analysed).await.unwrap();
+    let ports = |many: usize| vec![json!({"protocol": "TCP", "port": 8080}); many];
+    let policy = |many: usize| {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "large", "namespace": "train"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"],
+                     "ingress": [{"from": [{"podSelector": {}}], "ports": ports(many)}]},
+        })
+    };
+    let (whole, smaller) = (policy(54_000), policy(53_000));
+    assert!(whole.to_string().len() > 1_600_000);
+    eventually(PATIENCE, "the webhook is asked", || async {
+        let entries = scene.configuration().await.ok_or("there is none")?.webhooks;
+        let asked = entries
+            .unwrap_or_default()
+            .into_iter()
+            .find(|it| it.name.starts_with("networkpolicies"));
+        match asked {
+            Some(entry) if entry.failure_policy.as_deref() == Some("Fail") => Ok(()),
+            _ => Err("not yet"),
+        }
+    })
+    .await
+    .unwrap();
+    // On a busy machine so large an object may take longer than the API server waits for the webhook: then it is asked again.
+    eventually(PATIENCE, "the policy is made", || async {
+        create(alice, whole.clone(), false)
+            .await
+            .map_err(|error| error.to_string())
+    })
+    .await
+    .unwrap();
+    let mine: Api<NetworkPolicy> = Api::namespaced(alice.clone(), "train");
+    let smaller: NetworkPolicy = serde_json::from_value(smaller).unwrap();
+    eventually(PATIENCE, "the policy is made smaller", || async {
+        let mut stored = mine.get("large").await.map_err(|error| error.to_string())?;
+        stored.spec = smaller.spec.clone();
+        let replaced = mine.replace("large", &PostParams::default(), &stored).await;
+        replaced.map(drop).map_err(|error| error.to_string())
+    })
+    .await
+    .unwrap();
 }
