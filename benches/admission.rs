@@ -51,7 +51,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use operator::PATIENCE;
 use pods::{MANAGED, UNMANAGED, broken, cases};
-use report::Report;
+use report::{Costs, Report};
 use scene::Scene;
 use serde_json::{Value, json};
 
@@ -133,6 +133,13 @@ async fn run() {
     let their_start = in_force(admin, Engine::Gatekeeper).await;
     peer.stop(admin).await;
     let after = load::costs(&scene, Engine::Nobody, None).await;
+    let costs = Costs {
+        ours,
+        theirs,
+        before,
+        after,
+    };
+    costs.print();
 
     let controller = operator::controller(&scene.plane, "again").await;
     let our_start = start(&controller, admin).await;
@@ -144,10 +151,7 @@ async fn run() {
     let audit = peer.audit(admin).await;
 
     Report {
-        ours,
-        theirs,
-        before,
-        after,
+        costs,
         reviews,
         our_start,
         their_start,
@@ -234,18 +238,20 @@ async fn start(controller: &Program, admin: &Client) -> Duration {
     start.elapsed()
 }
 
-/// With what is stored for it: itself, its status, its NetworkPolicy.
-async fn bytes_of_a_workload(scene: &Scene) -> usize {
+/// What is stored for it: itself with its status, and its NetworkPolicy.
+async fn bytes_of_a_workload(scene: &Scene) -> [usize; 2] {
     operator::policy(&scene.admin, MANAGED, "cloison-wl-road").await;
     operator::condition(&scene.admin, MANAGED, "road", "Ready", "True").await;
-    let mut bytes = 0;
-    for prefix in [
+    let mut bytes = [0; 2];
+    for (key, bytes) in [
         "/registry/cloison.dev/aiworkloads/train/road",
         "/registry/networkpolicies/train/cloison-wl-road",
-    ] {
-        let values = scene.plane.etcd().list(prefix).await.expect("etcd");
-        assert_eq!(values.len(), 1, "{prefix}");
-        bytes += values.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+    ]
+    .iter()
+    .zip(&mut bytes)
+    {
+        let value = scene.plane.etcd().get(key).await.expect("etcd").expect("an object");
+        *bytes = key.len() + value.len();
     }
     bytes
 }

@@ -207,7 +207,7 @@ impl Gatekeeper {
         self.audit.start().expect("it starts");
         let process = self.audit.process_id().expect("it runs");
         let all = constraints_of(admin, "CloisonHostNamespaces");
-        let took = eventually(Duration::from_secs(300), "the audit", || async {
+        let took = eventually(Duration::from_secs(900), "the audit", || async {
             let constraint = all
                 .get("cloisonhostnamespaces")
                 .await

@@ -52,21 +52,6 @@ pub struct Cost {
     pub at_32: f64,
 }
 
-impl Cost {
-    /// Between two, for a baseline that was measured before and after.
-    pub fn mean(self, other: Self) -> Self {
-        let mean = |of: fn(&Self) -> f64| f64::midpoint(of(&self), of(&other));
-        Self {
-            server: mean(|it| it.server),
-            engine: mean(|it| it.engine),
-            p50: mean(|it| it.p50),
-            p99: mean(|it| it.p99),
-            at_8: mean(|it| it.at_8),
-            at_32: mean(|it| it.at_32),
-        }
-    }
-}
-
 /// How many requests one measurement has.
 pub fn number() -> usize {
     bench::size("CLOISON_BENCH_PODS", 2_000)
