@@ -133,13 +133,11 @@ impl Baseline {
                 message: format!("this is no baseline: {}", reason.trim_start_matches("error: ")),
             }
         })?;
-        if file.version.value != VERSION {
+        let version = file.version.value;
+        if version != VERSION {
             return Err(BaselineError {
                 line: file.version.referenced.line(),
-                message: format!(
-                    "version {} of baselines is not known here, only {VERSION}",
-                    file.version.value
-                ),
+                message: format!("version {version} of baselines is not known here, only {VERSION}"),
             });
         }
         let mut baseline = Self::default();
