@@ -44,6 +44,7 @@ mod workload;
 mod writer;
 
 pub use context::{facts_of, workload_facts};
+pub use open::once_applied as open_list;
 pub use proofs::Asked;
 pub use unmodelled::look as unmodelled_policies;
 

@@ -13,7 +13,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::context::{Context, key_of};
 use super::error::{Class, Error};
-use super::open::{self, Entries};
+use super::open;
 use super::place::{self, Placed};
 use super::report;
 use super::writer::Scope;
@@ -21,7 +21,6 @@ use crate::api::conditions::Truth;
 use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::{AiWorkload, names};
 use crate::network::policies;
-use crate::network::validate::{self, Verdict};
 use crate::network::world::{WorkloadKey, World};
 
 /// The reason of the event about a forbidden path, as of the condition.
@@ -205,24 +204,11 @@ async fn annotate(
     Ok(true)
 }
 
-/// The workloads that exist here, and after a colon the control that keeps a gate closed. A name leaves the list only
-/// when its withdrawal was carried out: absence never cuts.
+/// The list of the workloads that exist here. A name leaves it only when its withdrawal was carried out: absence never
+/// cuts.
 fn open_list(namespace: &Namespace, world: &World, observed: &BTreeMap<String, Arc<NetworkPolicy>>) -> String {
     let here = namespace.name_any();
-    let mut entries = Entries::new();
-    for workload in world.workloads_in(&here) {
-        let placed = observed.contains_key(&policies::workload_policy_name(&workload.key.name));
-        match validate::workload(world, workload) {
-            Verdict::Accepted if placed => {
-                entries.entry(workload.key.name.clone()).or_default();
-            }
-            Verdict::Accepted => {}
-            Verdict::Refused(findings) => {
-                let controls = findings.iter().map(|finding| finding.control().to_string());
-                entries.entry(workload.key.name.clone()).or_default().extend(controls);
-            }
-        }
-    }
+    let mut entries = open::wanted(world, &here, |policy| observed.contains_key(policy));
     if here == names::CANARY_NAMESPACE {
         // The canaries' positive control is a pod that would be admitted; it is only ever asked for in a dry run.
         entries.entry(names::DEFAULT_WORKLOAD.to_owned()).or_default();

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::api::names;
 use crate::compliance::Finding;
 use crate::compliance::finding::Subject;
-use crate::network::rules;
-use crate::network::world::WorkloadKey;
+use crate::network::validate::{self, Verdict};
+use crate::network::world::{WorkloadKey, World};
+use crate::network::{policies, rules};
 
 /// Names, each with the controls that keep a gate of it closed.
 pub type Entries = BTreeMap<String, BTreeSet<String>>;
@@ -34,6 +35,31 @@ pub fn write(wanted: &Entries, present: &Entries) -> String {
         }
     });
     text.collect::<Vec<_>>().join(" ")
+}
+
+/// The workloads that exist in a namespace, and after a colon the controls that keep a gate closed. One that is accepted
+/// waits for its policy to be `placed`.
+pub fn wanted(world: &World, namespace: &str, placed: impl Fn(&str) -> bool) -> Entries {
+    let mut entries = Entries::new();
+    for workload in world.workloads_in(namespace) {
+        let name = &workload.key.name;
+        match validate::workload(world, workload) {
+            Verdict::Accepted if placed(&policies::workload_policy_name(name)) => {
+                entries.entry(name.clone()).or_default();
+            }
+            Verdict::Accepted => {}
+            Verdict::Refused(findings) => {
+                let controls = findings.iter().map(|finding| finding.control().to_string());
+                entries.entry(name.clone()).or_default().extend(controls);
+            }
+        }
+    }
+    entries
+}
+
+/// The list as it is once everything is applied.
+pub fn once_applied(world: &World, namespace: &str) -> String {
+    write(&wanted(world, namespace, |_| true), &Entries::new())
 }
 
 /// The refusal of a workload for which a full list has no room.

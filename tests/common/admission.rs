@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::needless_pass_by_value, reason = "tests read better so")]
 
+#[path = "admission/parts.rs"]
+mod parts;
 #[path = "admission/requests.rs"]
 mod requests;
 
@@ -24,6 +26,7 @@ use kube::api::DynamicObject;
 use kube::{Client, Error};
 use serde_json::{Value, json};
 
+pub use parts::*;
 pub use requests::*;
 
 /// Policies take up to a second to bite; a loaded machine takes longer.

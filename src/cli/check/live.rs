@@ -68,6 +68,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     Ok(Found {
         findings: worst(findings, usize::MAX),
         known: None,
+        reported: BTreeSet::new(),
         notes,
         problems: Vec::new(),
         world,

@@ -76,6 +76,8 @@ struct Found {
     findings: Vec<Finding>,
     /// Those of the baseline; `None` without one.
     known: Option<Vec<Finding>>,
+    /// Those of pods that the API server would not refuse for.
+    reported: BTreeSet<Finding>,
     /// What was assumed.
     notes: Vec<String>,
     /// What could not be read.
@@ -109,7 +111,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         Output::Markdown => formats::markdown::print(&report),
         Output::Github => formats::github::print(&report),
     })?;
-    Ok(plan::exit_code(&found.problems, &found.findings, &found.world))
+    Ok(plan::exit_code(
+        &found.problems,
+        &found.findings,
+        &found.reported,
+        &found.world,
+    ))
 }
 
 fn offline(arguments: &Arguments) -> Result<Found, CliError> {
@@ -126,6 +133,7 @@ fn offline(arguments: &Arguments) -> Result<Found, CliError> {
     Ok(Found {
         findings: judged.findings,
         known: None,
+        reported: judged.reported,
         notes: judged.notes,
         problems: input.objects.problems,
         world: judged.world,
@@ -136,7 +144,7 @@ fn offline(arguments: &Arguments) -> Result<Found, CliError> {
 /// The same for every format.
 fn report(found: &Found) -> Report<'_> {
     let new = |finding| {
-        let level = Level::of(finding, plan::is_against(finding, &found.world));
+        let level = Level::of(finding, plan::is_against(finding, &found.reported, &found.world));
         Told::new(finding, level, &found.files)
     };
     let known = |finding| Told::new(finding, Level::Note, &found.files);

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::CliError;
 use crate::cli::findings::{SecretUses, SeenPod};
-use crate::cli::manifests::{Manifests, Objects, Problem};
-use crate::cli::snapshot::pods_of;
+use crate::cli::manifests::{Document, Manifests, Objects, Problem};
+use crate::cli::snapshot::{makes_pods, pods_of};
+use crate::compliance::Subject;
 use crate::network::reach::concrete::{Blocks, Connectivity, Snapshot};
 
 use super::offline::tell;
+use super::templates::Maker;
 
 /// Where to read.
 pub(in crate::cli) struct Sources<'a> {
@@ -29,6 +31,8 @@ pub(in crate::cli) struct Input {
     pub objects: Objects,
     /// The pods, and those that templates would make.
     pub pods: Vec<SeenPod>,
+    /// What is judged and makes them.
+    pub makers: Vec<Maker>,
     /// What has to do with Secrets.
     pub secrets: SecretUses,
     /// What was set aside.
@@ -42,10 +46,10 @@ impl Sources<'_> {
     pub(in crate::cli) fn read(&self) -> Result<Input, CliError> {
         let home = self.home.unwrap_or("default");
         let mut secrets = SecretUses::default();
-        let mut files = BTreeSet::new();
-        let (mut objects, mut pods) = read(self.files, home, true, &mut secrets, &mut files);
+        let (mut files, mut makers) = (BTreeSet::new(), Vec::new());
+        let (mut objects, mut pods) = read(self.files, home, Some(&mut makers), &mut secrets, &mut files);
         if !self.beside.is_empty() {
-            let (beside, more) = read(self.beside, home, false, &mut secrets, &mut files);
+            let (beside, more) = read(self.beside, home, None, &mut secrets, &mut files);
             objects.complete(beside);
             pods.extend(more);
         }
@@ -74,6 +78,7 @@ impl Sources<'_> {
         Ok(Input {
             objects,
             pods,
+            makers,
             secrets,
             notes,
             files,
@@ -81,30 +86,47 @@ impl Sources<'_> {
     }
 }
 
+/// Reads files. What is judged itself has a place for what makes its pods.
 fn read(
     files: &[PathBuf],
     home: &str,
-    own: bool,
+    mut makers: Option<&mut Vec<Maker>>,
     secrets: &mut SecretUses,
     seen: &mut BTreeSet<String>,
 ) -> (Objects, Vec<SeenPod>) {
+    let own = makers.is_some();
     let manifests = Manifests::read(files);
     seen.extend(manifests.documents.iter().map(|document| document.file.to_string()));
     let (mut pods, mut problems) = (Vec::new(), Vec::new());
     for document in &manifests.documents {
         secrets.add(document, home, own);
         match pods_of(document, home) {
-            Ok(found) => pods.extend(found.into_iter().map(|(_, pod)| SeenPod {
-                pod,
-                at: Some(document.locate("")),
-                own,
-            })),
+            Ok(found) => {
+                pods.extend(found.into_iter().map(|(_, pod)| SeenPod {
+                    pod,
+                    at: Some(document.locate("")),
+                    own,
+                }));
+                if let Some(makers) = makers.as_deref_mut().filter(|_| makes_pods(document)) {
+                    makers.push(maker(document, home));
+                }
+            }
             Err(problem) => problems.push(problem),
         }
     }
     let mut objects = Objects::of(manifests, home);
     objects.problems.extend(problems);
     (objects, pods)
+}
+
+fn maker(document: &Document, home: &str) -> Maker {
+    let metadata = document.root.get("metadata");
+    let text = |key: &str| metadata.and_then(|metadata| metadata.text(key));
+    let (namespace, name) = (text("namespace").unwrap_or(home), text("name").unwrap_or_default());
+    Maker {
+        subject: Subject::namespaced(document.kind().1, namespace, name),
+        document: document.clone(),
+    }
 }
 
 /// NetworkPolicies that the API server would refuse. One that is left out would make every verdict a false one.

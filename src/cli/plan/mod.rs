@@ -3,6 +3,7 @@
 mod compare;
 mod door;
 mod input;
+mod label_paths;
 mod live;
 mod loss;
 mod offline;
@@ -10,6 +11,7 @@ mod pods;
 mod print;
 mod ranges;
 mod survey;
+mod templates;
 mod world;
 
 pub(super) use self::door::admission;

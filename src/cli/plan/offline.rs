@@ -1,6 +1,6 @@
 //! `plan -f`: what the controller would write for these manifests, and what is against them. No cluster is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::input::{Input, Sources};
-use super::{Arguments, Output, door, print, world};
-use crate::admission::{Operator, PolicySet, Waived, generate};
+use super::{Arguments, Output, door, print, templates, world};
+use crate::admission::{Operator, PolicySet, Waived, generate, not_evaluated};
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::Mode;
@@ -39,6 +39,8 @@ pub(in crate::cli) struct Plan {
     pub flows: Vec<(WorkloadKey, FlowStatus)>,
     /// Gravest first, with file and line.
     pub findings: Vec<Finding>,
+    /// Those of pods that the API server would not refuse for.
+    pub reported: BTreeSet<Finding>,
 }
 
 /// Reads, judges, prints.
@@ -64,21 +66,31 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
         }
         None => out::print(&print::tables(&plan, objects.problems.is_empty()))?,
     }
-    Ok(exit_code(&objects.problems, &plan.findings, &plan.world))
+    Ok(exit_code(
+        &objects.problems,
+        &plan.findings,
+        &plan.reported,
+        &plan.world,
+    ))
 }
 
 /// Whether a finding alone makes a run fail. What is not known blocks nobody: it is told, and counts neither for nor against.
 /// Nor does what is only reported.
-pub(in crate::cli) fn is_against(finding: &Finding, world: &World) -> bool {
+pub(in crate::cli) fn is_against(finding: &Finding, reported: &BTreeSet<Finding>, world: &World) -> bool {
     let counts = finding.assurance != Assurance::Unknown && finding.severity >= Severity::Medium;
-    counts && !is_report(finding, world)
+    counts && !reported.contains(finding) && !is_report(finding, world)
 }
 
 /// What a run ends with.
-pub(in crate::cli) fn exit_code(problems: &[Problem], findings: &[Finding], world: &World) -> ExitCode {
+pub(in crate::cli) fn exit_code(
+    problems: &[Problem],
+    findings: &[Finding],
+    reported: &BTreeSet<Finding>,
+    world: &World,
+) -> ExitCode {
     if !problems.is_empty() {
         ExitCode::from(UNREADABLE)
-    } else if findings.iter().any(|finding| is_against(finding, world)) {
+    } else if findings.iter().any(|finding| is_against(finding, reported, world)) {
         ExitCode::from(FINDINGS)
     } else {
         ExitCode::SUCCESS
@@ -92,19 +104,30 @@ pub(super) fn without_policy(objects: &Objects) -> Option<String> {
     objects.policy().is_none().then(note)
 }
 
-/// What nothing was said about.
-fn passed_over(objects: &Objects) -> Option<String> {
-    let kinds = objects
-        .passed_over
-        .iter()
-        .map(|(kind, number)| format!("{number} {kind}"));
+/// What nothing was said about: neither a kind that verdicts depend on, nor one whose pods were `judged`.
+fn passed_over(objects: &Objects, judged: &BTreeMap<String, usize>) -> Option<String> {
+    let mut left = objects.passed_over.clone();
+    for (kind, number) in judged {
+        let of_kind = left.entry(kind.clone()).or_default();
+        *of_kind = of_kind.saturating_sub(*number);
+    }
+    left.retain(|_, number| *number > 0);
+    let kinds = left.iter().map(|(kind, number)| format!("{number} {kind}"));
     let kinds = kinds.collect::<Vec<_>>().join(", ");
-    let number = out::count(objects.passed_over.values().sum(), "document");
+    let number = out::count(left.values().sum(), "document");
     (!kinds.is_empty()).then(|| {
         format!(
             "{number} of other kinds not judged here: {kinds}; once pods run, `cloison plan -n NAMESPACE` judges them"
         )
     })
+}
+
+/// What only an API server can judge.
+fn asked_of_the_api_server(set: &PolicySet) -> Option<String> {
+    let clauses = not_evaluated(set);
+    let why = clauses.first()?.why;
+    let names: Vec<&str> = clauses.iter().map(|clause| clause.policy.as_str()).collect();
+    Some(format!("not judged here: {}: each {why}", names.join(", ")))
 }
 
 /// What could not be read, with file, line and field.
@@ -119,6 +142,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
     let Input {
         objects,
         pods,
+        makers,
         secrets,
         notes,
         files: _,
@@ -146,7 +170,12 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
         unmodelled,
     } = scene;
     notes.extend(assumed);
-    notes.extend(passed_over(objects));
+    let of_secrets = secrets.findings(objects, &world);
+    // Both know how a template takes credentials; the checks name the field.
+    let of_pods = templates::judge(makers, objects, &world, &set, &of_secrets)?;
+    notes.extend(passed_over(objects, &of_pods.kinds));
+    notes.extend(of_pods.notes);
+    notes.extend(asked_of_the_api_server(&set));
     let case = Case {
         world: &world,
         stored: &stored,
@@ -172,7 +201,8 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
     findings.extend(refused);
     findings.retain(|finding| case.is_own(&finding.subject));
     findings.extend(case.findings());
-    findings.extend(secrets.findings(objects, &world));
+    findings.extend(of_secrets);
+    findings.extend(of_pods.findings);
     let findings: Vec<Finding> = findings.into_iter().map(|finding| case.locate(finding)).collect();
     // The namespace of a peer was assumed to judge the flow; what is written there is for its own manifests to say.
     policies.retain(|policy| {
@@ -186,6 +216,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
         notes,
         policies,
         flows,
+        reported: of_pods.reported,
     })
 }
 

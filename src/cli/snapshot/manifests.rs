@@ -124,7 +124,8 @@ pub(in crate::cli) fn makes_pods(document: &Document) -> bool {
     (group.is_empty() || GROUPS.contains(&group)) && !DORMANT.contains(&kind)
 }
 
-/// Every `template` of a document that has containers, however deep, by its path.
+/// Every template of a document that has containers, however deep, by its path: `template`, and keys such as
+/// `submitterPodTemplate` and `workerTemplate`.
 pub(in crate::cli) fn templates(document: &Document) -> Vec<(String, &Node)> {
     let mut found = Vec::new();
     if let Some(spec) = document.root.get("spec") {
@@ -134,16 +135,14 @@ pub(in crate::cli) fn templates(document: &Document) -> Vec<(String, &Node)> {
 }
 
 fn find<'n>(node: &'n Node, path: &str, found: &mut Vec<(String, &'n Node)>) {
-    let template = node.get("template");
-    let own = template.filter(|template| {
-        template
-            .get("spec")
-            .is_some_and(|spec| spec.items("containers").is_some())
-    });
-    match own {
-        Some(template) => found.push((format!("{path}.template"), template)),
-        None => node
-            .steps()
-            .for_each(|(step, child)| find(child, &format!("{path}{step}"), found)),
+    for (step, child) in node.steps() {
+        let path = format!("{path}{step}");
+        let named = step == ".template" || step.ends_with("Template");
+        let spec = child.get("spec").filter(|_| named);
+        if spec.is_some_and(|spec| spec.items("containers").is_some()) {
+            found.push((path, child));
+        } else {
+            find(child, &path, found);
+        }
     }
 }

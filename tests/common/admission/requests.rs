@@ -8,7 +8,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind,
 use kube::{Client, Error};
 use serde_json::{Value, json};
 
-use super::{Answered, Cluster, SOON};
+use super::{Answered, Cluster, SOON, digest};
 
 pub async fn send(client: &Client, request: &CanaryRequest) -> Outcome {
     let (method, content_type) = match request.verb {
@@ -144,10 +144,6 @@ pub fn typed<K: serde::Serialize>(version: &str, kind: &str, object: &K) -> Valu
 }
 
 /// A digest for images.
-pub fn digest() -> String {
-    format!("sha256:{}", "0".repeat(64))
-}
-
 /// A pod that breaks no rule.
 pub fn pod(namespace: &str, name: &str) -> Value {
     json!({
@@ -155,23 +151,6 @@ pub fn pod(namespace: &str, name: &str) -> Value {
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"containers": [{"name": "main", "image": format!("registry.example.com/train/app@{}", digest())}]},
     })
-}
-
-/// The same object with a change.
-pub fn with(mut object: Value, change: Value) -> Value {
-    merge(&mut object, &change);
-    object
-}
-
-fn merge(into: &mut Value, change: &Value) {
-    match (into, change) {
-        (Value::Object(into), Value::Object(change)) => {
-            for (key, value) in change {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (into, change) => *into = change.clone(),
-    }
 }
 
 /// Waits until a request passes.
