@@ -114,12 +114,99 @@ async fn images_come_from_listed_registries_and_are_pinned() {
             "SUP-01/unreadable",
             "SUP-01/unreadable",
         ),
+        // Hosts that look like others, or are none.
+        (
+            pinned("registry.example.com./train/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            pinned("registry.example.com.evil.example/train/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            pinned("registry.examp1e.com/train/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            pinned("registry.еxample.com/train/app"),
+            "SUP-01/unreadable",
+            "SUP-01/unreadable",
+        ),
+        (
+            pinned("user@registry.example.com/train/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            pinned("https://registry.example.com/train/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (pinned("[::1]:5000/train/app"), "SUP-01/registry", "SUP-01/registry"),
+        (pinned("localhost/train/app"), "SUP-01/registry", "SUP-01/registry"),
+        (pinned("docker.io//nginx"), "SUP-01/registry", "SUP-01/registry"),
+        (
+            pinned("registry.example.com/../train/app"),
+            "SUP-01/registry",
+            "SUP-01/registry",
+        ),
+        (
+            "registry.example.com/train/a b".into(),
+            "SUP-01/unreadable",
+            "SUP-01/unreadable",
+        ),
+        // No registry has such a path, and no runtime pulls it.
+        (pinned("registry.example.com/train/../../evil/app"), "", ""),
+        (pinned(&pinned("registry.example.com/train/app")), "", ""),
+        // Digests are lower case, and at the end.
+        (
+            format!("registry.example.com/train/app@{}", digest().to_uppercase()),
+            "SUP-01/digest",
+            "",
+        ),
+        (
+            format!("{}:v1", pinned("registry.example.com/train/app")),
+            "SUP-01/digest",
+            "",
+        ),
+        // Long ones, for the expressions that look for a name and a digest.
+        (
+            pinned(&format!("registry.example.com/train/{}", "a".repeat(100_000))),
+            "",
+            "",
+        ),
+        (
+            format!("registry.example.com/train/{}", "@sha256:0".repeat(2_000)),
+            "SUP-01/digest",
+            "",
+        ),
+        (
+            format!("registry.example.com/train/{}!", "a:/@[".repeat(2_000)),
+            "SUP-01/unreadable",
+            "SUP-01/unreadable",
+        ),
     ];
+    assert!(rows.len() > 40);
+    // One so long that to quote it would cost more than the API server lets a message cost: refused without its rule.
+    let endless = format!("registry.example.com/train/{}", "@sha256:0".repeat(20_000));
+    let answer = try_create(
+        &alice,
+        with(pod("images-infer", "a"), container(json!({"image": endless}))),
+    )
+    .await;
+    let said = format!("{:?}", answer.unwrap_err());
+    assert!(
+        said.contains("cloison-pod refused this request; run kubectl cloison why"),
+        "{said:.500}"
+    );
     for (image, inference, training) in &rows {
         for (client, namespace, rule) in [(&alice, "images-infer", inference), (&bob, "images-train", training)] {
             let answer = try_create(client, with(pod(namespace, "a"), container(json!({"image": image})))).await;
             if rule.is_empty() {
-                assert!(answer.is_ok(), "{image} in {namespace}: {answer:?}");
+                assert!(answer.is_ok(), "{image:.90} in {namespace}: {answer:?}");
             } else {
                 cluster.refused(answer, "cloison-pod", rule);
             }
