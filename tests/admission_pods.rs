@@ -21,7 +21,9 @@ async fn cluster() -> &'static Cluster {
             {"prefix": "docker.io/library", "stages": ["Training"]},
             {"prefix": "ghcr.io/pinned", "digest": "Required"},
         ],
-        "addCapabilities": [{"capability": "IPC_LOCK", "stages": ["Training"]}, {"capability": "SYS_NICE"}],
+        "addCapabilities": [{"capability": "IPC_LOCK", "stages": ["Training"]}, {"capability": "SYS_NICE"},
+            // What Istio's init container has; its CNI plugin does without.
+            {"capability": "NET_ADMIN", "stages": ["Training"]}, {"capability": "NET_RAW", "stages": ["Training"]}],
         "inlineCSIDrivers": ["secrets-store.csi.k8s.io"],
     }}));
     CLUSTER
@@ -192,6 +194,18 @@ async fn real_workloads_live() {
         let answer = try_create(&alice, with(pod("alive", "a"), change.clone())).await;
         assert!(answer.is_ok(), "{change}: {answer:?}");
     }
+
+    // A trainer over RDMA with shared memory, in a mesh.
+    let (_, bob) = tenant("alive-train", "training", "default").await;
+    let main = json!({"name": "main", "image": format!("registry.example.com/train/app@{}", digest()),
+        "securityContext": {"capabilities": {"add": ["IPC_LOCK"]}},
+        "resources": {"limits": {"nvidia.com/gpu": "8", "rdma/hca_shared_devices_a": "1"}}});
+    let init = json!({"name": "istio-init", "image": "docker.io/library/proxyv2:1.28",
+        "securityContext": {"capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]}, "runAsUser": 0}});
+    let trainer = json!({"spec": {"initContainers": [init], "containers": [main],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Gi"}}]}});
+    let answer = try_create(&bob, with(pod("alive-train", "a"), trainer)).await;
+    assert!(answer.is_ok(), "{answer:?}");
 }
 
 #[tokio::test]
