@@ -17,8 +17,8 @@ use super::operator;
 
 /// A request lasts this long at most, and so long a rotation waits for those under way.
 pub const REQUEST: Duration = Duration::from_secs(6);
-/// Between two compactions of etcd.
-pub const COMPACTION: Duration = Duration::from_secs(4);
+/// Between two compactions of etcd: long enough that a busy controller is seen waiting for one.
+pub const COMPACTION: Duration = Duration::from_secs(8);
 const CLOISON: &str = "cloison.dev/v1alpha1";
 /// Where Secrets come and go while it runs.
 pub const NAMESPACE: &str = "busy";
