@@ -409,6 +409,19 @@ async fn cloison_admin_presses_the_button_and_ends_it() {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cloison-admin"},
         "subjects": [{"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}]});
     operator::apply(&admin, binding).await.unwrap();
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(admin.clone());
+    let ours = ListParams::default().labels(OURS);
+    eventually(PATIENCE, "the bindings are there", || async {
+        let found = bindings.list(&ours).await.map_err(|error| error.to_string())?;
+        let names: Vec<String> = found.iter().map(ResourceExt::name_any).collect();
+        if names.iter().any(|name| name == "cloison-templates-warn") {
+            Ok(())
+        } else {
+            Err(format!("{names:?}"))
+        }
+    })
+    .await
+    .unwrap();
     let alice = plane.kubeconfig_as("alice", &[]).unwrap();
     let off = ["off", "--scope", "all", "--reason", "INC-4711"];
     let (_, said) = eventually(PATIENCE, "her rights arrive", async || match cloison(&alice, &off) {
@@ -417,10 +430,18 @@ async fn cloison_admin_presses_the_button_and_ends_it() {
     })
     .await
     .unwrap();
-    assert!(said.contains("bindings 0/") && !said.contains("note:"), "{said}");
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(admin.clone());
-    let ours = ListParams::default().labels(OURS);
-    assert!(bindings.list(&ours).await.unwrap().items.is_empty());
+    assert!(
+        said.contains("bindings 0/") && !said.contains("bindings 0/0") && !said.contains("note:"),
+        "{said}"
+    );
+    let left: Vec<String> = bindings
+        .list(&ours)
+        .await
+        .unwrap()
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    assert_eq!(left, Vec::<String>::new(), "{said}");
     assert!(operator::in_place(&admin, "train").await.is_empty());
 
     // What is not ours is not hers to take.
