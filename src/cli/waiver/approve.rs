@@ -22,7 +22,8 @@ pub struct Arguments {
     comment: Option<String>,
 }
 
-/// Approves what is there now: a Waiver that was replaced meanwhile is refused by its version.
+/// Approves what was read: the approval names its generation, and a Waiver that was replaced meanwhile is refused by its uid.
+/// It names no resource version, because the controller writes the status of a new Waiver at any moment.
 pub(super) async fn run(connection: &Connection, arguments: Arguments) -> Result<ExitCode, CliError> {
     let (client, _) = connection.client().await?;
     let waivers: Api<Waiver> = Api::all(client.clone());
@@ -40,7 +41,7 @@ pub(super) async fn run(connection: &Connection, arguments: Arguments) -> Result
     let me = whoami(&client).await?;
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     let change = json!({
-        "metadata": {"resourceVersion": waiver.metadata.resource_version, "uid": waiver.metadata.uid},
+        "metadata": {"uid": waiver.metadata.uid},
         "status": {"approval": {
             "by": me, "time": now.to_string(), "generation": waiver.metadata.generation, "comment": arguments.comment,
         }},
