@@ -133,6 +133,10 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
     let kept_by_cel = webhook::kept_by_cel(ctx, &policy.spec);
     let set = generate(&kept_by_cel, &operator, &waived(ctx, &kept_by_cel, now), now);
     let failures = place(ctx, passes, &set).await;
+    if let Some(hold) = ctx.view().admission_hold("") {
+        passes.in_force.send_replace(None);
+        return cluster_status::report(ctx, Some(&policy), &Found::Held(&hold)).await;
+    }
     let expected = Arc::new(Expected::new(&set, &kept_by_cel, now));
     passes.hash.send_if_modified(|hash| {
         let changed = *hash != set.hash;
@@ -191,7 +195,8 @@ async fn create_first(ctx: &Context) -> Result<(), Error> {
 }
 
 /// Applies what differs, and removes policies of ours that this version no longer generates. One object that cannot be
-/// written stops no other; the failures are handed back.
+/// written stops no other; the failures are handed back. It stops as soon as the button is pressed: who pressed it deletes
+/// the bindings, and a pass under way would bring them back.
 async fn place(ctx: &Context, passes: &mut Passes, set: &PolicySet) -> Vec<Error> {
     let mut failures = Vec::new();
     let observed: BTreeMap<String, Arc<ValidatingAdmissionPolicy>> = ctx
@@ -225,8 +230,12 @@ async fn place(ctx: &Context, passes: &mut Passes, set: &PolicySet) -> Vec<Error
             Err(error) => failures.push(error),
         }
     }
+    let held = || ctx.view().admission_hold("").is_some();
     let (owner, stored) = (passes.owner.as_ref(), &mut passes.stored);
     for policy in &set.policies {
+        if held() {
+            return failures;
+        }
         let present = observed.get(&policy.name_any()).map(AsRef::as_ref);
         let mut policy = policy.clone();
         own(&mut policy.metadata, owner, present.map(|present| &present.metadata));
@@ -234,11 +243,17 @@ async fn place(ctx: &Context, passes: &mut Passes, set: &PolicySet) -> Vec<Error
         failures.extend(placed.err());
     }
     for binding in &set.bindings {
+        if held() {
+            return failures;
+        }
         let present = bound.get(&binding.name_any()).map(AsRef::as_ref);
         let mut binding = binding.clone();
         own(&mut binding.metadata, owner, present.map(|present| &present.metadata));
         let placed = admission_objects::place(ctx, stored, "ValidatingAdmissionPolicyBinding", &binding, present).await;
         failures.extend(placed.err());
+    }
+    if held() {
+        return failures;
     }
     let wanted: BTreeSet<String> = set.bindings.iter().map(ResourceExt::name_any).collect();
     for name in bound.keys().filter(|name| !wanted.contains(*name)) {
