@@ -13,18 +13,22 @@ mod workload;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, Operation};
 
+pub use settings::{encryption_in_a_file, policy_in_a_file};
 pub use tenant_policy::in_a_file as tenant_policy_in_a_file;
+pub use waiver::in_a_file as waiver_in_a_file;
 pub use wire::{Malformed, read};
 
 use super::clause::prefix;
 use super::modes::{Modes, overrides};
 use crate::api::names;
+use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::{ControlMode, Mode, NamespaceStage};
 use crate::compliance::Finding;
 use crate::network::world::{Namespace, WorkloadKey, World};
@@ -46,6 +50,15 @@ pub struct Sight {
     pub policy_missing: bool,
     /// Names the generation of the policies in messages.
     pub hash: String,
+}
+
+impl Sight {
+    /// The policy alone, with no look at anything else.
+    fn of(policy: &AiSecurityPolicySpec) -> Self {
+        let mut sight = Self::default();
+        sight.world.policy = Arc::new(policy.clone());
+        sight
+    }
 }
 
 /// Something that is looked up for one request.
@@ -105,6 +118,24 @@ impl Answer {
         Self {
             warnings: vec![text.into()],
             ..Self::default()
+        }
+    }
+}
+
+/// What there is to say to an object of a file as a new one: neither who asks is known, nor what is stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InAFile {
+    /// The webhook would refuse it for these.
+    pub refused: Vec<Finding>,
+    /// It would pass with these: told to whoever asks, or to the audit log alone.
+    pub told: Vec<Finding>,
+}
+
+impl From<Answer> for InAFile {
+    fn from(answer: Answer) -> Self {
+        Self {
+            refused: answer.refused,
+            told: answer.observed,
         }
     }
 }

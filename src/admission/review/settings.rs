@@ -5,7 +5,7 @@ use std::str::FromStr;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 
-use super::{Answer, Place, Request, Sight, added, answer, parse};
+use super::{Answer, InAFile, Place, Request, Sight, added, answer, parse};
 use crate::admission::modes::overrides;
 use crate::api::policy::{AiSecurityPolicySpec, ControlSetting};
 use crate::api::stage::ControlMode;
@@ -21,14 +21,22 @@ pub(super) fn policy(request: &Request, object: &DynamicObject, sight: &Sight, n
     let old = request.old_object.as_ref();
     let old = old.and_then(|old| old.clone().try_parse::<AiSecurityPolicy>().ok());
     let before = old.map(|old| controls(&old.spec, now)).unwrap_or_default();
-    let findings = added(controls(&found.spec, now), &before);
-    // A policy is judged by the built-in modes: one that is missing must be possible to write, and so must a good one
-    // over a bad one.
+    by_the_built_in_modes(added(controls(&found.spec, now), &before), &sight.hash, now)
+}
+
+/// A policy is judged by the built-in modes: one that is missing must be possible to write, and so must a good one over a
+/// bad one.
+fn by_the_built_in_modes(findings: Vec<Finding>, hash: &str, now: Timestamp) -> Answer {
     let sight = Sight {
-        hash: sight.hash.clone(),
+        hash: hash.to_owned(),
         ..Sight::default()
     };
     answer(findings, &Place::cluster(), &sight, now)
+}
+
+/// What the webhook would say to a new AiSecurityPolicy.
+pub fn policy_in_a_file(found: &AiSecurityPolicy, now: Timestamp) -> InAFile {
+    by_the_built_in_modes(controls(&found.spec, now), "", now).into()
 }
 
 /// Settings of controls that are not heard.
@@ -88,6 +96,11 @@ pub(super) fn encryption(request: &Request, object: &DynamicObject, sight: &Sigh
     let old = old.and_then(|old| old.clone().try_parse::<SecretEncryption>().ok());
     let before = old.map(|old| escrow(&old)).unwrap_or_default();
     answer(added(escrow(&found), &before), &Place::cluster(), sight, now)
+}
+
+/// What the webhook would say to a new SecretEncryption where such a policy holds.
+pub fn encryption_in_a_file(found: &SecretEncryption, policy: &AiSecurityPolicySpec, now: Timestamp) -> InAFile {
+    answer(escrow(found), &Place::cluster(), &Sight::of(policy), now).into()
 }
 
 /// Recipients that nothing can be sealed for. The schema knows how one looks, not its checksum: a slip in one letter would

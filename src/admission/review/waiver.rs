@@ -4,9 +4,10 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 
-use super::{Answer, Place, Request, Sight, answer, parse, told};
+use super::{Answer, InAFile, Place, Request, Sight, answer, parse, told};
 use crate::admission::effect;
 use crate::api::Waiver;
+use crate::api::policy::AiSecurityPolicySpec;
 use crate::compliance::id::OPS_02;
 use crate::compliance::waiver::{self, Effect};
 use crate::compliance::{Finding, Location, RuleId, Subject};
@@ -23,9 +24,45 @@ pub(super) fn review(request: &Request, object: &DynamicObject, sight: &Sight, n
     if request.old_object.is_some() {
         return Answer::default();
     }
-    let policy = &sight.world.policy.waivers;
-    let subject = || Subject::cluster("Waiver", &request.name);
-    let mut findings: Vec<Finding> = waiver::malformed(&found, policy.max_days, now)
+    let findings = written(&found, sight.world.policy.waivers.max_days, now);
+    let mut answer = answer(findings, &Place::cluster(), sight, now);
+    let unknown = unknown_target(&found, sight).map(|finding| told(&sight.hash, &finding));
+    answer.warnings.extend(unknown);
+    let deaf = unheard(&found).map(|finding| told(&sight.hash, &finding));
+    answer.warnings.extend(deaf);
+    answer
+}
+
+/// What the webhook would say to a new Waiver where such a policy holds; `assumed`: nobody has seen the policy. Whether its
+/// target is there is not asked, because only a cluster knows.
+pub fn in_a_file(found: &Waiver, policy: &AiSecurityPolicySpec, assumed: bool, now: Timestamp) -> InAFile {
+    let sight = Sight::of(policy);
+    let unsure = |finding: &Finding| {
+        // How long one may last is for the policy to say.
+        let too_long = assumed && finding.rule == OPS_02.rule("too-long");
+        // One that has ended is refused as a new one alone, and this one may be stored since long.
+        let ended = finding.rule == RuleId::from(OPS_02) && field(finding) == Some(EXPIRY);
+        too_long || ended
+    };
+    let findings = written(found, policy.waivers.max_days, now).into_iter();
+    let (unsure, sure): (Vec<_>, Vec<_>) = findings.partition(unsure);
+    let mut said = InAFile::from(answer(sure, &Place::cluster(), &sight, now));
+    said.told.extend(unsure);
+    said.told.extend(unheard(found));
+    said
+}
+
+/// Where a Waiver says when it ends.
+const EXPIRY: &str = "spec.expirationTime";
+
+fn field(finding: &Finding) -> Option<&str> {
+    finding.at.as_ref()?.field.as_deref()
+}
+
+/// What is wrong with how it is written.
+fn written(found: &Waiver, max_days: i32, now: Timestamp) -> Vec<Finding> {
+    let subject = || Subject::cluster("Waiver", found.metadata.name.clone().unwrap_or_default());
+    let mut findings: Vec<Finding> = waiver::malformed(found, max_days, now)
         .into_iter()
         .map(|wrong| {
             let finding = Finding::new(wrong.rule, subject(), wrong.message).at(Location::field(wrong.field));
@@ -43,12 +80,7 @@ pub(super) fn review(request: &Request, object: &DynamicObject, sight: &Sight, n
                 .with_fix("ports are numbers from 1 to 65535"),
         );
     }
-    let mut answer = answer(findings, &Place::cluster(), sight, now);
-    let unknown = unknown_target(&found, sight).map(|finding| told(&sight.hash, &finding));
-    answer.warnings.extend(unknown);
-    let deaf = unheard(&found).map(|finding| told(&sight.hash, &finding));
-    answer.warnings.extend(deaf);
-    answer
+    findings
 }
 
 /// What nobody will ask it about. It may be meant for a later version, so it is told and not refused.

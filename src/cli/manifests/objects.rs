@@ -50,6 +50,8 @@ pub(in crate::cli) struct Objects {
     pub policies: Named<AiSecurityPolicy>,
     /// Waivers.
     pub waivers: Named<Waiver>,
+    /// The settings of the encryption; at most one.
+    pub encryptions: Named<SecretEncryption>,
     /// NetworkPolicies that people wrote.
     pub network_policies: Named<NetworkPolicy>,
     /// Policies of kinds that the analysis does not model.
@@ -152,7 +154,7 @@ impl Objects {
             }
             "SecretEncryption" => {
                 document.root.or_empty("spec");
-                document.read::<SecretEncryption>().map(drop)
+                keep(&mut self.encryptions, document, None)
             }
             "EncryptionKeyRing" => document.read::<EncryptionKeyRing>().map(drop),
             "ControlPlaneReport" => document.read::<ControlPlaneReport>().map(drop),

@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::cli::CliError;
 use crate::cli::findings::{SecretUses, SeenPod};
 use crate::cli::manifests::{Document, Manifests, Objects, Problem};
 use crate::cli::snapshot::{makes_pods, pods_of};
-use crate::compliance::Subject;
+use crate::compliance::{Finding, Subject};
 use crate::network::reach::concrete::{Blocks, Connectivity, Snapshot};
 
 use super::offline::tell;
+use super::settings;
 use super::templates::Maker;
 
 /// Where to read.
@@ -35,6 +38,8 @@ pub(in crate::cli) struct Input {
     pub makers: Vec<Maker>,
     /// What has to do with Secrets.
     pub secrets: SecretUses,
+    /// What the webhook would say to settings and let them pass.
+    pub told: Vec<Finding>,
     /// What was set aside.
     pub notes: Vec<String>,
     /// The files that objects were read from, as they were named.
@@ -74,12 +79,15 @@ impl Sources<'_> {
         }
         let unreadable = unreadable(&objects);
         objects.problems.extend(unreadable);
+        let settings = settings::judge(&objects, Timestamp::now())?;
+        objects.problems.extend(settings.refused);
         objects.problems.sort_by(|a, b| a.at.cmp(&b.at));
         Ok(Input {
             objects,
             pods,
             makers,
             secrets,
+            told: settings.told,
             notes,
             files,
         })

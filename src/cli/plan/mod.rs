@@ -10,6 +10,7 @@ mod offline;
 mod pods;
 mod print;
 mod ranges;
+mod settings;
 mod survey;
 mod templates;
 mod world;

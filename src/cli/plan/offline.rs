@@ -39,7 +39,7 @@ pub(in crate::cli) struct Plan {
     pub flows: Vec<(WorkloadKey, FlowStatus)>,
     /// Gravest first, with file and line.
     pub findings: Vec<Finding>,
-    /// Those of pods that the API server would not refuse for.
+    /// Those of pods and settings that the API server would not refuse for.
     pub reported: BTreeSet<Finding>,
 }
 
@@ -144,6 +144,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
         pods,
         makers,
         secrets,
+        told,
         notes,
         files: _,
     } = input;
@@ -203,6 +204,9 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
     findings.extend(case.findings());
     findings.extend(of_secrets);
     findings.extend(of_pods.findings);
+    findings.extend(told.iter().cloned());
+    let mut reported = of_pods.reported;
+    reported.extend(told.iter().cloned());
     let findings: Vec<Finding> = findings.into_iter().map(|finding| case.locate(finding)).collect();
     // The namespace of a peer was assumed to judge the flow; what is written there is for its own manifests to say.
     policies.retain(|policy| {
@@ -216,7 +220,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
         notes,
         policies,
         flows,
-        reported: of_pods.reported,
+        reported,
     })
 }
 
@@ -261,7 +265,7 @@ pub(super) fn in_force<'p>(objects: &'p Objects, ours: impl Iterator<Item = &'p 
 }
 
 /// The policy in the input, or the one of an installation that nobody configured.
-fn policy(objects: &Objects) -> Result<AiSecurityPolicySpec, CliError> {
+pub(super) fn policy(objects: &Objects) -> Result<AiSecurityPolicySpec, CliError> {
     match objects.policy() {
         Some(policy) => Ok(policy.object.spec.clone()),
         // The schema's defaults are in the deserializer, not in `Default`.
