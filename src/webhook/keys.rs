@@ -243,6 +243,13 @@ pub fn fingerprints(bundle: &[u8]) -> Vec<String> {
     ders.map(|der| fingerprint(&der)).collect()
 }
 
+/// How long each certificate of a bundle is valid.
+pub fn authorities(bundle: &[u8]) -> Vec<Validity> {
+    let ders = CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok);
+    ders.filter_map(|der| validity(&X509Certificate::from_der(&der).ok()?.1))
+        .collect()
+}
+
 fn fingerprint(der: &[u8]) -> String {
     Sha256::digest(der).iter().fold(String::new(), |mut hex, byte| {
         use std::fmt::Write as _;

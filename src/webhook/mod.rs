@@ -6,6 +6,8 @@ mod keys;
 mod server;
 mod sight;
 
+pub use keys::authorities;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

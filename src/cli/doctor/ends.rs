@@ -1,9 +1,10 @@
-//! Waivers whose end somebody has to see to. Pure.
+//! Waivers that hold, and those whose end somebody has to see to. Pure.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::verdict::{Verdict, Word, first, verdict};
+use crate::admission::effect;
 use crate::api::Waiver;
 use crate::compliance::waiver::{self, State};
 
@@ -14,6 +15,8 @@ pub(super) struct Ends {
     overdue: Vec<String>,
     /// What holds for at most 72 hours more, each with its end.
     soon: Vec<String>,
+    /// What opens something for longer, with where, what and until when.
+    active: Vec<String>,
 }
 
 impl Ends {
@@ -28,6 +31,10 @@ impl Ends {
             soon: names(&|it| waiver::state(it, max_days, now) == State::ExpiresSoon, |it| {
                 format!("{} at {}", it.name_any(), it.spec.expiration_time.0)
             }),
+            active: names(
+                &|it| waiver::seen(it, max_days, now, &effect(it)) == State::Active,
+                open,
+            ),
         }
     }
 
@@ -48,8 +55,27 @@ impl Ends {
             let message = "no flow is open past the end of its Waiver, and none ends within 72 hours";
             told.push(verdict(about, Word::Fine, message));
         }
+        if !self.active.is_empty() {
+            let message = format!("hold until their end: {}", first(&self.active));
+            told.push(verdict(about, Word::Fine, message));
+        }
         told
     }
+}
+
+/// `trial in train/road (WKL-01) until 2030-01-02T00:00:00Z`.
+fn open(waiver: &Waiver) -> String {
+    let spec = &waiver.spec;
+    let workload = spec.target.workload.as_ref().map(|name| format!("/{}", &**name));
+    let controls: Vec<&str> = spec.controls.iter().map(|control| &**control).collect();
+    format!(
+        "{} in {}{} ({}) until {}",
+        waiver.name_any(),
+        &*spec.target.namespace,
+        workload.unwrap_or_default(),
+        controls.join(", "),
+        spec.expiration_time.0
+    )
 }
 
 #[cfg(test)]
@@ -89,10 +115,23 @@ mod tests {
         let soon = waiver("soon", "2030-01-12T00:00:00Z", true);
         let over = waiver("over", "2030-01-09T00:00:00Z", true);
         let door = waiver("door", "2030-01-09T00:00:00Z", false);
-        assert_eq!(told(&[later.clone(), door])[0].0, Word::Fine);
-        let [(Word::Attention, overdue), (Word::Attention, ending)] = &told(&[over, later, soon])[..] else {
+        let [(Word::Fine, _), (Word::Fine, active)] = &told(&[later.clone(), door])[..] else {
             unreachable!("two lines")
         };
+        assert_eq!(
+            active, "hold until their end: later in train (NET-03) until 2030-02-01T00:00:00Z",
+            "and the one that has ended is none of them"
+        );
+        let all = told(&[over, later, soon]);
+        let [
+            (Word::Attention, overdue),
+            (Word::Attention, ending),
+            (Word::Fine, still),
+        ] = &all[..]
+        else {
+            unreachable!("three lines")
+        };
+        assert_eq!(still, active);
         assert_eq!(
             overdue,
             "WaiverOverdue: over: the time is over and the flow may be open"

@@ -4,12 +4,17 @@
 mod ends;
 mod powers;
 mod verdict;
+mod weak;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
@@ -18,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 use self::ends::Ends;
 use self::verdict::{Seen, Word};
+use self::webhook::Webhook;
 use super::lease::pulse;
 use super::plan::{self, Surveyed};
 use super::{CliError, Connection, FINDINGS, absent, forbidden, out, status};
@@ -54,6 +60,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         version: version.git_version,
         policies: hashes::<ValidatingAdmissionPolicy>(&client, "ValidatingAdmissionPolicies").await?,
         bindings: hashes::<ValidatingAdmissionPolicyBinding>(&client, "ValidatingAdmissionPolicyBindings").await?,
+        webhook: Webhook {
+            configuration: configuration(&client).await?,
+            ready: endpoints(&client, operator).await?,
+            now,
+        },
         ends: ends(&client, world.policy.waivers.max_days, now).await?,
         powers: powers(&client, operator, &surveys).await?,
         surveys,
@@ -78,6 +89,32 @@ fn optional<T>(found: Result<T, kube::Error>) -> Result<Maybe<T>, CliError> {
         Err(error) if absent(&error) => Ok(Some(None)),
         Err(error) if forbidden(&error) => Ok(None),
         Err(error) => Err(CliError::api("get AiSecurityPolicy default")(error)),
+    }
+}
+
+/// The webhook's configuration. Listed, because that is what the role of the admin on call may do.
+async fn configuration(client: &Client) -> Result<Maybe<ValidatingWebhookConfiguration>, CliError> {
+    let ours = ListParams::default().fields(&format!("metadata.name={}", names::WEBHOOK_CONFIGURATION));
+    match Api::<ValidatingWebhookConfiguration>::all(client.clone())
+        .list(&ours)
+        .await
+    {
+        Ok(list) => Ok(Some(list.items.into_iter().next())),
+        Err(error) if forbidden(&error) => Ok(None),
+        Err(error) => Err(CliError::api("list ValidatingWebhookConfigurations")(error)),
+    }
+}
+
+/// How many ready endpoints the webhook's Service has; `None` where they may not be listed.
+async fn endpoints(client: &Client, operator: &str) -> Result<Option<usize>, CliError> {
+    let its = ListParams::default().labels(&format!("kubernetes.io/service-name={}", names::WEBHOOK_ACCOUNT));
+    match Api::<EndpointSlice>::namespaced(client.clone(), operator)
+        .list(&its)
+        .await
+    {
+        Ok(list) => Ok(Some(webhook::ready(&list.items))),
+        Err(error) if forbidden(&error) => Ok(None),
+        Err(error) => Err(CliError::api("list EndpointSlices")(error)),
     }
 }
 

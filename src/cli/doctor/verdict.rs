@@ -8,6 +8,8 @@ use kube::ResourceExt;
 use super::Maybe;
 use super::ends::Ends;
 use super::powers::Powers;
+use super::weak;
+use super::webhook::Webhook;
 use crate::admission::PolicySet;
 use crate::api::conditions::{find, types};
 use crate::api::stage::{Mode, NamespaceStage};
@@ -30,6 +32,7 @@ pub(super) struct Seen {
     /// By name the hash on their label; `None` where they may not be listed.
     pub policies: Option<BTreeMap<String, String>>,
     pub bindings: Option<BTreeMap<String, String>>,
+    pub webhook: Webhook,
     pub ends: Option<Ends>,
     pub powers: Option<Powers>,
     pub surveys: Vec<Survey>,
@@ -73,6 +76,8 @@ impl Seen {
         let mut all = vec![self.controller(), self.version(), self.policy()];
         all.extend(self.off.iter().map(|off| verdict("stop button", Word::Attention, off)));
         all.extend([self.generation(), self.refusing()]);
+        all.extend(self.webhook.verdicts());
+        all.extend(self.controls());
         all.extend(self.ends());
         all.extend(self.powers());
         all
@@ -173,6 +178,19 @@ impl Seen {
                 Word::Unknown,
                 "nobody has said yet whether the API servers refuse",
             ),
+        }
+    }
+
+    fn controls(&self) -> Vec<Verdict> {
+        match &self.policy {
+            None => vec![verdict(
+                "controls",
+                Word::Unknown,
+                "whether some are weaker than built in is in the AiSecurityPolicy, which you may not read",
+            )],
+            // Without one nothing is said of controls, and what is stored is another line's.
+            Some(None) => Vec::new(),
+            Some(Some(policy)) => weak::verdicts(&policy.spec, self.webhook.now),
         }
     }
 
