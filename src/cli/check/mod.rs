@@ -2,6 +2,7 @@
 //! controller's own; with manifests, those that it will come to once everything is applied.
 
 mod baseline;
+mod fix;
 mod live;
 
 use std::collections::BTreeSet;
@@ -49,6 +50,9 @@ pub struct Arguments {
     /// Accept what is found now: write it to FILE, for --baseline.
     #[arg(long, value_name = "FILE")]
     write_baseline: Option<PathBuf>,
+    /// Print the lines that mend what is found, where exactly one way is right. No file is written. With `-o table` only.
+    #[arg(long, requires = "files")]
+    fix: bool,
     /// The namespace the operator is installed in.
     #[arg(long, value_name = "NAMESPACE", default_value = names::DEFAULT_NAMESPACE)]
     operator_namespace: String,
@@ -80,6 +84,8 @@ struct Found {
     reported: BTreeSet<Finding>,
     /// What was assumed.
     notes: Vec<String>,
+    /// The lines that mend it, where they were asked for.
+    fixes: String,
     /// What could not be read.
     problems: Vec<Problem>,
     /// What it was judged by.
@@ -90,9 +96,14 @@ struct Found {
 
 /// Checks.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
+    if arguments.fix && arguments.output != Output::Table {
+        return Err(CliError::Usage(
+            "--fix prints lines for people: use it with -o table".to_owned(),
+        ));
+    }
     let accepted = arguments.baseline.as_deref().map(baseline::read).transpose()?;
-    let mut found = if arguments.files.is_empty() {
-        live::read(&arguments).await?
+    let (mut found, makers) = if arguments.files.is_empty() {
+        (live::read(&arguments).await?, Vec::new())
     } else {
         offline(&arguments)?
     };
@@ -102,6 +113,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     }
     if let Some(file) = &arguments.write_baseline {
         baseline::write(file, &mut found)?;
+    }
+    if arguments.fix {
+        found.fixes = fixes(&found, &makers);
     }
     let report = report(&found);
     out::print(&match arguments.output {
@@ -119,7 +133,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     ))
 }
 
-fn offline(arguments: &Arguments) -> Result<Found, CliError> {
+fn offline(arguments: &Arguments) -> Result<(Found, Vec<plan::Maker>), CliError> {
     let sources = plan::Sources {
         files: &arguments.files,
         home: arguments.namespace.as_deref(),
@@ -130,14 +144,33 @@ fn offline(arguments: &Arguments) -> Result<Found, CliError> {
     let files = [&arguments.baseline, &arguments.write_baseline].into_iter().flatten();
     files.for_each(|file| baseline::is_no_manifest(file, &mut input.objects.problems));
     let judged = plan::judge(&input, &arguments.operator_namespace, false)?;
-    Ok(Found {
+    let found = Found {
         findings: judged.findings,
         known: None,
         reported: judged.reported,
         notes: judged.notes,
+        fixes: String::new(),
         problems: input.objects.problems,
         world: judged.world,
         files: input.files,
+    };
+    Ok((found, input.makers))
+}
+
+/// What mends the findings that no baseline holds.
+fn fixes(found: &Found, makers: &[plan::Maker]) -> String {
+    let source = |finding: &Finding| {
+        let file = finding.at.as_ref()?.file.as_deref()?;
+        let of = |maker: &&plan::Maker| maker.subject == finding.subject && &*maker.document.file == file;
+        makers.iter().find(of).map(|maker| &maker.document)
+    };
+    let workloads = |namespace: &str| {
+        let all = found.world.workloads_in(namespace);
+        all.map(|workload| workload.key.name.clone()).collect()
+    };
+    // Standard input is read once: its findings are left to the person.
+    fix::print(&found.findings, source, workloads, |file| {
+        std::fs::read_to_string(file).ok()
     })
 }
 
@@ -162,6 +195,7 @@ fn report(found: &Found) -> Report<'_> {
 
 fn text(found: &Found, report: &Report<'_>) -> String {
     let mut text: String = found.findings.iter().map(plan::finding).collect();
+    text.push_str(&found.fixes);
     let _ = writeln!(text, "{}", report.summary());
     for note in &found.notes {
         let _ = writeln!(text, "note: {}", out::clean(note));

@@ -20,6 +20,7 @@ pub(super) use self::input::Sources;
 pub(super) use self::live::{Survey, Surveyed, addresses, policy as stored_policy, stored_waivers, survey_all};
 pub(super) use self::offline::{exit_code, is_against, judge, network, planned, tell, world_of};
 pub(super) use self::print::{finding, state};
+pub(super) use self::templates::Maker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
