@@ -90,10 +90,8 @@ fn lines(repair: &Repair, document: &Document, text: &str) -> Option<String> {
     match repair {
         Repair::Remove(path) => {
             let (parent, key) = path.rsplit_once('.')?;
-            let node = walk(&document.root, parent)
-                .filter(|(_, rest)| rest.is_empty())?
-                .0
-                .get(key)?;
+            let (map, rest) = document.root.walk(parent);
+            let node = map.get(key).filter(|_| rest.is_empty())?;
             let line = text.lines().nth(usize::try_from(node.at.line).ok()?.checked_sub(1)?)?;
             // One of several on a line cannot be taken away with it.
             let alone = line.trim_start().starts_with(&format!("{key}:"));
@@ -108,7 +106,7 @@ fn lines(repair: &Repair, document: &Document, text: &str) -> Option<String> {
         }
         Repair::Set(path, value) => {
             let (parent, key) = path.rsplit_once('.')?;
-            let (node, rest) = walk(&document.root, parent)?;
+            let (node, rest) = document.root.walk(parent);
             if let Some(there) = node.get(key).filter(|_| rest.is_empty()) {
                 let line = text.lines().nth(usize::try_from(there.at.line).ok()?.checked_sub(1)?)?;
                 let blank = &line[..line.len() - line.trim_start().len()];
@@ -121,7 +119,7 @@ fn lines(repair: &Repair, document: &Document, text: &str) -> Option<String> {
             added(document, node, &rest, &format!("{key}: {value}"), path, text)
         }
         Repair::Label(path, name) => {
-            let (node, rest) = walk(&document.root, path)?;
+            let (node, rest) = document.root.walk(path);
             if rest.is_empty() && node.get(names::WORKLOAD_LABEL).is_some() {
                 // Somebody chose it; that it names nothing may be a misspelling, or a workload that is to come.
                 return None;
@@ -132,24 +130,8 @@ fn lines(repair: &Repair, document: &Document, text: &str) -> Option<String> {
     }
 }
 
-/// The deepest node on the way to a path, and the steps that are missing.
-fn walk<'n>(root: &'n Node, path: &str) -> Option<(&'n Node, Vec<String>)> {
-    let mut node = root;
-    let mut steps = path.split(['.', '[']).peekable();
-    while let Some(step) = steps.peek() {
-        let next = match step.strip_suffix(']') {
-            Some(index) => node.steps().nth(index.parse().ok()?).map(|(_, item)| item),
-            None => node.get(step),
-        };
-        let Some(next) = next else { break };
-        node = next;
-        steps.next();
-    }
-    Some((node, steps.map(str::to_owned).collect()))
-}
-
 /// Lines to put in front of the first of a map, at its depth.
-fn added(document: &Document, node: &Node, rest: &[String], entry: &str, path: &str, text: &str) -> Option<String> {
+fn added(document: &Document, node: &Node, rest: &[&str], entry: &str, path: &str, text: &str) -> Option<String> {
     let line = text.lines().nth(usize::try_from(node.at.line).ok()?.checked_sub(1)?)?;
     let depth = usize::try_from(node.at.column).ok()?.checked_sub(1)?;
     let (before, after) = line.split_at_checked(depth)?;

@@ -70,7 +70,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
         known: None,
         reported: BTreeSet::new(),
         notes,
-        fixes: String::new(),
+        makers: Vec::new(),
         problems: Vec::new(),
         world,
         files: BTreeSet::new(),

@@ -84,8 +84,8 @@ struct Found {
     reported: BTreeSet<Finding>,
     /// What was assumed.
     notes: Vec<String>,
-    /// The lines that mend it, where they were asked for.
-    fixes: String,
+    /// What pods are made from.
+    makers: Vec<plan::Maker>,
     /// What could not be read.
     problems: Vec<Problem>,
     /// What it was judged by.
@@ -102,8 +102,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         ));
     }
     let accepted = arguments.baseline.as_deref().map(baseline::read).transpose()?;
-    let (mut found, makers) = if arguments.files.is_empty() {
-        (live::read(&arguments).await?, Vec::new())
+    let mut found = if arguments.files.is_empty() {
+        live::read(&arguments).await?
     } else {
         offline(&arguments)?
     };
@@ -114,12 +114,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     if let Some(file) = &arguments.write_baseline {
         baseline::write(file, &mut found)?;
     }
-    if arguments.fix {
-        found.fixes = fixes(&found, &makers);
-    }
     let report = report(&found);
     out::print(&match arguments.output {
-        Output::Table => text(&found, &report),
+        Output::Table => text(&found, &report, arguments.fix),
         Output::Json => json(&found)?,
         Output::Sarif => out::json(&formats::sarif::log(&report))?,
         Output::Markdown => formats::markdown::print(&report),
@@ -133,7 +130,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     ))
 }
 
-fn offline(arguments: &Arguments) -> Result<(Found, Vec<plan::Maker>), CliError> {
+fn offline(arguments: &Arguments) -> Result<Found, CliError> {
     let sources = plan::Sources {
         files: &arguments.files,
         home: arguments.namespace.as_deref(),
@@ -144,25 +141,24 @@ fn offline(arguments: &Arguments) -> Result<(Found, Vec<plan::Maker>), CliError>
     let files = [&arguments.baseline, &arguments.write_baseline].into_iter().flatten();
     files.for_each(|file| baseline::is_no_manifest(file, &mut input.objects.problems));
     let judged = plan::judge(&input, &arguments.operator_namespace, false)?;
-    let found = Found {
+    Ok(Found {
         findings: judged.findings,
         known: None,
         reported: judged.reported,
         notes: judged.notes,
-        fixes: String::new(),
+        makers: input.makers,
         problems: input.objects.problems,
         world: judged.world,
         files: input.files,
-    };
-    Ok((found, input.makers))
+    })
 }
 
 /// What mends the findings that no baseline holds.
-fn fixes(found: &Found, makers: &[plan::Maker]) -> String {
+fn fixes(found: &Found) -> String {
     let source = |finding: &Finding| {
         let file = finding.at.as_ref()?.file.as_deref()?;
         let of = |maker: &&plan::Maker| maker.subject == finding.subject && &*maker.document.file == file;
-        makers.iter().find(of).map(|maker| &maker.document)
+        found.makers.iter().find(of).map(|maker| &maker.document)
     };
     let workloads = |namespace: &str| {
         let all = found.world.workloads_in(namespace);
@@ -193,9 +189,11 @@ fn report(found: &Found) -> Report<'_> {
     }
 }
 
-fn text(found: &Found, report: &Report<'_>) -> String {
+fn text(found: &Found, report: &Report<'_>, with_fixes: bool) -> String {
     let mut text: String = found.findings.iter().map(plan::finding).collect();
-    text.push_str(&found.fixes);
+    if with_fixes {
+        text.push_str(&fixes(found));
+    }
     let _ = writeln!(text, "{}", report.summary());
     for note in &found.notes {
         let _ = writeln!(text, "note: {}", out::clean(note));

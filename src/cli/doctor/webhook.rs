@@ -1,5 +1,5 @@
-//! The webhook, by what anybody may read of it: its configuration, whether somebody answers, and how long API servers trust
-//! it. Pure.
+//! The webhook, by what anybody may read of it: its configuration, its endpoints, and how long API servers trust it.
+//! Nobody asks it anything here. Pure.
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingWebhook, ValidatingWebhookConfiguration};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -49,7 +49,7 @@ impl Webhook {
         vec![self.answers(entries), bundles(entries, self.now)]
     }
 
-    /// Whether somebody answers, and what becomes of requests while nobody does.
+    /// Whether there is somebody to answer, and what becomes of requests while nobody does.
     fn answers(&self, entries: &[ValidatingWebhook]) -> Verdict {
         let failing = |entry: &&ValidatingWebhook| entry.failure_policy.as_deref() != Some("Ignore");
         let (refused, passed): (Vec<_>, Vec<_>) = entries.iter().partition(failing);

@@ -102,19 +102,24 @@ impl Node {
 
     /// Where a field is, such as `spec.network.connectTo[0].cidr`; as far on the way to it as there is something.
     pub fn locate(&self, field: &str) -> Position {
+        self.walk(field).0.at
+    }
+
+    /// The deepest value on the way to a field, and the steps that are missing.
+    pub fn walk<'p>(&self, field: &'p str) -> (&Self, Vec<&'p str>) {
         let mut node = self;
-        for step in field.split(['.', '[']).filter(|step| !step.is_empty()) {
+        let mut steps = field.split(['.', '[']).filter(|step| !step.is_empty()).peekable();
+        while let Some(step) = steps.peek() {
             let next = match (&node.shape, step.strip_suffix(']')) {
                 (Shape::List(items), Some(index)) => index.parse::<usize>().ok().and_then(|index| items.get(index)),
                 (Shape::Map(_), None) => node.get(step),
                 _ => None,
             };
-            match next {
-                Some(next) => node = next,
-                None => break,
-            }
+            let Some(next) = next else { break };
+            node = next;
+            steps.next();
         }
-        node.at
+        (node, steps.collect())
     }
 
     /// Moves every line down: a document does not start in the first line of its file.
