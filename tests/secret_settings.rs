@@ -50,6 +50,9 @@ async fn plane() -> &'static (ControlPlane, Program) {
     PLANE.get_or_init(start).await
 }
 
+/// By its digest: the rules for images have nothing against it.
+const IMAGE: &str = "registry.example.com/app@sha256:85aaee176b282ae1bd649d0ca2f62c41ca31bfd0566e54e241202c2411fb399d";
+
 /// A Hugging Face token that never was one, put together here so that no file holds it.
 fn token() -> String {
     format!("hf_{}", "qwertzuiopasdfghjklyxcvbnmQWERTZUI")
@@ -100,7 +103,7 @@ async fn account(client: &Client, namespace: &str, name: &str) {
 fn spec(more: &Value) -> Value {
     let mut spec = json!({
         "serviceAccountName": "own", "automountServiceAccountToken": false,
-        "containers": [{"name": "main", "image": "registry.example.com/app:1"}],
+        "containers": [{"name": "main", "image": IMAGE}],
     });
     for (key, value) in more.as_object().unwrap() {
         spec[key] = value.clone();
@@ -123,9 +126,9 @@ async fn what_pods_do_is_told_while_they_run_and_never_the_value() {
 
     let bad = json!({
         "serviceAccountName": "default", "automountServiceAccountToken": true,
-        "containers": [{"name": "main", "image": "registry.example.com/app:1", "args": [format!("--token={}", token())],
+        "containers": [{"name": "main", "image": IMAGE, "args": [format!("--token={}", token())],
                         "env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}],
-        "initContainers": [{"name": "first", "image": "registry.example.com/app:1", "envFrom": [{"secretRef": {"name": "s"}}]}],
+        "initContainers": [{"name": "first", "image": IMAGE, "envFrom": [{"secretRef": {"name": "s"}}]}],
     });
     let all = [
         "ENC-04/env-from",
@@ -173,7 +176,7 @@ async fn a_workload_that_asks_for_files_only_is_not_said_to_be_encrypted_without
     apply(&client, asking).await.unwrap();
     condition(&client, "files", "default", "SecretsEncrypted", "True").await;
     let env = json!([{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
-    let containers = json!([{"name": "main", "image": "registry.example.com/app:1", "env": env}]);
+    let containers = json!([{"name": "main", "image": IMAGE, "env": env}]);
     pod(&client, "files", "by-env", spec(&json!({"containers": containers}))).await;
     let (reason, message) = condition(&client, "files", "default", "SecretsEncrypted", "False").await;
     assert_eq!(reason, "NotFilesOnly", "{message}");
@@ -278,7 +281,7 @@ async fn the_bound_volume_is_judged_and_the_policys_list_is_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_start_forgets_no_chain_on_the_way() {
+async fn a_new_start_forgets_nothing_on_the_way() {
     let options = Options {
         controller_manager: true,
         ..Options::default()
@@ -301,8 +304,10 @@ async fn a_new_start_forgets_no_chain_on_the_way() {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
         "subjects": [{"kind": "ServiceAccount", "namespace": "train", "name": "own"}]});
     apply(&client, binding).await.unwrap();
-    let path = "IAM-07/secret-path";
-    rules(&client, "train", "default", &[path]).await;
+    // The same of what a scan of running pods finds.
+    pod(&client, "train", "old", spec(&json!({"hostIPC": true}))).await;
+    let (path, ipc) = ("IAM-07/secret-path", "WKL-01/host-ipc");
+    rules(&client, "train", "default", &[path, ipc]).await;
     controller.stop().await;
     let api: Api<AiWorkload> = Api::namespaced(client.clone(), "train");
     let from = api.get("default").await.unwrap().metadata.resource_version.unwrap();
@@ -310,7 +315,7 @@ async fn a_new_start_forgets_no_chain_on_the_way() {
     let shared = json!({"serviceAccountName": "default"});
     pod(&client, "train", "new", spec(&shared)).await;
     controller.start().unwrap();
-    rules(&client, "train", "default", &[path, "IAM-01/own-account"]).await;
+    rules(&client, "train", "default", &[path, ipc, "IAM-01/own-account"]).await;
     let last = api.get("default").await.unwrap().metadata.resource_version;
     let events = api.watch(&WatchParams::default(), &from).await.unwrap();
     pin_mut!(events);
@@ -321,8 +326,10 @@ async fn a_new_start_forgets_no_chain_on_the_way() {
         };
         seen += 1;
         let found = workload.status.unwrap_or_default().findings;
-        let kept = found.iter().any(|finding| finding.rule.as_deref() == Some(path));
-        assert!(kept, "write {seen} after the start forgot the chain: {found:?}");
+        for rule in [path, ipc] {
+            let kept = found.iter().any(|finding| finding.rule.as_deref() == Some(rule));
+            assert!(kept, "write {seen} after the start forgot {rule}: {found:?}");
+        }
         if workload.metadata.resource_version == last {
             break;
         }

@@ -308,6 +308,15 @@ async fn a_flow_that_nobody_closes_is_told_to_be_overdue() {
         }
     });
     assert_eq!(overdue.await.unwrap(), 1);
+    let kubeconfig = installation.plane.admin_kubeconfig().unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_cloison"));
+    check.arg("check").env_clear().env("KUBECONFIG", kubeconfig);
+    let said = String::from_utf8(check.output().unwrap().stdout).unwrap();
+    let line = said.lines().find(|line| line.contains("OPS-02/overdue"));
+    assert!(
+        line.is_some_and(|line| line.contains("shadow") && line.contains("may be open")),
+        "{said}"
+    );
     installation.controller.start().unwrap();
     let closed = eventually(PATIENCE, "the controller closes it", async || {
         let said = waiver(&alice, "list");

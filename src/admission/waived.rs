@@ -74,6 +74,16 @@ impl Waived {
         self.0.iter().any(|it| it.name == waiver)
     }
 
+    /// Whether one of them lets a new pod of a workload break a rule. Only rules that the policy for pods asks about are
+    /// waived; whatever else is found out about pods, nobody can waive.
+    pub fn covers(&self, namespace: &str, workload: &str, rule: &RuleId) -> bool {
+        let about =
+            |it: &&Exemption| it.namespace == namespace && it.workload.as_ref().is_none_or(|name| name == workload);
+        let text = format!("{rule} ");
+        let named = self.0.iter().filter(about).flat_map(|it| &it.rules);
+        named.into_iter().any(|begin| text.starts_with(begin.as_str())) && policies::waivable(true).contains(rule)
+    }
+
     /// What of lists of problems no Waiver covers, for what this request creates: pairs of the name of a list and the name
     /// of what is left of it. `workload` is an expression for the name of the object's workload; without one, only Waivers
     /// for whole namespaces count. Costs little where nothing is found.
@@ -265,6 +275,40 @@ mod tests {
         let whole = waiver("w", |object| object["spec"]["controls"] = json!(["WKL-01"]));
         let whole = Waived::new([&whole], &spec(), at(NOON)).but_for(&[("found", "problems")], Some("w"));
         assert!(whole[0].1.contains("['WKL-01/']"), "all of its rules");
+    }
+
+    #[test]
+    fn what_is_found_in_a_pod_that_runs_is_covered_as_at_the_door() {
+        let covers = |change: fn(&mut Value), namespace: &str, workload: &str, rule: &str| {
+            let waived = Waived::new([&waiver("w", change)], &spec(), at(NOON));
+            waived.covers(namespace, workload, &rule.parse().unwrap())
+        };
+        let reference: fn(&mut Value) =
+            |object| object["spec"]["controls"] = json!(["ENC-04/reference", "ENC-04/literal"]);
+        assert!(covers(reference, "train", "road", "ENC-04/reference"));
+        assert!(
+            !covers(reference, "train", "lane", "ENC-04/reference"),
+            "another workload"
+        );
+        assert!(
+            !covers(reference, "infer", "road", "ENC-04/reference"),
+            "another namespace"
+        );
+        assert!(!covers(reference, "train", "road", "ENC-04/env-from"), "another rule");
+        assert!(
+            !covers(reference, "train", "road", "ENC-04/literal"),
+            "the door does not ask about it"
+        );
+        let control: fn(&mut Value) = |object| {
+            object["spec"]["controls"] = json!(["ENC-04"]);
+            wide(object);
+        };
+        assert!(
+            covers(control, "train", "lane", "ENC-04/env-from"),
+            "all of its rules, for everybody"
+        );
+        let ended: fn(&mut Value) = |object| object["spec"]["expirationTime"] = json!("2030-01-01T11:00:00Z");
+        assert!(!covers(ended, "train", "road", "WKL-01/host-ipc"));
     }
 
     /// Whatever the controller's clock says, the API server's decides until when a pod comes in.

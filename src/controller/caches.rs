@@ -237,6 +237,7 @@ pub fn only_labels<K: ResourceExt>(object: &mut K, kept: impl Fn(&str) -> bool) 
         namespace: metadata.namespace,
         uid: metadata.uid,
         resource_version: metadata.resource_version,
+        generation: metadata.generation,
         labels: Some(labels.filter(|(key, _)| kept(key)).collect()),
         ..ObjectMeta::default()
     };

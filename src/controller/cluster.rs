@@ -125,13 +125,9 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
         passes.in_force.send_replace(None);
         return cluster_status::report(ctx, Some(&policy), &Found::Held(&hold)).await;
     }
-    let operator = Operator {
-        user: ctx.user.clone(),
-        namespace: ctx.namespace.clone(),
-    };
     let now = Context::moment();
     let kept_by_cel = webhook::kept_by_cel(ctx, &policy.spec);
-    let set = generate(&kept_by_cel, &operator, &waived(ctx, &kept_by_cel, now), now);
+    let set = policies(ctx, &kept_by_cel, now);
     let failures = place(ctx, passes, &set).await;
     if let Some(hold) = ctx.view().admission_hold("") {
         passes.in_force.send_replace(None);
@@ -148,7 +144,7 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
         *known = Some(expected);
         changed
     });
-    let webhook = webhook::place(ctx, &policy.spec, &operator, passes.owner.as_ref()).await;
+    let webhook = webhook::place(ctx, &policy.spec, &operator(ctx), passes.owner.as_ref()).await;
     let denies = cluster_denies::place(ctx, &mut passes.denies).await;
     // Whatever could not be written, the conditions say so: they must not go on telling of better days.
     let found = Found::Placed {
@@ -160,6 +156,18 @@ async fn pass(ctx: &Context, passes: &mut Passes) -> Result<(), Error> {
     match failures.into_iter().chain(webhook.err()).chain(denies.failures).next() {
         Some(failure) => Err(failure),
         None => reported,
+    }
+}
+
+/// The admission policies as they are to be at `now`.
+pub fn policies(ctx: &Context, kept_by_cel: &AiSecurityPolicySpec, now: Timestamp) -> PolicySet {
+    generate(kept_by_cel, &operator(ctx), &waived(ctx, kept_by_cel, now), now)
+}
+
+fn operator(ctx: &Context) -> Operator {
+    Operator {
+        user: ctx.user.clone(),
+        namespace: ctx.namespace.clone(),
     }
 }
 

@@ -25,12 +25,14 @@ use super::patience::Patience;
 use super::pod_facts::PodIndex;
 use super::pods::Pod;
 use super::rights;
+use super::scan;
 use super::triggers::Triggers;
 use super::unmodelled::Others;
 use super::unreadable::UnreadableWorkloads;
 use super::view::{View, kept_mode};
 use super::withdrawals::Withdrawals;
 use super::writer::Writer;
+use crate::admission::Waived;
 use crate::api::off::Off;
 use crate::api::policy::{AiSecurityPolicySpec, AiSecurityPolicyStatus};
 use crate::api::stage::{Mode, NamespaceStage};
@@ -100,6 +102,10 @@ pub struct Context {
     pub analysed: watch::Receiver<Arc<Analysed>>,
     /// Rights that lead to Secrets of inference.
     pub rights: watch::Sender<Arc<rights::Found>>,
+    /// The Waivers that hold for pods.
+    pub waived: watch::Sender<Arc<Waived>>,
+    /// What was found in running pods; `None` before the first scan.
+    pub scanned: watch::Sender<Option<Arc<scan::Found>>>,
     /// Classes, claims and volumes.
     pub storage: watch::Sender<Arc<Storage>>,
     /// How reconciles are set off.
@@ -186,6 +192,8 @@ impl Context {
             evidence: parts.evidence,
             analysed: parts.analysed,
             rights: watch::Sender::default(),
+            waived: watch::Sender::default(),
+            scanned: watch::Sender::default(),
             storage: watch::Sender::default(),
             triggers: parts.triggers,
             reporter: parts.reporter,

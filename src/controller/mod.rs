@@ -28,6 +28,7 @@ mod proofs;
 mod report;
 mod rights;
 mod rotation;
+mod scan;
 mod secrets;
 mod storage;
 mod stores;

@@ -38,6 +38,17 @@ impl Pod {
         label.map_or(names::DEFAULT_WORKLOAD, String::as_str)
     }
 
+    /// What tells that the rules for pods would judge it otherwise than before. The generation follows the spec.
+    pub fn judged(&self) -> (Option<&str>, Option<i64>, &str, bool) {
+        let metadata = &self.metadata;
+        (
+            metadata.uid.as_deref(),
+            metadata.generation,
+            self.workload(),
+            self.ended,
+        )
+    }
+
     /// What the condition `InterfacesCovered` of its workload depends on.
     pub fn network(&self) -> (&str, bool, &Interfaces) {
         (self.workload(), self.ended, &self.interfaces)

@@ -15,7 +15,7 @@ use crate::compliance::id::{ENC_02, ENC_04};
 use crate::compliance::{Assurance, Finding, RuleId, Subject};
 use crate::network::world::WorkloadKey;
 
-/// Everything that is known against a workload, and whether its own settings are kept.
+/// Everything that is known against a workload and that no Waiver covers, and whether its own settings are kept.
 pub fn look(
     ctx: &Context,
     key: &WorkloadKey,
@@ -40,8 +40,13 @@ pub fn look(
     findings.extend(shared.filter(|(user, _)| user == name).map(|(_, finding)| finding));
     findings.extend(ctx.rights.borrow().get(namespace).into_iter().flatten().cloned());
     let findings = checks::heard(findings, &settings);
+    // What a workload itself asks for is not kept because somebody waived it.
     let kept = kept(&settings, &findings, takes_secrets);
-    (checks::merged(findings), kept)
+    let waived = ctx.waived.borrow().clone();
+    let told = findings
+        .into_iter()
+        .filter(|it| !waived.covers(namespace, name, &it.rule));
+    (checks::merged(told.collect()), kept)
 }
 
 /// Whether what the workload itself asks for holds; `None` where it asks for nothing that could be broken. Secrets are not

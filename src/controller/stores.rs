@@ -228,9 +228,13 @@ impl Watches<'_> {
             };
             // Also of namespaces without a stage: they may be given one.
             let news = index.changed(before, after);
+            let judged = before.map(Pod::judged) != after.map(Pod::judged);
             let staged = |ns: Arc<Namespace>| ns.labels().contains_key(names::STAGE_LABEL);
             if !namespaces.get(&ObjectRef::new(&here)).is_some_and(staged) {
                 return;
+            }
+            if judged {
+                triggers.pods_changed(&here);
             }
             for WorkloadKey { namespace, name } in news {
                 triggers.workload(ObjectRef::new(&name).within(&namespace));

@@ -26,8 +26,8 @@ use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::withdrawals::Withdrawals;
 use super::{
-    Settings, analysis, cluster, facts, forget, namespace, packets, rights, rotation, storage, unmodelled, waivers,
-    withdraw, workload,
+    Settings, analysis, cluster, facts, forget, namespace, packets, rights, rotation, scan, storage, unmodelled,
+    waivers, withdraw, workload,
 };
 use crate::api::names;
 use crate::cluster::client::whoami;
@@ -141,6 +141,7 @@ pub async fn run(term: Term<'_>) {
     tasks.spawn(withdraw::run(ctx.clone(), index.clone(), since, deletions));
     tasks.spawn(waivers::run(ctx.clone()));
     tasks.spawn(forget::run(ctx.clone()));
+    tasks.spawn(scan::run(ctx.clone()));
     tasks.spawn(packets::run(ctx.clone(), settings.image.clone()));
     tasks.spawn(on_evidence(ctx.clone(), index.clone()));
     tasks.spawn(take_back_loans(client.clone()));
@@ -174,10 +175,11 @@ pub async fn run(term: Term<'_>) {
     }
 }
 
-/// Looks at storage and rights before the first word on any workload, and follows them: a status that loses its findings and
+/// Looks at storage, rights and Waivers before the first word on any workload, and follows them: a status that loses its findings and
 /// gets them back is two writes for nothing.
 async fn follow_secrets(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: &Index) {
     storage::look(ctx);
+    waivers::look(ctx);
     rights::search(ctx).await;
     tasks.spawn(rights::run(ctx.clone(), index.clone()));
     tasks.spawn(storage::run(ctx.clone(), index.clone()));

@@ -49,6 +49,9 @@ pub struct Triggers {
     pub rights: Arc<Notify>,
     /// Wakes whoever follows the storage.
     pub storage: Arc<Notify>,
+    /// Wakes the scan of running pods.
+    pub scan: Arc<Notify>,
+    unscanned: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// The receiving ends.
@@ -91,6 +94,8 @@ impl Triggers {
             packets: Arc::default(),
             rights: Arc::default(),
             storage: Arc::default(),
+            scan: Arc::default(),
+            unscanned: Arc::default(),
         };
         let queues = Queues {
             workloads: workloads_rx,
@@ -108,6 +113,17 @@ impl Triggers {
     /// The namespaces whose policies changed since the last call. The analysis alone takes them.
     pub fn take_touched(&self) -> BTreeSet<String> {
         std::mem::take(&mut *lock(&self.touched))
+    }
+
+    /// The namespaces whose pods are to be scanned since the last call. The scan alone takes them.
+    pub fn take_unscanned(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *lock(&self.unscanned))
+    }
+
+    /// The pods of a namespace, or whose they are, changed.
+    pub fn pods_changed(&self, namespace: &str) {
+        lock(&self.unscanned).insert(namespace.to_owned());
+        self.scan.notify_one();
     }
 
     /// A NetworkPolicy or a Namespace was written; `shown` is what the store holds of it.
@@ -200,6 +216,7 @@ impl Triggers {
             self.changed_world();
             self.cluster.notify_one();
             self.rights.notify_one();
+            self.pods_changed(&name);
             // Anybody may use what the catalogue has here, and no workload names it.
             if lock(&self.catalogue).contains(&name) {
                 self.everything(index);
@@ -236,6 +253,7 @@ impl Triggers {
         }
         let Some(namespace) = workload.namespace() else { return };
         let name = workload.name_any();
+        self.pods_changed(&namespace);
         self.namespace(&namespace);
         self.workload(ObjectRef::from_obj(workload));
         let old = match seen {

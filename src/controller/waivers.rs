@@ -33,7 +33,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Wakes when a Waiver or the policy changed, and at each end, for ever.
 pub async fn run(ctx: Arc<Context>) {
     let mut before: BTreeMap<String, FlowWaiver> = BTreeMap::new();
-    let mut waived_before = Waived::default();
     loop {
         let now = Context::moment();
         let policy = ctx.policy().map(|policy| policy.spec.clone()).unwrap_or_default();
@@ -42,11 +41,11 @@ pub async fn run(ctx: Arc<Context>) {
         let current = waivers::of(all.iter().map(AsRef::as_ref), max_days, now);
         let current = waivers::behind_denies(&ctx.world(), current);
         tell(&ctx, &before, &current);
-        let waived = waived(&ctx, &policy, now);
+        let waived_before = ctx.waived.borrow().clone();
+        let waived = look(&ctx);
         if waived != waived_before {
             ctx.triggers.cluster.notify_one();
         }
-        waived_before = waived.clone();
         let effects: Vec<Effect> = all.iter().map(|waiver| opens(waiver, &current, &waived)).collect();
         count(&ctx, &all, &effects, max_days, now);
 
@@ -77,6 +76,14 @@ pub async fn run(ctx: Arc<Context>) {
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Looks at what is waived for pods, once.
+pub fn look(ctx: &Context) -> Arc<Waived> {
+    let policy = ctx.policy().map(|policy| policy.spec.clone()).unwrap_or_default();
+    let waived = Arc::new(waived(ctx, &policy, Context::moment()));
+    ctx.waived.send_replace(waived.clone());
+    waived
 }
 
 /// What a Waiver opens, where it holds: by what it names, by the room in the policies and by the denies of the cluster.

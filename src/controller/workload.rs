@@ -62,7 +62,7 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
         Ok(Placement::Placed) => far::ends(&seen.world, known, &resolved, |ns, name| ctx.policy_named(ns, name)),
         _ => Ends::default(),
     };
-    let waiting = underway || unanalysed || !ends.missing.is_empty();
+    let waiting = underway || unanalysed || !ends.missing.is_empty() || is_unscanned(&ctx, &seen);
     if waiting && ctx.patience.waits(&seen.key) {
         // The watch or the analysis sets this off again in a moment; what is said until then would only be said twice.
         return Ok(Action::requeue(SOON));
@@ -78,6 +78,11 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
     let (of_secrets, kept) = secrets::look(&ctx, &seen.key, &workload, &seen.world.policy, moment);
     let mut status = assess(&ctx, &seen, known, (&refusals, kept), &resolved, &ends, placement);
     status.findings.extend(of_secrets);
+    if let Some(scanned) = &*ctx.scanned.borrow() {
+        status
+            .findings
+            .extend(scanned.get(&seen.key).into_iter().flatten().cloned());
+    }
     report::workload(&ctx, &workload, status).await?;
     match failure {
         Some(error) => Err(error),
@@ -182,6 +187,11 @@ fn is_analysed(ctx: &Context, seen: &Seen) -> bool {
         Some(policy) => analysed.has_seen(&policy),
         None => analysed.proof(&seen.key.namespace).is_some(),
     }
+}
+
+/// Whether running pods will be judged in a moment for the first time.
+fn is_unscanned(ctx: &Context, seen: &Seen) -> bool {
+    seen.hold.is_none() && seen.admission_off.is_none() && ctx.scanned.borrow().is_none()
 }
 
 /// What the pods that run have beside the pod network.

@@ -1,22 +1,25 @@
 //! The cluster as it is, by the functions and the readings of the controller.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use super::{Arguments, Found};
-use crate::admission::{Operator, Waived, generate};
-use crate::api::AiWorkload;
+use crate::admission::{Judged, Offline, Operator, Scan, Told, Waived, generate};
+use crate::api::{AiWorkload, Waiver};
 use crate::cli::findings::{Case, SeenPod};
 use crate::cli::snapshot::running;
 use crate::cli::{CliError, absent, forbidden, plan};
-use crate::compliance::worst;
+use crate::compliance::id::OPS_02;
+use crate::compliance::{Finding, Subject, waiver, worst};
 use crate::controller::{facts_of, unmodelled_policies, workload_facts};
+use crate::network::reach::concrete;
 use crate::network::waivers;
 use crate::network::world::World;
 
@@ -49,6 +52,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
         cluster_policies: others.cluster_policies(),
     };
     let pods = pods(&client, &mut notes).await?;
+    let seen: Vec<SeenPod> = pods.iter().filter_map(running).map(seen).collect();
     let set = generate(
         &world.policy,
         &Operator::in_namespace(&arguments.operator_namespace),
@@ -59,16 +63,21 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
         world: &world,
         stored: &stored,
         unmodelled: &others.unmodelled,
-        pods: &pods,
+        pods: &seen,
         objects: None,
     };
     let mut findings = plan::network(&world).1;
     findings.extend(plan::admission(workloads.iter(), stored.iter(), &world, &set)?);
     findings.extend(case.findings());
+    findings.extend(overdue(&stored_waivers, now));
+    let told = scan(&pods, &world, &Offline::new(&set)?);
+    let only_reported = told.iter().filter(|told| !told.refused);
+    let reported = only_reported.map(|told| told.finding.clone()).collect();
+    findings.extend(told.into_iter().map(|told| told.finding));
     Ok(Found {
         findings: worst(findings, usize::MAX),
         known: None,
-        reported: BTreeSet::new(),
+        reported,
         notes,
         makers: Vec::new(),
         problems: Vec::new(),
@@ -77,20 +86,56 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     })
 }
 
-async fn pods(client: &Client, notes: &mut Vec<String>) -> Result<Vec<SeenPod>, CliError> {
-    let seen = |pod| SeenPod {
-        pod,
-        at: None,
-        own: true,
-    };
+/// What is against the pods that run by the rules at the door, as the controller's scan finds it.
+fn scan(pods: &[Pod], world: &World, offline: &Offline) -> Vec<Told> {
+    let mut by_namespace: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+    for pod in pods {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        by_namespace.entry(namespace).or_default().push(pod);
+    }
+    let scanned = by_namespace.into_iter().filter_map(|(namespace, pods)| {
+        let mut scan = Scan::of(world, namespace, RandomState::new(), Judged::default())?;
+        for pod in pods {
+            let pod = serde_json::to_value(pod).unwrap_or_default();
+            scan.judge(offline, &pod);
+        }
+        Some(scan.ended().0)
+    });
+    scanned.flat_map(BTreeMap::into_values).flatten().collect()
+}
+
+/// Flows that may be open past the end of their Waivers: nobody was there to close them.
+fn overdue(waivers: &[Waiver], now: Timestamp) -> impl Iterator<Item = Finding> {
+    let overdue = waivers.iter().filter(move |it| waiver::is_overdue(it, now));
+    overdue.map(|it| {
+        let subject = Subject::cluster("Waiver", it.name_any());
+        let message = format!(
+            "its time ended at {}, and its flow may be open",
+            it.spec.expiration_time.0
+        );
+        Finding::new(OPS_02.rule("overdue"), subject, message)
+    })
+}
+
+async fn pods(client: &Client, notes: &mut Vec<String>) -> Result<Vec<Pod>, CliError> {
     match Api::<Pod>::all(client.clone()).list(&ListParams::default()).await {
-        Ok(pods) => Ok(pods.iter().filter_map(running).map(seen).collect()),
+        Ok(pods) => Ok(pods.items),
         Err(error) if forbidden(&error) => {
             notes.push(
-                "you may not list Pods: flows are judged for the least that a pod of a workload can be".to_owned(),
+                "you may not list Pods: flows are judged for the least that a pod of a workload can be, and running pods by \
+                 no rule for pods"
+                    .to_owned(),
             );
             Ok(Vec::new())
         }
         Err(error) => Err(CliError::api("list Pods")(error)),
+    }
+}
+
+fn seen(pod: concrete::Pod) -> SeenPod {
+    SeenPod {
+        pod,
+        at: None,
+        own: true,
     }
 }

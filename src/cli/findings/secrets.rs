@@ -10,7 +10,7 @@ use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
 
 use super::rights::{RightsRead, Stages};
-use crate::admission::overrides;
+use crate::admission::{Waived, overrides};
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
 use crate::cli::manifests::{Document, Node, Objects};
@@ -133,8 +133,8 @@ impl SecretUses {
         }
     }
 
-    /// Everything against them, in no order.
-    pub(in crate::cli) fn findings(&self, objects: &Objects, world: &World) -> Vec<Finding> {
+    /// Everything against them that no Waiver covers, in no order.
+    pub(in crate::cli) fn findings(&self, objects: &Objects, world: &World, waived: &Waived) -> Vec<Finding> {
         let overrides = overrides(&world.policy, Timestamp::now());
         let stage = |namespace: &str| world.namespaces.get(namespace).and_then(|facts| facts.stage);
         let storage = Storage::new(
@@ -162,7 +162,9 @@ impl SecretUses {
             };
             findings.extend(self.of_secrets(template, &settings));
             if template.own {
-                findings.extend(self.of_template(template, &storage, &settings));
+                let found = self.of_template(template, &storage, &settings).into_iter();
+                let (namespace, workload) = (&template.namespace, &template.workload);
+                findings.extend(found.filter(|finding| !waived.covers(namespace, workload, &finding.rule)));
             }
         }
         let stages: Stages = world

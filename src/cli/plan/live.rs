@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::loss::{self, Loss};
 use super::pods::{self, Refused};
 use super::{Arguments, survey, world};
-use crate::admission::{Offline, Operator, PolicySet, Waived, generate, not_evaluated};
+use crate::admission::{Offline, Operator, PolicySet, Waived, as_enforced, generate, is_alive, not_evaluated};
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::{Mode, NamespaceStage};
 use crate::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
@@ -290,7 +290,7 @@ async fn survey_one(
     let listed = pods.list(&ListParams::default()).await;
     let listed = listed.map_err(CliError::api(format!("list Pods in {name}")))?;
     let pods = listed.items.iter().filter_map(|pod| serde_json::to_value(pod).ok());
-    let pods: Vec<Value> = pods.filter(pods::is_alive).collect();
+    let pods: Vec<Value> = pods.filter(is_alive).collect();
     let guess = if facts.stage.is_none() {
         pods::looks_like(&pods)
     } else {
@@ -302,8 +302,8 @@ async fn survey_one(
     let refused = if shared {
         None
     } else {
-        let as_enforced = pods::as_enforced(&name, &facts.uid, stage, &workloads);
-        Some(pods::judge(offline, &pods, &as_enforced)?)
+        let enforced = as_enforced(&name, &facts.uid, stage, &workloads);
+        Some(pods::judge(offline, &pods, &enforced)?)
     };
     let (denied, limited) = own_policies(client, &name).await?;
     // Behind the deny only what is declared is open; a shared namespace keeps its way out.

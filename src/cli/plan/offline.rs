@@ -171,7 +171,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
         unmodelled,
     } = scene;
     notes.extend(assumed);
-    let of_secrets = secrets.findings(objects, &world);
+    let of_secrets = secrets.findings(objects, &world, &waived);
     // Both know how a template takes credentials; the checks name the field.
     let of_pods = templates::judge(makers, objects, &world, &set, &of_secrets)?;
     notes.extend(passed_over(objects, &of_pods.kinds));

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::admission::{Offline, OfflineError, Request};
+use crate::admission::{Offline, OfflineError};
 use crate::api::names;
-use crate::api::stage::{Mode, NamespaceStage};
+use crate::api::stage::NamespaceStage;
 use crate::compliance::RuleId;
 
 /// What the door would say to the pods of a namespace.
@@ -21,30 +21,11 @@ pub(super) struct Refused {
     pub observed: BTreeMap<RuleId, (String, BTreeSet<String>)>,
 }
 
-/// A namespace as if it were enforced, sealed and its workloads listed: what would be refused then is refused for what the pods
-/// are. A workload that nobody declared is not taken for granted, `default` no more than another.
-pub(super) fn as_enforced(name: &str, uid: &str, stage: NamespaceStage, workloads: &BTreeSet<String>) -> Value {
-    let open: Vec<&str> = workloads.iter().map(String::as_str).collect();
-    json!({"metadata": {
-        "name": name, "uid": uid,
-        "labels": {
-            names::NAMESPACE_NAME_LABEL: name,
-            names::STAGE_LABEL: stage.as_str(), names::MODE_LABEL: Mode::Enforce.label(),
-        },
-        "annotations": {names::SEALED_ANNOTATION: format!("{uid}/{stage}"), names::OPEN_ANNOTATION: open.join(" ")},
-    }})
-}
-
 /// Judges pods as if each were created now.
 pub(super) fn judge(offline: &Offline, pods: &[Value], namespace: &Value) -> Result<Refused, OfflineError> {
     let mut refused = Refused::default();
     for pod in pods {
-        // The scheduler wrote it, and a pod that is created now would have none yet.
-        let mut unplaced = pod.clone();
-        if let Some(spec) = unplaced.get_mut("spec").and_then(Value::as_object_mut) {
-            spec.remove("nodeName");
-        }
-        let verdict = offline.judge_pod(&unplaced, namespace, &Request::default())?;
+        let verdict = offline.judge_running(pod, namespace)?;
         refused.pods += usize::from(verdict.refused);
         let problems = verdict.problems.into_iter().filter(|_| verdict.refused);
         for (findings, by_rule) in [
@@ -67,12 +48,6 @@ fn name(pod: &Value) -> &str {
     pod.pointer("/metadata/name")
         .and_then(Value::as_str)
         .unwrap_or_default()
-}
-
-/// Whether a pod still runs or will.
-pub(super) fn is_alive(pod: &Value) -> bool {
-    let phase = pod.pointer("/status/phase").and_then(Value::as_str);
-    !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Whether a pod names no workload, so that it joins `default`.
@@ -164,9 +139,11 @@ pub(super) fn runtime(pods: &[Value]) -> Option<&'static str> {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 mod tests {
     use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
 
     use super::*;
-    use crate::admission::{Operator, Waived, generate};
+    use crate::admission::{Operator, Waived, as_enforced, generate};
+    use crate::api::stage::Mode;
 
     /// What a plan shows is what would be refused once the namespace is enforced, and nothing about the seal and the list
     /// of workloads that are not there yet.

@@ -1,0 +1,157 @@
+//! Scans the pods that run for what would be refused now: those that are older than the policy, that came while nothing was
+//! enforced or past the door, and those whose Waiver has ended. One loop, whatever the number of workloads.
+//!
+//! Pods are listed again, in pages, because the store keeps next to nothing of them. The verdicts stay in memory, so that a
+//! pod is judged once by one set of policies ([`Scan`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+use kube::core::DynamicObject;
+use kube::discovery::ApiResource;
+use kube::runtime::reflector::ObjectRef;
+
+use super::cluster;
+use super::context::Context;
+use super::error::Error;
+use super::webhook::kept_by_cel;
+use crate::admission::{Judged, Offline, Scan, Told};
+use crate::compliance::Finding;
+use crate::network::world::{WorkloadKey, World};
+
+/// Changes come in bursts: at most one scan in this time.
+const GATHER: Duration = Duration::from_secs(2);
+/// After a scan nothing is listed for so many times as long as it took: in a cluster where pods come and go all day it takes a
+/// tenth of the time, no more.
+const REST: u32 = 9;
+/// Labels and annotations change without another generation of the pod. What they break is found after this time.
+const AGAIN: Duration = Duration::from_secs(600);
+/// Pods in one answer, and in memory at a time.
+const PAGE: u32 = 100;
+
+/// What was found in running pods, by workload; one finding for each rule.
+pub type Found = BTreeMap<WorkloadKey, Vec<Finding>>;
+
+/// What is remembered from scan to scan.
+#[derive(Default)]
+struct Memory {
+    hasher: RandomState,
+    /// The set of policies that everything was judged by.
+    hash: String,
+    /// By namespace.
+    judged: HashMap<String, Judged>,
+}
+
+/// Scans everything, and from then on whatever has changed, for ever.
+pub async fn run(ctx: Arc<Context>) {
+    let mut policies = ctx.policy_hash.clone();
+    let mut memory = Memory::default();
+    let mut all = true;
+    loop {
+        let start = Instant::now();
+        scan(&ctx, &mut memory, all).await;
+        tokio::time::sleep(GATHER.max(start.elapsed() * REST)).await;
+        all = tokio::select! {
+            () = ctx.triggers.scan.notified() => false,
+            Ok(()) = policies.changed() => false,
+            () = tokio::time::sleep(AGAIN) => true,
+        };
+    }
+}
+
+/// Scans the namespaces whose pods changed, or all of them: when it is time, and where the policies are others than before. While
+/// nothing is decided about admission, what was found before stays.
+async fn scan(ctx: &Context, memory: &mut Memory, all: bool) {
+    let view = ctx.view();
+    let policy = ctx.policy().filter(|_| view.admission_hold("").is_none());
+    let Some(policy) = policy else { return };
+    let set = cluster::policies(ctx, &kept_by_cel(ctx, &policy.spec), Context::moment());
+    let offline = match Offline::new(&set) {
+        Ok(offline) => Arc::new(offline),
+        Err(error) => {
+            tracing::error!(%error, "running pods are not judged: what was found before stays");
+            return;
+        }
+    };
+    let touched = ctx.triggers.take_unscanned();
+    let all = all || memory.hash != set.hash;
+    if memory.hash != set.hash {
+        memory.judged.clear();
+        memory.hash.clone_from(&set.hash);
+    }
+    let before = ctx.scanned.borrow().clone().unwrap_or_default();
+    let mut found = (*before).clone();
+    let is_there = |name: &str| view.world.namespaces.contains_key(name);
+    found.retain(|key, _| is_there(&key.namespace));
+    memory.judged.retain(|name, _| is_there(name));
+    let due = |name: &&String| (all || touched.contains(*name)) && view.admission_hold(name).is_none();
+    for name in view.world.namespaces.keys().filter(due) {
+        match scan_one(ctx, memory, &offline, &view.world, name).await {
+            Ok(of_workloads) => {
+                found.retain(|key, _| key.namespace != *name);
+                found.extend(of_workloads);
+            }
+            Err(error) => {
+                tracing::warn!(%error, namespace = name, "running pods are not judged: what was found before stays");
+                ctx.triggers.pods_changed(name);
+            }
+        }
+    }
+    let news: Vec<WorkloadKey> = news(&before, &found).cloned().collect();
+    ctx.scanned.send_replace(Some(Arc::new(found)));
+    for WorkloadKey { namespace, name } in news {
+        ctx.triggers.workload(ObjectRef::new(&name).within(&namespace));
+    }
+}
+
+async fn scan_one(
+    ctx: &Context,
+    memory: &mut Memory,
+    offline: &Arc<Offline>,
+    world: &World,
+    name: &str,
+) -> Result<Found, Box<dyn std::error::Error + Send + Sync>> {
+    let known = memory.judged.remove(name).unwrap_or_default();
+    let Some(mut scan) = Scan::of(world, name, memory.hasher.clone(), known) else {
+        return Ok(Found::new());
+    };
+    let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), name, &ApiResource::erase::<Pod>(&()));
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let listed = api.list(&page).await;
+        let listed = listed.map_err(Error::api(format!("list Pods in {name}")))?;
+        page.continue_token = listed.metadata.continue_.filter(|token| !token.is_empty());
+        let offline = offline.clone();
+        // Busy: not on a thread that also carries requests.
+        let judging = tokio::task::spawn_blocking(move || {
+            for pod in listed.items {
+                let pod = serde_json::to_value(pod).unwrap_or_default();
+                scan.judge(&offline, &pod);
+            }
+            scan
+        });
+        scan = judging.await?;
+        if page.continue_token.is_none() {
+            break;
+        }
+    }
+    let (found, judged) = scan.ended();
+    memory.judged.insert(name.to_owned(), judged);
+    let findings = |told: Vec<Told>| told.into_iter().map(|told| told.finding).collect();
+    let found = found.into_iter();
+    Ok(found
+        .map(|(workload, told)| (WorkloadKey::new(name, workload), findings(told)))
+        .collect())
+}
+
+/// The workloads of which something else was found than before.
+fn news<'f>(before: &'f Found, now: &'f Found) -> impl Iterator<Item = &'f WorkloadKey> {
+    let changed = now.iter().filter(|(key, findings)| before.get(*key) != Some(*findings));
+    let gone = before.keys().filter(|key| !now.contains_key(*key));
+    changed.map(|(key, _)| key).chain(gone)
+}

@@ -1,0 +1,230 @@
+//! Pods that run are judged by the rules at the door, and what would be refused stands in the status of their workload: on a
+//! real API server, by a controller under its own account.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "common/operator.rs"]
+mod operator;
+
+use std::process::Command;
+use std::time::Duration;
+
+use cloison::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
+use cloison_testbed::{ControlPlane, Options, Program, eventually};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use operator::{PATIENCE, apply, condition, namespace, workload};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+const IPC: &str = "WKL-01/host-ipc";
+const DIGEST: &str = "SUP-01/digest";
+
+static PLANE: OnceCell<(ControlPlane, Program)> = OnceCell::const_new();
+
+async fn client() -> Client {
+    let start = || async {
+        let options = Options {
+            controller_manager: true,
+            ..Options::default()
+        };
+        let plane = ControlPlane::start(options).await.unwrap();
+        let controller = operator::start(&plane).await;
+        (plane, controller)
+    };
+    PLANE.get_or_init(start).await.0.admin().unwrap()
+}
+
+/// Findings of one rule; their messages.
+async fn told(client: &Client, namespace: &str, name: &str, rule: &str) -> Vec<String> {
+    let api: Api<AiWorkload> = Api::namespaced(client.clone(), namespace);
+    let status = api.get(name).await.unwrap().status.unwrap_or_default();
+    let of_rule = status
+        .findings
+        .into_iter()
+        .filter(|finding| finding.rule.as_deref() == Some(rule));
+    of_rule.map(|finding| finding.message).collect()
+}
+
+/// Waits until a rule is told, once, or is not told.
+async fn is_told(client: &Client, namespace: &str, name: &str, rule: &str, wanted: bool) -> Option<String> {
+    eventually(
+        PATIENCE,
+        &format!("{namespace}/{name} {rule} told: {wanted}"),
+        || async {
+            let found = told(client, namespace, name, rule).await;
+            if found.len() == usize::from(wanted) {
+                Ok(found.first().cloned())
+            } else {
+                Err(format!("{found:?}"))
+            }
+        },
+    )
+    .await
+    .unwrap()
+}
+
+async fn pod(client: &Client, namespace: &str, name: &str, workload: Option<&str>, spec: &Value) {
+    let mut whole = json!({
+        "automountServiceAccountToken": false,
+        "containers": [{"name": "main", "image": "registry.example.com/app:1"}],
+    });
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "spec": whole, "metadata": {"name": name, "namespace": namespace},
+    });
+    if let Some(workload) = workload {
+        pod["metadata"]["labels"] = json!({names::WORKLOAD_LABEL: workload});
+    }
+    // The ServiceAccount `default` comes a moment after its namespace.
+    eventually(PATIENCE, &format!("pod {namespace}/{name}"), || async {
+        apply(client, pod.clone()).await.map(drop)
+    })
+    .await
+    .unwrap();
+}
+
+async fn delete(client: &Client, namespace: &str, name: &str) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let now = DeleteParams::default().grace_period(0);
+    pods.delete(name, &now).await.unwrap();
+}
+
+/// What a first day looks like: pods ran before anybody declared anything, and nothing is refused yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_refused_is_told_while_it_runs() {
+    let client = client().await;
+    namespace(&client, "train", "training", Some("audit")).await;
+    pod(&client, "train", "old", None, &json!({"hostIPC": true})).await;
+    pod(&client, "train", "other", Some("lane"), &json!({"hostPID": true})).await;
+    apply(&client, workload("train", "default", "Training", Value::Null))
+        .await
+        .unwrap();
+    let message = is_told(&client, "train", "default", IPC, true).await.unwrap();
+    assert!(
+        message.contains("a running pod would be refused in mode enforce: ") && !message.contains("old"),
+        "{message}"
+    );
+    assert_eq!(
+        told(&client, "train", "default", "WKL-01/host-pid").await,
+        [""; 0],
+        "another workload's"
+    );
+
+    // `check` comes to the same, and does not fail for what is only reported.
+    let kubeconfig = PLANE.get().unwrap().0.admin_kubeconfig().unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_cloison"));
+    check.arg("check").env_clear().env("KUBECONFIG", kubeconfig);
+    let output = check.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said
+        .lines()
+        .find(|line| line.contains(IPC) && line.contains("train/default"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        line.contains("a running pod would be refused in mode enforce: "),
+        "{line}"
+    );
+    assert_eq!(output.status.code(), Some(1), "{said}");
+
+    // Another pod that breaks the same rule is no news: nothing is written.
+    let api: Api<AiWorkload> = Api::namespaced(client.clone(), "train");
+    let version = || async { api.get("default").await.unwrap().metadata.resource_version };
+    let before = version().await;
+    pod(&client, "train", "same", None, &json!({"hostIPC": true})).await;
+    operator::stays(Duration::from_secs(5), || async {
+        assert_eq!(version().await, before, "it was written again");
+    })
+    .await;
+    delete(&client, "train", "old").await;
+    operator::stays(Duration::from_secs(5), || async {
+        assert_eq!(
+            told(&client, "train", "default", IPC).await.len(),
+            1,
+            "the same still runs"
+        );
+    })
+    .await;
+    delete(&client, "train", "same").await;
+    is_told(&client, "train", "default", IPC, false).await;
+
+    // A workload that is declared later finds what ran before it.
+    apply(&client, workload("train", "lane", "Training", Value::Null))
+        .await
+        .unwrap();
+    is_told(&client, "train", "lane", "WKL-01/host-pid", true).await;
+    // What has ended is over, though its pod is still there.
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "train");
+    let ended = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
+    pods.patch_status("other", &PatchParams::default(), &ended)
+        .await
+        .unwrap();
+    is_told(&client, "train", "lane", "WKL-01/host-pid", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_pod_or_of_the_policy_is_seen() {
+    let client = client().await;
+    namespace(&client, "change", "training", Some("enforce")).await;
+    apply(&client, workload("change", "default", "Training", Value::Null))
+        .await
+        .unwrap();
+    condition(&client, "change", "default", "Ready", "True").await;
+    let pinned = format!("registry.example.com/app@sha256:{}", "0".repeat(64));
+    let clean = json!({"containers": [{"name": "main", "image": pinned}]});
+    pod(&client, "change", "p", None, &clean).await;
+    assert_eq!(told(&client, "change", "default", DIGEST).await, [""; 0]);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "change");
+    let image = |image: &str| Patch::Strategic(json!({"spec": {"containers": [{"name": "main", "image": image}]}}));
+    let any = PatchParams::default();
+    pods.patch("p", &any, &image("registry.example.com/app:1"))
+        .await
+        .unwrap();
+    is_told(&client, "change", "default", DIGEST, true).await;
+
+    let policies: Api<AiSecurityPolicy> = Api::all(client.clone());
+    let control = json!([{"id": "SUP-01", "mode": "Disabled", "reason": "images are pinned elsewhere"}]);
+    let off = |controls: Value| Patch::Merge(json!({"spec": {"controls": controls}}));
+    policies.patch("default", &any, &off(control)).await.unwrap();
+    is_told(&client, "change", "default", DIGEST, false).await;
+    policies.patch("default", &any, &off(Value::Null)).await.unwrap();
+    is_told(&client, "change", "default", DIGEST, true).await;
+    pods.patch("p", &any, &image(&pinned)).await.unwrap();
+    is_told(&client, "change", "default", DIGEST, false).await;
+}
+
+/// Nothing stops a pod that came in by a Waiver when that ends; but it is told from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_told_when_its_waiver_has_ended() {
+    let client = client().await;
+    namespace(&client, "waived", "training", Some("enforce")).await;
+    apply(&client, workload("waived", "default", "Training", Value::Null))
+        .await
+        .unwrap();
+    condition(&client, "waived", "default", "AdmissionEnforced", "True").await;
+    let end = Timestamp::from_second(Timestamp::now().as_second()).unwrap() + Duration::from_secs(20);
+    let waiver = json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver", "metadata": {"name": "ipc"}, "spec": {
+        "target": {"namespace": "waived"}, "controls": [IPC], "requestedBy": "alice",
+        "reason": "NCCL of this driver needs it until it is replaced", "expirationTime": end,
+    }});
+    let plane = &PLANE.get().unwrap().0;
+    let person = |name: &str| plane.client_as(name, &["system:masters"]).unwrap();
+    apply(&person("alice"), waiver).await.unwrap();
+    let waivers: Api<Waiver> = Api::all(person("bob"));
+    let approval = json!({"status": {"approval": {"by": "bob", "time": Timestamp::now(), "generation": 1}}});
+    waivers
+        .patch_status("ipc", &PatchParams::default(), &Patch::Merge(approval))
+        .await
+        .unwrap();
+    // Refused until the Waiver stands in the policy.
+    pod(&client, "waived", "p", None, &json!({"hostIPC": true})).await;
+    assert!(Timestamp::now() < end, "it came in by the Waiver");
+    let message = is_told(&client, "waived", "default", IPC, true).await.unwrap();
+    assert!(Timestamp::now() >= end, "told while it was waived: {message}");
+}
