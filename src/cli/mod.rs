@@ -12,6 +12,7 @@ mod controller;
 mod controls;
 mod crds;
 mod doctor;
+mod dry_run;
 mod encryption;
 mod explain;
 mod findings;

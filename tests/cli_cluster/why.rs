@@ -66,6 +66,14 @@ async fn why_leads_from_the_object_to_the_rule_and_the_fix() {
         &["Deployment serve > ReplicaSet serve-", " > Pod serve-", "(exists)"],
     );
 
+    // Who may not create pods is told so, and not that they would be refused.
+    cluster.tenant("vera", "vision-train", "view").await;
+    let viewer = cluster.plane.tenant_identity("vera", "vision-train", "view").await;
+    let viewer = viewer.unwrap().kubeconfig().unwrap();
+    let said = cloison(&viewer, &["why", "deploy/serve", "-n", "vision-train"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    contains(&said, &["is not known: you may not create pods in this namespace"]);
+
     // What an event says is the past; the dry run is the present.
     let labels = json!({"metadata": {"labels": {names::MODE_LABEL: "audit"}}});
     common::patch(&admin, "v1", "Namespace", None, "vision-train", labels)

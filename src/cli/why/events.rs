@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use super::refusal::{self, Refusal};
+use crate::cli::dry_run::refusal::{self, Refusal};
 use crate::cli::{CliError, forbidden};
 
 /// Something that went wrong.

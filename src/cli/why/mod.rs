@@ -1,10 +1,9 @@
 //! `cloison why OBJECT`: from what somebody applied down to the pod that does not come, and what to do.
 
-mod dry_run;
 mod events;
 mod family;
+mod judged;
 mod kinds;
-mod refusal;
 mod template;
 mod workload;
 
@@ -15,12 +14,12 @@ use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 
-use self::dry_run::Answer;
 use self::events::Trouble;
 use self::family::{Family, Member};
 pub(super) use self::kinds::GROUPS;
 use self::kinds::Kinds;
-use self::refusal::Problem;
+use super::dry_run::refusal::Problem;
+use super::dry_run::{self, Answer};
 use super::{CliError, Connection, FINDINGS, out};
 use crate::api::names;
 
@@ -139,7 +138,7 @@ impl Case<'_> {
             text.push_str("  it has no pod template, so no pod was tried\n");
             return (text, !past.is_empty());
         };
-        let containers = template::containers(&pod);
+        let containers = dry_run::pod::containers(&pod);
         let refused = match dry_run::ask(client, self.namespace, &pod).await {
             Answer::Admitted if past.is_empty() => {
                 text.push_str("  a pod of it would be admitted now (server-side dry run as you)\n");
@@ -153,7 +152,7 @@ impl Case<'_> {
             Answer::Refused(refusal) => {
                 let mut found = refusal.problems;
                 if refusal.cut {
-                    let more = dry_run::all(client, self.namespace, &pod, operator).await;
+                    let more = judged::problems(client, self.namespace, &pod, operator).await;
                     if more.is_empty() {
                         text.push_str("  there are more problems than a refusal has room for; mend these first\n");
                     }
@@ -165,9 +164,13 @@ impl Case<'_> {
                 text.push_str("  a pod of it would be refused now (server-side dry run as you)\n");
                 true
             }
-            Answer::RefusedByOther(message) => {
+            Answer::RefusedByOther(other) => {
                 text.push_str(&problems(&past, &containers));
-                let _ = writeln!(text, "  refused now, and not by Cloison: {}", out::clean(&message));
+                let _ = writeln!(
+                    text,
+                    "  refused now, and not by Cloison: {}",
+                    out::clean(&other.message)
+                );
                 true
             }
             Answer::Unknown(why) => {
@@ -175,7 +178,7 @@ impl Case<'_> {
                 let _ = writeln!(
                     text,
                     "  whether a pod would be admitted now is not known: {}",
-                    out::clean(&why)
+                    out::clean(&why.to_string())
                 );
                 !past.is_empty()
             }

@@ -4,7 +4,7 @@ use crate::compliance::{Catalogue, RuleId};
 
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Problem {
+pub(in crate::cli) struct Problem {
     /// The rule.
     pub rule: RuleId,
     /// What was found.
@@ -26,7 +26,7 @@ impl Problem {
 
 /// What a message of the API server says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(in crate::cli) struct Refusal {
     /// The problems it names.
     pub problems: Vec<Problem>,
     /// It had no room for more.
@@ -34,7 +34,7 @@ pub(super) struct Refusal {
 }
 
 /// Finds a refusal of ours in a message, wherever it is wrapped; `None` in one that is not ours.
-pub(super) fn parse(message: &str) -> Option<Refusal> {
+pub(in crate::cli) fn parse(message: &str) -> Option<Refusal> {
     let (_, rest) = message.split_once("[cloison ")?;
     let (hash, said) = rest.split_once("] ")?;
     if hash.len() != 8 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
