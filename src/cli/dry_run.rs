@@ -1,4 +1,5 @@
-//! Whether the API server would admit a pod now: asked, not guessed, with the caller's own rights. Nothing is created.
+//! Whether the API server would admit a pod now, and as which one: asked, not guessed, with the caller's own rights. Nothing
+//! is created.
 
 pub(super) mod pod;
 pub(super) mod refusal;
@@ -18,8 +19,8 @@ use self::refusal::Refusal;
 /// What the API server said.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// It would be admitted.
-    Admitted,
+    /// It would be admitted, as this pod: with what mutating webhooks and the API server itself added.
+    Admitted(Value),
     /// A policy of ours refuses it.
     Refused(Refusal),
     /// Something else refuses it.
@@ -80,7 +81,10 @@ pub(super) async fn ask(client: &Client, namespace: &str, pod: &Value) -> Answer
         ..PostParams::default()
     };
     match pods.create(&params, &object).await {
-        Ok(_) => Answer::Admitted,
+        Ok(admitted) => match serde_json::to_value(&admitted) {
+            Ok(pod) => Answer::Admitted(pod),
+            Err(error) => Answer::Unknown(Silence::Failed(error.to_string())),
+        },
         Err(kube::Error::Api(status)) => {
             let answer = read(&status);
             let by_a_rule = matches!(&answer, Answer::RefusedByOther(other) if other.cause == Cause::Rule);

@@ -4,6 +4,7 @@
 mod baseline;
 mod fix;
 mod live;
+mod server;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -16,8 +17,8 @@ use serde::Serialize;
 use super::manifests::Problem;
 use super::{CliError, Connection, out, plan};
 use crate::api::names;
-use crate::compliance::Finding;
 use crate::compliance::formats::{self, Level, Report, Told, Unreadable};
+use crate::compliance::{Finding, worst};
 use crate::network::world::World;
 
 /// Flags of `check`.
@@ -26,7 +27,8 @@ use crate::network::world::World;
     after_help = "Exit codes: 0 nothing is against it, 1 there are findings of severity Medium or worse, 2 something could \
                   not be read, or the API server would refuse it. What is Unknown is printed and changes no exit code; nor \
                   do chains through relays (NET-03/relay) and what is found out about Secrets and accounts (ENC, IAM), unless the \
-                  policy enforces that control; nor does what the baseline holds. All formats end with the same code."
+                  policy enforces that control; nor does what the baseline holds, nor that --server got no answer about an object. All \
+                  formats end with the same code."
 )]
 pub struct Arguments {
     /// Manifests: files, folders with everything below them, `-` for standard input. Otherwise the cluster is asked.
@@ -53,6 +55,10 @@ pub struct Arguments {
     /// Print the lines that mend what is found, where exactly one way is right. No file is written. With `-o table` only.
     #[arg(long, requires = "files")]
     fix: bool,
+    /// Ask the API server too, by a dry run with your rights: judge the pods of the manifests as injectors leave them. Nothing
+    /// is created.
+    #[arg(long, requires = "files")]
+    server: bool,
     /// The namespace the operator is installed in.
     #[arg(long, value_name = "NAMESPACE", default_value = names::DEFAULT_NAMESPACE)]
     operator_namespace: String,
@@ -105,7 +111,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     let mut found = if arguments.files.is_empty() {
         live::read(&arguments).await?
     } else {
-        offline(&arguments)?
+        of_manifests(&arguments).await?
     };
     plan::tell(&found.problems);
     if let (Some(accepted), Some(file)) = (accepted, &arguments.baseline) {
@@ -130,7 +136,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     ))
 }
 
-fn offline(arguments: &Arguments) -> Result<Found, CliError> {
+async fn of_manifests(arguments: &Arguments) -> Result<Found, CliError> {
     let sources = plan::Sources {
         files: &arguments.files,
         home: arguments.namespace.as_deref(),
@@ -140,7 +146,18 @@ fn offline(arguments: &Arguments) -> Result<Found, CliError> {
     let mut input = sources.read()?;
     let files = [&arguments.baseline, &arguments.write_baseline].into_iter().flatten();
     files.for_each(|file| baseline::is_no_manifest(file, &mut input.objects.problems));
-    let judged = plan::judge(&input, &arguments.operator_namespace, false)?;
+    let mut judged = plan::judge(&input, &arguments.operator_namespace, false)?;
+    if let (true, Some(set)) = (arguments.server, &judged.admission) {
+        let known = &judged.findings;
+        let told = server::ask(&arguments.connection, &input, &judged.world, set, known).await?;
+        judged.findings.extend(told.findings);
+        judged.findings = worst(judged.findings, usize::MAX);
+        judged.reported.extend(told.reported);
+        judged.notes.extend(told.notes);
+        let problems = &mut input.objects.problems;
+        problems.extend(told.problems);
+        problems.sort_by(|a, b| a.at.cmp(&b.at));
+    }
     Ok(Found {
         findings: judged.findings,
         known: None,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::rights::{RightsRead, Stages};
 use crate::admission::{Waived, overrides};
@@ -20,7 +22,7 @@ use crate::compliance::checks::lifetime::{self, SecretFacts};
 use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
 use crate::compliance::checks::volumes::{Claim, Class, Storage, Volume};
 use crate::compliance::checks::{self, Settings, config_map};
-use crate::compliance::{Assurance, Finding, Subject};
+use crate::compliance::{Assurance, ControlOverride, Finding, Subject};
 use crate::network::world::World;
 
 /// Whether a finding is one of these checks' that the policy only reports where it was found.
@@ -137,11 +139,7 @@ impl SecretUses {
     pub(in crate::cli) fn findings(&self, objects: &Objects, world: &World, waived: &Waived) -> Vec<Finding> {
         let overrides = overrides(&world.policy, Timestamp::now());
         let stage = |namespace: &str| world.namespaces.get(namespace).and_then(|facts| facts.stage);
-        let storage = Storage::new(
-            self.classes.iter().cloned().map(Arc::new),
-            self.claims.iter().cloned().map(Arc::new),
-            self.volumes.iter().cloned().map(Arc::new),
-        );
+        let storage = self.storage();
         let mut findings = Vec::new();
         for found in objects.workloads.values().filter(|found| found.own) {
             let settings = Settings::of(&found.object.spec, &world.policy, &overrides);
@@ -151,14 +149,11 @@ impl SecretUses {
             findings.extend(checks::workload(&subject, &settings));
         }
         for template in &self.templates {
-            let Some(stage) = stage(&template.namespace).and_then(NamespaceStage::workload_stage) else {
+            let Template {
+                namespace, workload, ..
+            } = template;
+            let Some(settings) = settings(objects, world, &overrides, namespace, workload) else {
                 continue;
-            };
-            let key = (template.namespace.clone(), template.workload.clone());
-            let spec = objects.workloads.get(&key).map(|found| &found.object.spec);
-            let settings = match spec {
-                Some(spec) => Settings::of(spec, &world.policy, &overrides),
-                None => Settings::without_workload(stage, &world.policy, &overrides),
             };
             findings.extend(self.of_secrets(template, &settings));
             if template.own {
@@ -189,6 +184,41 @@ impl SecretUses {
             checks::is_heard(finding, stage.unwrap_or(NamespaceStage::Training), &overrides)
         }));
         findings
+    }
+
+    /// What is against a pod that a document makes, at fields below the pod's `spec`. Nothing where no workload can be in its
+    /// namespace.
+    pub(in crate::cli) fn of_pod(
+        &self,
+        pod: &Value,
+        subject: &Subject,
+        objects: &Objects,
+        world: &World,
+    ) -> Vec<Finding> {
+        let overrides = overrides(&world.policy, Timestamp::now());
+        let namespace = subject.namespace.as_deref().unwrap_or_default();
+        let label = pod
+            .pointer("/metadata/labels")
+            .and_then(|labels| labels.get(names::WORKLOAD_LABEL)?.as_str());
+        let workload = label.unwrap_or(names::DEFAULT_WORKLOAD);
+        let settings = settings(objects, world, &overrides, namespace, workload);
+        let facts = pod.get("spec").map(PodFacts::deserialize);
+        let (Some(settings), Some(Ok(mut facts))) = (settings, facts) else {
+            return Vec::new();
+        };
+        // What the API server is known to add is there before it answers.
+        let account = self.accounts.get(&(namespace.to_owned(), facts.account.clone()));
+        let adds = account == Some(&Account::AddsToken);
+        facts.added_token |= facts.automount.unwrap_or(adds);
+        checks::pod(&facts, namespace, &self.storage(), subject, &settings)
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::new(
+            self.classes.iter().cloned().map(Arc::new),
+            self.claims.iter().cloned().map(Arc::new),
+            self.volumes.iter().cloned().map(Arc::new),
+        )
     }
 
     /// What is against the Secrets that a template takes.
@@ -223,6 +253,27 @@ impl SecretUses {
         });
         placed.collect()
     }
+}
+
+/// What holds for pods of a workload; `None` where its namespace has no stage that workloads have.
+fn settings<'s>(
+    objects: &'s Objects,
+    world: &'s World,
+    overrides: &'s [ControlOverride],
+    namespace: &str,
+    workload: &str,
+) -> Option<Settings<'s>> {
+    let stage = world
+        .namespaces
+        .get(namespace)?
+        .stage
+        .and_then(NamespaceStage::workload_stage)?;
+    let key = (namespace.to_owned(), workload.to_owned());
+    let spec = objects.workloads.get(&key).map(|found| &found.object.spec);
+    Some(match spec {
+        Some(spec) => Settings::of(spec, &world.policy, overrides),
+        None => Settings::without_workload(stage, &world.policy, overrides),
+    })
 }
 
 pub(super) fn keep<T: DeserializeOwned + ResourceExt>(into: &mut Vec<T>, document: &Document, namespace: Option<&str>) {

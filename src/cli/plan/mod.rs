@@ -10,16 +10,18 @@ mod offline;
 mod pods;
 mod print;
 mod ranges;
+mod returned;
 mod settings;
 mod survey;
 mod templates;
 mod world;
 
 pub(super) use self::door::admission;
-pub(super) use self::input::Sources;
+pub(super) use self::input::{Input, Sources};
 pub(super) use self::live::{Survey, Surveyed, addresses, policy as stored_policy, stored_waivers, survey_all};
 pub(super) use self::offline::{exit_code, is_against, judge, network, planned, tell, world_of};
 pub(super) use self::print::{finding, state};
+pub(super) use self::returned::{Returned, Trial, beyond, trials};
 pub(super) use self::templates::Maker;
 
 use std::path::PathBuf;

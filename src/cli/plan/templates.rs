@@ -81,7 +81,8 @@ pub(super) fn judge(
             .entry(namespace)
             .or_insert_with(|| Home::of(facts, stage, open_list(world, namespace)));
         for place in &places {
-            let [refused, reported] = home.judge(offline, maker, place);
+            let pod = place.pod(namespace, &subject.name);
+            let [refused, reported] = home.judge(offline, maker, place, &pod);
             let reported: Vec<Finding> = reported.into_iter().filter(&told).collect();
             judged.findings.extend(refused.into_iter().filter(&told));
             judged.findings.extend(reported.iter().cloned());
@@ -112,13 +113,19 @@ pub(super) fn judge(
 }
 
 /// Where pods are judged: a namespace once everything is applied.
-struct Home {
+pub(super) struct Home {
     object: Value,
     /// The workloads that exist, as its annotation spells them.
     open: String,
 }
 
 impl Home {
+    /// The one of this name; `None` where its stage is not known, or it has none.
+    pub(super) fn named(objects: &Objects, world: &World, name: &str) -> Option<Self> {
+        let facts = known(objects, world, name)?;
+        Some(Self::of(facts, facts.stage?, open_list(world, name)))
+    }
+
     fn of(facts: &Namespace, stage: NamespaceStage, open: String) -> Self {
         let Namespace { name, uid, mode, .. } = facts;
         let mut labels = facts.labels.clone();
@@ -131,10 +138,9 @@ impl Home {
         Self { object, open }
     }
 
-    /// What is refused (or could not be judged), and what is only reported.
-    fn judge(&self, offline: &Offline, maker: &Maker, place: &Place<'_>) -> [Vec<Finding>; 2] {
+    /// What is refused (or could not be judged) of a pod that a document makes at a place, and what is only reported.
+    pub(super) fn judge(&self, offline: &Offline, maker: &Maker, place: &Place<'_>, pod: &Value) -> [Vec<Finding>; 2] {
         let Maker { subject, document } = maker;
-        let pod = place.pod(subject.namespace.as_deref().unwrap_or_default(), &subject.name);
         let at = document.locate(place.path());
         let unjudged = |why: String| {
             let message = format!("{why}: whether the API server would refuse its pods is not judged here");
@@ -144,10 +150,10 @@ impl Home {
                 Vec::new(),
             ]
         };
-        if size(&pod) > MOST {
+        if size(pod) > MOST {
             return unjudged(format!("a template has more than {MOST} values"));
         }
-        let verdict = match offline.judge_pod(&pod, &self.object, &Request::default()) {
+        let verdict = match offline.judge_pod(pod, &self.object, &Request::default()) {
             Ok(verdict) => verdict,
             Err(error) => return unjudged(error.to_string()),
         };

@@ -140,11 +140,11 @@ impl Case<'_> {
         };
         let containers = dry_run::pod::containers(&pod);
         let refused = match dry_run::ask(client, self.namespace, &pod).await {
-            Answer::Admitted if past.is_empty() => {
+            Answer::Admitted(_) if past.is_empty() => {
                 text.push_str("  a pod of it would be admitted now (server-side dry run as you)\n");
                 false
             }
-            Answer::Admitted => {
+            Answer::Admitted(_) => {
                 text.push_str(&problems(&past, &containers));
                 text.push_str("  that was before: a pod of it would be admitted now (server-side dry run as you)\n");
                 false
