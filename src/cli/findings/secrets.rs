@@ -158,7 +158,6 @@ impl SecretUses {
             findings.extend(self.of_secrets(template, &settings));
             if template.own {
                 let found = self.of_template(template, &storage, &settings).into_iter();
-                let (namespace, workload) = (&template.namespace, &template.workload);
                 findings.extend(found.filter(|finding| !waived.covers(namespace, workload, &finding.rule)));
             }
         }
@@ -186,7 +185,7 @@ impl SecretUses {
         findings
     }
 
-    /// What is against a pod that a document makes, at fields below the pod's `spec`. Nothing where no workload can be in its
+    /// What is against a pod that a document makes and no Waiver covers, at fields below the pod's `spec`. Nothing where no workload can be in its
     /// namespace.
     pub(in crate::cli) fn of_pod(
         &self,
@@ -194,6 +193,7 @@ impl SecretUses {
         subject: &Subject,
         objects: &Objects,
         world: &World,
+        waived: &Waived,
     ) -> Vec<Finding> {
         let overrides = overrides(&world.policy, Timestamp::now());
         let namespace = subject.namespace.as_deref().unwrap_or_default();
@@ -210,7 +210,9 @@ impl SecretUses {
         let account = self.accounts.get(&(namespace.to_owned(), facts.account.clone()));
         let adds = account == Some(&Account::AddsToken);
         facts.added_token |= facts.automount.unwrap_or(adds);
-        checks::pod(&facts, namespace, &self.storage(), subject, &settings)
+        let mut findings = checks::pod(&facts, namespace, &self.storage(), subject, &settings);
+        findings.retain(|finding| !waived.covers(namespace, workload, &finding.rule));
+        findings
     }
 
     fn storage(&self) -> Storage {

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::input::Input;
 use super::label_paths::{Place, places};
 use super::templates::{Home, Maker};
-use crate::admission::{Offline, PolicySet};
+use crate::admission::{Offline, PolicySet, Waived};
 use crate::cli::{CliError, dry_run};
 use crate::compliance::{Finding, Location, RuleId};
 use crate::network::world::World;
@@ -69,13 +70,20 @@ pub(in crate::cli) struct Returned<'a> {
     offline: Offline,
     input: &'a Input,
     world: &'a World,
+    waived: Waived,
 }
 
 impl<'a> Returned<'a> {
     /// `set` is what the input was judged by.
     pub(in crate::cli) fn new(input: &'a Input, world: &'a World, set: &PolicySet) -> Result<Self, CliError> {
         let offline = Offline::new(set)?;
-        Ok(Self { offline, input, world })
+        let waivers = input.objects.waivers.values().map(|found| &found.object);
+        Ok(Self {
+            offline,
+            input,
+            world,
+            waived: Waived::new(waivers, &world.policy, Timestamp::now()),
+        })
     }
 
     /// What is against a pod: what would be refused, and what is only reported. Nothing where the stage of its namespace is
@@ -87,7 +95,7 @@ impl<'a> Returned<'a> {
             return [Vec::new(), Vec::new()];
         };
         // Both know how a pod takes credentials, as in the file.
-        let checked = secrets.of_pod(pod, &maker.subject, objects, self.world);
+        let checked = secrets.of_pod(pod, &maker.subject, objects, self.world, &self.waived);
         let rules: BTreeSet<&RuleId> = checked.iter().map(|finding| &finding.rule).collect();
         let [mut refused, mut reported] = home.judge(&self.offline, maker, place, pod);
         refused.retain(|finding| !rules.contains(&finding.rule));
