@@ -84,6 +84,11 @@ impl PodIndex {
         said.cloned().collect()
     }
 
+    /// Whether any pod runs in a namespace.
+    pub fn any_in(&self, namespace: &str) -> bool {
+        of_namespace(&self.lock(), namespace).next().is_some()
+    }
+
     /// The accounts that pods of a namespace run under, each with the workloads.
     pub fn accounts(&self, namespace: &str) -> Vec<(String, String)> {
         let index = self.lock();

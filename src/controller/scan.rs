@@ -20,7 +20,7 @@ use super::cluster;
 use super::context::Context;
 use super::error::Error;
 use super::webhook::kept_by_cel;
-use crate::admission::{Judged, Offline, Scan, Told};
+use crate::admission::{Judged, Offline, PolicySet, Scan, Told};
 use crate::compliance::Finding;
 use crate::network::world::{WorkloadKey, World};
 
@@ -70,30 +70,58 @@ async fn scan(ctx: &Context, memory: &mut Memory, all: bool) {
     let view = ctx.view();
     let policy = ctx.policy().filter(|_| view.admission_hold("").is_none());
     let Some(policy) = policy else { return };
-    let set = cluster::policies(ctx, &kept_by_cel(ctx, &policy.spec), Context::moment());
-    let offline = match Offline::new(&set) {
+    let touched = ctx.triggers.take_unscanned();
+    let before = ctx.scanned.borrow().clone().unwrap_or_default();
+    let mut found = (*before).clone();
+    let has_pods = |name: &str| {
+        let namespace = view.world.namespaces.get(name);
+        namespace.is_some_and(|it| it.stage.is_some()) && ctx.caches.pod_facts.any_in(name)
+    };
+    found.retain(|key, _| has_pods(&key.namespace));
+    memory.judged.retain(|name, _| has_pods(name));
+    let names: Vec<&String> = view.world.namespaces.keys().filter(|name| has_pods(name)).collect();
+    // Without pods the policies are not even made ready.
+    if !names.is_empty() {
+        let set = cluster::policies(ctx, &kept_by_cel(ctx, &policy.spec), Context::moment());
+        let all = all || memory.hash != set.hash;
+        if memory.hash != set.hash {
+            memory.judged.clear();
+            memory.hash.clone_from(&set.hash);
+        }
+        let due = |name: &&&String| (all || touched.contains(**name)) && view.admission_hold(name).is_none();
+        let due: Vec<&String> = names.iter().filter(due).copied().collect();
+        scan_all(ctx, memory, &set, &view.world, &due, &mut found).await;
+    }
+    let news: Vec<WorkloadKey> = news(&before, &found).cloned().collect();
+    ctx.scanned.send_replace(Some(Arc::new(found)));
+    for WorkloadKey { namespace, name } in news {
+        ctx.triggers.workload(ObjectRef::new(&name).within(&namespace));
+    }
+}
+
+/// Scans these namespaces. Of one whose pods cannot be listed, what was found before stays.
+async fn scan_all(
+    ctx: &Context,
+    memory: &mut Memory,
+    set: &PolicySet,
+    world: &World,
+    names: &[&String],
+    found: &mut Found,
+) {
+    if names.is_empty() {
+        return;
+    }
+    let offline = match Offline::new(set) {
         Ok(offline) => Arc::new(offline),
         Err(error) => {
             tracing::error!(%error, "running pods are not judged: what was found before stays");
             return;
         }
     };
-    let touched = ctx.triggers.take_unscanned();
-    let all = all || memory.hash != set.hash;
-    if memory.hash != set.hash {
-        memory.judged.clear();
-        memory.hash.clone_from(&set.hash);
-    }
-    let before = ctx.scanned.borrow().clone().unwrap_or_default();
-    let mut found = (*before).clone();
-    let is_there = |name: &str| view.world.namespaces.contains_key(name);
-    found.retain(|key, _| is_there(&key.namespace));
-    memory.judged.retain(|name, _| is_there(name));
-    let due = |name: &&String| (all || touched.contains(*name)) && view.admission_hold(name).is_none();
-    for name in view.world.namespaces.keys().filter(due) {
-        match scan_one(ctx, memory, &offline, &view.world, name).await {
+    for name in names {
+        match scan_one(ctx, memory, &offline, world, name).await {
             Ok(of_workloads) => {
-                found.retain(|key, _| key.namespace != *name);
+                found.retain(|key, _| key.namespace != **name);
                 found.extend(of_workloads);
             }
             Err(error) => {
@@ -101,11 +129,6 @@ async fn scan(ctx: &Context, memory: &mut Memory, all: bool) {
                 ctx.triggers.pods_changed(name);
             }
         }
-    }
-    let news: Vec<WorkloadKey> = news(&before, &found).cloned().collect();
-    ctx.scanned.send_replace(Some(Arc::new(found)));
-    for WorkloadKey { namespace, name } in news {
-        ctx.triggers.workload(ObjectRef::new(&name).within(&namespace));
     }
 }
 

@@ -163,11 +163,11 @@ impl Triggers {
     /// Sets off everything.
     pub fn everything(&self, index: &Index) {
         self.changed_world();
-        index
-            .namespaces
-            .state()
-            .iter()
-            .for_each(|ns| self.namespace(&ns.name_any()));
+        for namespace in index.namespaces.state() {
+            let name = namespace.name_any();
+            self.namespace(&name);
+            self.pods_changed(&name);
+        }
         index
             .workloads
             .state()
