@@ -17,7 +17,7 @@ demo: ## Shows the whole story on a real control plane on this machine
 
 .PHONY: test
 test: toolchain ## Runs every test, on real control planes (first time: about 18 minutes for the toolchain)
-	$(CARGO) test --workspace --locked --no-fail-fast
+	@CARGO="$(CARGO)" e2e/suites
 
 .PHONY: e2e
 e2e: toolchain ## Runs at full length what make test runs shortened: judges of the network analysis, packets, rotations
@@ -34,7 +34,7 @@ toolchain: ## Builds etcd, Kubernetes, Helm and what else the tests start from t
 lint: ## Checks the format, clippy, shell scripts, and dependencies when cargo-deny is there (make deny installs it)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run e2e/toolchain/build; else echo "shellcheck is not installed: shell scripts not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run e2e/suites e2e/toolchain/build; else echo "shellcheck is not installed: shell scripts not checked"; fi
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked --offline check bans licenses sources; else echo "cargo-deny is not installed: dependencies not checked"; fi
 
 .PHONY: deny
