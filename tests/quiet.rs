@@ -263,6 +263,10 @@ async fn world(admin: &Client) {
     ] {
         condition(admin, place, name, "Ready", "True").await;
     }
+    // Not required for Ready while it is Unknown; when it comes, it is written.
+    for (place, name) in [("q-train", "road"), ("q-train", "default"), ("q-serve", "chat")] {
+        condition(admin, place, name, "AdmissionEnforced", "True").await;
+    }
     condition(admin, "q-plain", "stray", "Ready", "False").await;
 }
 
