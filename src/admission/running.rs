@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::policies;
 use super::verdict::{Offline, OfflineError, Request, Verdict};
 use crate::api::names;
 use crate::api::stage::{Mode, NamespaceStage};
@@ -119,7 +120,13 @@ impl Scan {
         let enforced = as_enforced(&self.namespace, &self.uid, self.stage, &own);
         let subject = Subject::namespaced("AiWorkload", self.namespace.as_str(), workload);
         let pod: Value = serde_json::from_str(text).unwrap_or_default();
-        match offline.judge_running(&pod, &enforced) {
+        let judged = if is_too_large(&pod) {
+            Err(format!("it has more than {MOST_VALUES} values"))
+        } else {
+            let judged = offline.judge_running(&pod, &enforced);
+            judged.map_err(|error| error.to_string())
+        };
+        match judged {
             Ok(verdict) => {
                 let problems = verdict.problems.into_iter().map(|finding| (finding, true));
                 let observed = verdict.observed.into_iter().map(|finding| (finding, false));
@@ -141,14 +148,11 @@ impl Scan {
                 })
                 .collect()
             }
-            Err(error) => {
-                let message = format!("whether a running pod would be refused is not known: {error}");
-                let finding = Finding {
-                    assurance: Assurance::Unknown,
-                    ..Finding::new(WKL_01, subject, message)
-                };
+            Err(why) => {
+                let message = format!("whether a running pod would be refused is not known: {why}");
+                let finding = Finding::new(WKL_01.rule("unjudged"), subject, message);
                 vec![Told {
-                    finding,
+                    finding: finding.with_assurance(Assurance::Unknown),
                     refused: false,
                 }]
             }
@@ -170,7 +174,8 @@ fn workload(pod: &Value) -> &str {
     label.unwrap_or(names::DEFAULT_WORKLOAD)
 }
 
-/// What of a pod is judged: the same for all pods of one template. No rule asks for its name, its other labels or its place.
+/// What of a pod is judged: the same for all pods of one template. No rule asks for its name, its other labels and annotations,
+/// or its place.
 fn judged_text(pod: &Value) -> String {
     let only = |list: &str, kept: fn(&str) -> bool| {
         let all = pod.pointer(list).and_then(Value::as_object);
@@ -182,28 +187,44 @@ fn judged_text(pod: &Value) -> String {
     let text = json!({
         "metadata": {
             "labels": only("/metadata/labels", |key| key == names::WORKLOAD_LABEL),
-            "annotations": only("/metadata/annotations", |_| true),
+            "annotations": only("/metadata/annotations", policies::pod::reads_annotation),
         },
         "spec": only("/spec", |key| !matches!(key, "nodeName" | "hostname")),
     })
     .to_string();
-    // The volume of the token is named anew for each pod.
+    // The volume of the token is named anew for each pod; a pod has one.
     let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
-    let named = volumes
+    let mut named = volumes
         .into_iter()
         .flatten()
         .filter_map(|volume| volume.get("name")?.as_str());
-    let tokens = named.filter(|name| name.starts_with(TOKEN_VOLUME));
-    tokens.fold(text, |text, name| {
-        text.replace(
+    match named.find(|name| name.starts_with(TOKEN_VOLUME)) {
+        Some(name) => text.replace(
             &format!("\"name\":{}", json!(name)),
             &format!("\"name\":{}", json!(TOKEN_VOLUME)),
-        )
-    })
+        ),
+        None => text,
+    }
 }
 
 /// How the API server begins the name of the volume that it adds for a token.
 const TOKEN_VOLUME: &str = "kube-api-access-";
+
+/// The most values in a pod, or a template of one, that are judged offline: the evaluator copies a list for each of its items.
+pub const MOST_VALUES: usize = 10_000;
+
+/// Whether a pod has more values.
+pub fn is_too_large(pod: &Value) -> bool {
+    size(pod) > MOST_VALUES
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(size).sum::<usize>() + 1,
+        Value::Object(map) => map.values().map(size).sum::<usize>() + 1,
+        _ => 1,
+    }
+}
 
 #[cfg(test)]
 #[allow(

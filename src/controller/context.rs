@@ -104,8 +104,8 @@ pub struct Context {
     pub rights: watch::Sender<Arc<rights::Found>>,
     /// The Waivers that hold for pods.
     pub waived: watch::Sender<Arc<Waived>>,
-    /// What was found in running pods; `None` before the first scan.
-    pub scanned: watch::Sender<Option<Arc<scan::Found>>>,
+    /// What is known of running pods.
+    pub scanned: watch::Sender<scan::Scanned>,
     /// Classes, claims and volumes.
     pub storage: watch::Sender<Arc<Storage>>,
     /// How reconciles are set off.

@@ -4,10 +4,10 @@
 //! Pods are listed again, in pages, because the store keeps next to nothing of them. The verdicts stay in memory, so that a
 //! pod is judged once by one set of policies ([`Scan`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -37,6 +37,39 @@ const PAGE: u32 = 100;
 /// What was found in running pods, by workload; one finding for each rule.
 pub type Found = BTreeMap<WorkloadKey, Vec<Finding>>;
 
+/// What is known of running pods.
+#[derive(Clone, Debug, Default)]
+pub struct Scanned {
+    found: Arc<Found>,
+    first: First,
+}
+
+/// How far the first scan of a term is.
+#[derive(Clone, Debug, Default)]
+enum First {
+    #[default]
+    NotBegun,
+    /// These are left.
+    Left(Arc<BTreeSet<String>>),
+    Over,
+}
+
+impl Scanned {
+    /// What was found in the pods of a workload.
+    pub fn of(&self, workload: &WorkloadKey) -> impl Iterator<Item = &Finding> {
+        self.found.get(workload).into_iter().flatten()
+    }
+
+    /// Whether the first scan has not come to a namespace yet: until then a status would lose what it said of pods.
+    pub fn awaits(&self, namespace: &str) -> bool {
+        match &self.first {
+            First::NotBegun => true,
+            First::Left(names) => names.contains(namespace),
+            First::Over => false,
+        }
+    }
+}
+
 /// What is remembered from scan to scan.
 #[derive(Default)]
 struct Memory {
@@ -51,28 +84,35 @@ struct Memory {
 pub async fn run(ctx: Arc<Context>) {
     let mut policies = ctx.policy_hash.clone();
     let mut memory = Memory::default();
-    let mut all = true;
+    let mut next_of_all = tokio::time::Instant::now();
     loop {
-        let start = Instant::now();
-        scan(&ctx, &mut memory, all).await;
+        let start = tokio::time::Instant::now();
+        let all = next_of_all <= start;
+        let was_scanned = scan(&ctx, &mut memory, all).await;
+        if all && was_scanned {
+            next_of_all = tokio::time::Instant::now() + AGAIN;
+        }
         tokio::time::sleep(GATHER.max(start.elapsed() * REST)).await;
-        all = tokio::select! {
-            () = ctx.triggers.scan.notified() => false,
-            Ok(()) = policies.changed() => false,
-            () = tokio::time::sleep(AGAIN) => true,
-        };
+        tokio::select! {
+            () = ctx.triggers.scan.notified() => {}
+            Ok(()) = policies.changed() => {}
+            () = tokio::time::sleep_until(next_of_all), if was_scanned => {}
+        }
     }
 }
 
 /// Scans the namespaces whose pods changed, or all of them: when it is time, and where the policies are others than before. While
-/// nothing is decided about admission, what was found before stays.
-async fn scan(ctx: &Context, memory: &mut Memory, all: bool) {
+/// nothing is decided about admission, what was found before stays; false then.
+async fn scan(ctx: &Context, memory: &mut Memory, all: bool) -> bool {
+    // Before the world is looked at: what changes from here on sets off the next scan.
+    let touched = ctx.triggers.take_unscanned();
     let view = ctx.view();
     let policy = ctx.policy().filter(|_| view.admission_hold("").is_none());
-    let Some(policy) = policy else { return };
-    let touched = ctx.triggers.take_unscanned();
-    let before = ctx.scanned.borrow().clone().unwrap_or_default();
-    let mut found = (*before).clone();
+    let Some(policy) = policy else {
+        // Whatever ends the hold sets off every namespace.
+        return false;
+    };
+    let mut found = (*ctx.scanned.borrow().found).clone();
     let has_pods = |name: &str| {
         let namespace = view.world.namespaces.get(name);
         namespace.is_some_and(|it| it.stage.is_some()) && ctx.caches.pod_facts.any_in(name)
@@ -80,6 +120,7 @@ async fn scan(ctx: &Context, memory: &mut Memory, all: bool) {
     found.retain(|key, _| has_pods(&key.namespace));
     memory.judged.retain(|name, _| has_pods(name));
     let names: Vec<&String> = view.world.namespaces.keys().filter(|name| has_pods(name)).collect();
+    let mut due = Vec::new();
     // Without pods the policies are not even made ready.
     if !names.is_empty() {
         let set = cluster::policies(ctx, &kept_by_cel(ctx, &policy.spec), Context::moment());
@@ -88,14 +129,33 @@ async fn scan(ctx: &Context, memory: &mut Memory, all: bool) {
             memory.judged.clear();
             memory.hash.clone_from(&set.hash);
         }
-        let due = |name: &&&String| (all || touched.contains(**name)) && view.admission_hold(name).is_none();
-        let due: Vec<&String> = names.iter().filter(due).copied().collect();
+        due.extend(names.into_iter().filter(|name| {
+            let is_due = all || touched.contains(*name);
+            is_due && view.admission_hold(name).is_none()
+        }));
+        publish(ctx, &found, due.iter().map(|name| (*name).clone()));
         scan_all(ctx, memory, &set, &view.world, &due, &mut found).await;
     }
-    let news: Vec<WorkloadKey> = news(&before, &found).cloned().collect();
-    ctx.scanned.send_replace(Some(Arc::new(found)));
-    for WorkloadKey { namespace, name } in news {
-        ctx.triggers.workload(ObjectRef::new(&name).within(&namespace));
+    publish(ctx, &found, std::iter::empty());
+    true
+}
+
+/// Shows what was found, and sets off the workloads of which it is news. `left` are the namespaces that are to be scanned yet.
+fn publish(ctx: &Context, found: &Found, left: impl Iterator<Item = String>) {
+    let before = ctx.scanned.borrow().clone();
+    let left: BTreeSet<String> = left.collect();
+    let first = match before.first {
+        First::Over => First::Over,
+        _ if left.is_empty() => First::Over,
+        First::NotBegun | First::Left(_) => First::Left(Arc::new(left)),
+    };
+    let found = Arc::new(found.clone());
+    ctx.scanned.send_replace(Scanned {
+        found: found.clone(),
+        first,
+    });
+    for WorkloadKey { namespace, name } in news(&before.found, &found) {
+        ctx.triggers.workload(ObjectRef::new(name).within(namespace));
     }
 }
 
@@ -114,20 +174,23 @@ async fn scan_all(
     let offline = match Offline::new(set) {
         Ok(offline) => Arc::new(offline),
         Err(error) => {
-            tracing::error!(%error, "running pods are not judged: what was found before stays");
+            tracing::error!(%error, "running pods are not judged now; what was found before stays");
             return;
         }
     };
-    for name in names {
+    for (done, name) in names.iter().enumerate() {
         match scan_one(ctx, memory, &offline, world, name).await {
             Ok(of_workloads) => {
                 found.retain(|key, _| key.namespace != **name);
                 found.extend(of_workloads);
             }
             Err(error) => {
-                tracing::warn!(%error, namespace = name, "running pods are not judged: what was found before stays");
+                tracing::warn!(%error, namespace = name, "running pods are not judged now; what was found before stays");
                 ctx.triggers.pods_changed(name);
             }
+        }
+        if !matches!(ctx.scanned.borrow().first, First::Over) {
+            publish(ctx, found, names[done + 1..].iter().map(|name| (*name).clone()));
         }
     }
 }

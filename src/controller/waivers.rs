@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::cluster::waived;
@@ -45,6 +46,11 @@ pub async fn run(ctx: Arc<Context>) {
         let waived = look(&ctx);
         if waived != waived_before {
             ctx.triggers.cluster.notify_one();
+            // What is held against their pods is another thing now.
+            let workloads = ctx.caches.workloads.state();
+            workloads
+                .iter()
+                .for_each(|it| ctx.triggers.workload(ObjectRef::from_obj(it.as_ref())));
         }
         let effects: Vec<Effect> = all.iter().map(|waiver| opens(waiver, &current, &waived)).collect();
         count(&ctx, &all, &effects, max_days, now);

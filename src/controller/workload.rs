@@ -62,7 +62,11 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
         Ok(Placement::Placed) => far::ends(&seen.world, known, &resolved, |ns, name| ctx.policy_named(ns, name)),
         _ => Ends::default(),
     };
-    let waiting = underway || unanalysed || !ends.missing.is_empty() || is_unscanned(&ctx, &seen);
+    if is_unscanned(&ctx, &seen) {
+        // However long it takes: its policies are in place, and what was said of its pods before a new start still stands.
+        return Ok(Action::requeue(SOON));
+    }
+    let waiting = underway || unanalysed || !ends.missing.is_empty();
     if waiting && ctx.patience.waits(&seen.key) {
         // The watch or the analysis sets this off again in a moment; what is said until then would only be said twice.
         return Ok(Action::requeue(SOON));
@@ -78,11 +82,7 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
     let (of_secrets, kept) = secrets::look(&ctx, &seen.key, &workload, &seen.world.policy, moment);
     let mut status = assess(&ctx, &seen, known, (&refusals, kept), &resolved, &ends, placement);
     status.findings.extend(of_secrets);
-    if let Some(scanned) = &*ctx.scanned.borrow() {
-        status
-            .findings
-            .extend(scanned.get(&seen.key).into_iter().flatten().cloned());
-    }
+    status.findings.extend(ctx.scanned.borrow().of(&seen.key).cloned());
     report::workload(&ctx, &workload, status).await?;
     match failure {
         Some(error) => Err(error),
@@ -191,7 +191,9 @@ fn is_analysed(ctx: &Context, seen: &Seen) -> bool {
 
 /// Whether running pods will be judged in a moment for the first time.
 fn is_unscanned(ctx: &Context, seen: &Seen) -> bool {
-    seen.hold.is_none() && seen.admission_off.is_none() && ctx.scanned.borrow().is_none()
+    let namespace = &seen.key.namespace;
+    let is_held = seen.hold.is_some() || seen.admission_off.is_some();
+    !is_held && ctx.caches.pod_facts.any_in(namespace) && ctx.scanned.borrow().awaits(namespace)
 }
 
 /// What the pods that run have beside the pod network.

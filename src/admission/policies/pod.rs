@@ -98,6 +98,11 @@ pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause>
     clauses
 }
 
+/// Whether any of its rules reads an annotation of a pod.
+pub(in crate::admission) fn reads_annotation(key: &str) -> bool {
+    networks::reads(key) || key.starts_with(security::APPARMOR_ANNOTATION)
+}
+
 /// How many characters its expressions have without any Waiver.
 pub(in crate::admission) fn size(spec: &AiSecurityPolicySpec, modes: &Modes) -> usize {
     let mut named = about_the_request(spec.mode);

@@ -17,7 +17,8 @@ fn offline(policy: &Value) -> Offline {
 
 fn pod(name: &str, workload: Option<&str>, spec: &Value) -> Value {
     let mut pod = json!({
-        "metadata": {"name": name, "uid": name, "labels": {names::WORKLOAD_LABEL: workload, "job-index": name}},
+        "metadata": {"name": name, "uid": name, "labels": {names::WORKLOAD_LABEL: workload, "job-index": name},
+            "annotations": {"cni.projectcalico.org/podIP": name, "k8s.v1.cni.cncf.io/network-status": name}},
         "spec": {
             "nodeName": format!("node-of-{name}"), "hostname": name,
             "containers": [{"name": "c", "image": "x", "volumeMounts": [{"name": format!("kube-api-access-{name}"), "mountPath": "/t"}]}],
@@ -200,4 +201,53 @@ fn the_rules_for_pods_read_no_other_label() {
             at.map(|at| &rest[at.saturating_sub(60)..at + 40])
         );
     }
+}
+
+#[test]
+fn what_annotations_break_is_found_and_what_says_nothing_is_left_out() {
+    let (offline, hasher) = (offline(&json!({})), RandomState::new());
+    let mut scan = scan(Judged::default(), &hasher);
+    let mut attached = pod("p", Some("road"), &json!({}));
+    attached["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/networks": "fast"});
+    scan.judge(&offline, &attached);
+    let (found, _) = scan.ended();
+    assert!(
+        rules(&found).contains(&"NET-11/secondary-network".to_owned()),
+        "{found:?}"
+    );
+    // The keys that are kept are those in the text of the policy.
+    let set = set(&json!({"network": {"mesh": "Istio"}}));
+    let spec = set.policy("cloison-pod").unwrap().spec.as_ref().unwrap();
+    let text = format!("{:?} {:?}", spec.variables, spec.validations);
+    for key in [
+        "k8s.v1.cni.cncf.io/networks",
+        "sidecar.istio.io/inject",
+        "policy.cilium.io/no-track-port",
+    ] {
+        assert!(text.contains(key) && policies::pod::reads_annotation(key), "{key}");
+    }
+    assert!(text.contains("container.apparmor.security.beta.kubernetes.io/"));
+    assert!(policies::pod::reads_annotation(
+        "container.apparmor.security.beta.kubernetes.io/c"
+    ));
+}
+
+#[test]
+fn a_pod_that_is_too_large_to_be_judged_is_unknown() {
+    let (offline, hasher) = (offline(&json!({})), RandomState::new());
+    let mut scan = scan(Judged::default(), &hasher);
+    let many: Vec<Value> = (0..6_000)
+        .map(|n| json!({"name": format!("V{n}"), "value": "x"}))
+        .collect();
+    let large = json!({"hostIPC": true, "containers": [{"name": "c", "image": "x", "env": many}]});
+    scan.judge(&offline, &pod("p", Some("road"), &large));
+    let (found, _) = scan.ended();
+    let [told] = &found["road"][..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (told.finding.rule.to_string().as_str(), told.refused),
+        ("WKL-01/unjudged", false)
+    );
+    assert_eq!(told.finding.assurance, Assurance::Unknown);
 }

@@ -12,6 +12,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::{Arguments, Found};
 use crate::admission::{Judged, Offline, Operator, Scan, Told, Waived, generate};
+use crate::api::stage::Mode;
 use crate::api::{AiWorkload, Waiver};
 use crate::cli::findings::{Case, SeenPod};
 use crate::cli::snapshot::running;
@@ -71,7 +72,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     findings.extend(case.findings());
     findings.extend(overdue(&stored_waivers, now));
     let told = scan(&pods, &world, &Offline::new(&set)?);
-    let only_reported = told.iter().filter(|told| !told.refused);
+    let only_reported = told.iter().filter(|told| !is_refused(told, &world));
     let reported = only_reported.map(|told| told.finding.clone()).collect();
     findings.extend(told.into_iter().map(|told| told.finding));
     Ok(Found {
@@ -102,6 +103,13 @@ fn scan(pods: &[Pod], world: &World, offline: &Offline) -> Vec<Told> {
         Some(scan.ended().0)
     });
     scanned.flat_map(BTreeMap::into_values).flatten().collect()
+}
+
+/// Whether the API server would refuse such a pod now. What it only reports is told, and counts for nothing.
+fn is_refused(told: &Told, world: &World) -> bool {
+    let namespace = told.finding.subject.namespace.as_deref().unwrap_or_default();
+    let facts = world.namespaces.get(namespace);
+    told.refused && facts.is_some_and(|facts| facts.mode == Mode::Enforce)
 }
 
 /// Flows that may be open past the end of their Waivers: nobody was there to close them.
@@ -137,5 +145,34 @@ fn seen(pod: concrete::Pod) -> SeenPod {
         pod,
         at: None,
         own: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compliance::id::WKL_01;
+    use crate::network::world::Namespace;
+
+    #[test]
+    fn what_a_namespace_does_not_refuse_counts_for_nothing() {
+        let refused = |mode: Mode, refused: bool| {
+            let mut world = World::default();
+            let namespace = Namespace {
+                name: "n".to_owned(),
+                uid: String::new(),
+                labels: BTreeMap::new(),
+                stage: None,
+                mode,
+                terminating: false,
+            };
+            world.namespaces.insert("n".to_owned(), namespace);
+            let subject = Subject::namespaced("AiWorkload", "n", "w");
+            let finding = Finding::new(WKL_01, subject, "a running pod");
+            is_refused(&Told { finding, refused }, &world)
+        };
+        assert!(refused(Mode::Enforce, true));
+        assert!(!refused(Mode::Enforce, false), "the control is in mode Audit");
+        assert!(!refused(Mode::Audit, true) && !refused(Mode::Warn, true));
     }
 }

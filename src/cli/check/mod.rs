@@ -148,8 +148,9 @@ async fn of_manifests(arguments: &Arguments) -> Result<Found, CliError> {
     files.for_each(|file| baseline::is_no_manifest(file, &mut input.objects.problems));
     let mut judged = plan::judge(&input, &arguments.operator_namespace, false)?;
     if let (true, Some(set)) = (arguments.server, &judged.admission) {
-        let known = &judged.findings;
-        let told = server::ask(&arguments.connection, &input, &judged.world, set, known).await?;
+        let refused = judged.findings.iter().filter(|it| !judged.reported.contains(*it));
+        let known: Vec<Finding> = refused.cloned().collect();
+        let told = server::ask(&arguments.connection, &input, &judged.world, set, &known).await?;
         judged.findings.extend(told.findings);
         judged.findings = worst(judged.findings, usize::MAX);
         judged.reported.extend(told.reported);

@@ -16,8 +16,8 @@ use crate::network::world::World;
 /// Requests at once.
 const AT_ONCE: usize = 4;
 
-/// Asks about every pod of the input, and tells what the input alone does not. `known` are the findings of the input, which was
-/// judged by `set`.
+/// Asks about every pod of the input, and tells what the input alone does not. `known` are those findings of the input that
+/// something is refused for; it was judged by `set`.
 pub(super) async fn ask(
     connection: &Connection,
     input: &plan::Input,

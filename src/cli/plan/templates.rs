@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::label_paths::{Place, label_at, places};
-use crate::admission::{Offline, PolicySet, Request};
+use crate::admission::{MOST_VALUES, Offline, PolicySet, Request, is_too_large};
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
 use crate::cli::manifests::{Document, Objects};
@@ -16,9 +16,6 @@ use crate::compliance::{Assurance, Finding, RuleId, Subject};
 use crate::controller::open_list;
 use crate::network::world::{Namespace, World};
 
-/// The most values in one template that are judged here, as with the rules of a NetworkPolicy: the evaluator copies a
-/// list for each of its items.
-const MOST: usize = 10_000;
 /// Workloads that a fix names.
 const NAMED: usize = 5;
 
@@ -150,8 +147,8 @@ impl Home {
                 Vec::new(),
             ]
         };
-        if size(pod) > MOST {
-            return unjudged(format!("a template has more than {MOST} values"));
+        if is_too_large(pod) {
+            return unjudged(format!("a template has more than {MOST_VALUES} values"));
         }
         let verdict = match offline.judge_pod(pod, &self.object, &Request::default()) {
             Ok(verdict) => verdict,
@@ -198,12 +195,4 @@ fn fix(labels: &str, open: &str) -> String {
         many => format!("one of {} and {} more", many[..NAMED].join(", "), many.len() - NAMED),
     };
     format!("set {} to {to}, or create the AiWorkload", label_at(labels))
-}
-
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => items.iter().map(size).sum::<usize>() + 1,
-        Value::Object(map) => map.values().map(size).sum::<usize>() + 1,
-        _ => 1,
-    }
 }

@@ -52,6 +52,12 @@ const fn never(key: &'static str) -> Steering {
     but(key, &[""])
 }
 
+/// Whether any clause, in whatever mesh, reads an annotation.
+pub(super) fn reads(key: &str) -> bool {
+    let around = AROUND_CNI.iter().chain(&AROUND_ISTIO).chain(&AROUND_LINKERD);
+    ANNOTATIONS.contains(&key) || around.into_iter().any(|it| it.key == key)
+}
+
 pub(super) fn variables(network: &PolicyNetwork, pod: &str, former: &str) -> Vec<(&'static str, String)> {
     vec![
         // What this request writes: on an update only what it changes.

@@ -66,7 +66,7 @@ const VOLUME_TYPES: &[&str] = &[
 ];
 
 /// Annotations by which AppArmor was chosen before it had a field; containerd still reads them.
-const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+pub(super) const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// `pod` is the object with the metadata, `former` what it was.
 pub(super) fn variables(pods: &PolicyPods, pod: &str, former: &str) -> Vec<(&'static str, String)> {

@@ -32,8 +32,8 @@ pub(in crate::cli::check) struct Told {
     pub notes: Vec<String>,
 }
 
-/// Puts trials and their answers into words; no answer is one that could not be asked for. `known` are the findings of the
-/// manifests.
+/// Puts trials and their answers into words; no answer is one that could not be asked for. `known` are those findings of the
+/// manifests that something is refused for.
 pub(super) fn told<'t>(
     tried: impl Iterator<Item = (&'t Trial<'t>, &'t Option<Answer>)>,
     returned: &Returned<'_>,
@@ -85,7 +85,15 @@ impl Words<'_> {
     }
 
     fn refused(&mut self, trial: &Trial<'_>, sent: &Value, refusal: &Refusal) {
-        let before = self.returned.judge(trial, sent).concat();
+        // What the file only reports says nothing of a refusal.
+        let [before, _] = self.returned.judge(trial, sent);
+        if refusal.problems.is_empty() && !refusal.cut {
+            self.told.problems.push(Problem {
+                at: trial.at(),
+                message: "the API server would refuse its pods: a policy of Cloison does, and does not say why"
+                    .to_owned(),
+            });
+        }
         for problem in &refusal.problems {
             let finding = trial.finding(problem.rule.clone(), &problem.message);
             let is_known = self.is_known(&finding);
@@ -218,5 +226,9 @@ fn is_built_in(trial: &Trial<'_>) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say where"
+)]
 mod tests;

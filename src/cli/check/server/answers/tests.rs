@@ -34,9 +34,13 @@ spec:
 
 /// What is said of manifests for an answer to each of their pods, made of the pod that was sent.
 fn said(manifests: &str, answer: impl Fn(&Value) -> Answer) -> (Told, Vec<Finding>) {
+    said_in(BASE, manifests, answer)
+}
+
+fn said_in(base: &str, manifests: &str, answer: impl Fn(&Value) -> Answer) -> (Told, Vec<Finding>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("all.yaml");
-    std::fs::write(&file, format!("{BASE}{manifests}")).unwrap();
+    std::fs::write(&file, format!("{base}{manifests}")).unwrap();
     let sources = Sources {
         files: &[file],
         home: None,
@@ -48,10 +52,9 @@ fn said(manifests: &str, answer: impl Fn(&Value) -> Answer) -> (Told, Vec<Findin
     let returned = Returned::new(&input, &plan.world, plan.admission.as_ref().unwrap()).unwrap();
     let trials = plan::trials(&input.makers);
     let answers: Vec<_> = trials.iter().map(|trial| trial.pod.as_ref().map(&answer)).collect();
-    (
-        told(trials.iter().zip(&answers), &returned, &plan.findings),
-        plan.findings,
-    )
+    let refused = plan.findings.iter().filter(|it| !plan.reported.contains(*it));
+    let known: Vec<Finding> = refused.cloned().collect();
+    (told(trials.iter().zip(&answers), &returned, &known), plan.findings)
 }
 
 /// The pod with another container in front, as an injector puts it there.
@@ -202,4 +205,39 @@ fn one_note_for_a_cause_names_five_objects() {
           Job train/road-4, 2 more is not known: you may not create pods in namespace \"train\"; run it as somebody who may"
         ]
     );
+}
+
+/// In the file the namespace only reports; in the cluster it is enforced.
+#[test]
+fn what_the_file_only_reports_and_the_api_server_refuses_is_told() {
+    let audit = BASE.replace(", cloison.dev/mode: enforce", "");
+    let job = JOB.replace("restartPolicy: Never", "restartPolicy: Never\n      hostIPC: true");
+    let words = "denied request: [cloison 1a2b3c4d] WKL-01/host-ipc the pod sets hostIPC; remove hostIPC (ANSSI R28)";
+    let refuses = |_: &Value| Answer::Refused(refusal::parse(words).unwrap());
+    let (told, known) = said_in(&audit, &job, refuses);
+    assert!(
+        known.iter().any(|it| it.rule.to_string() == "WKL-01/host-ipc"),
+        "{known:?}"
+    );
+    let [one] = &messages(&told)[..] else {
+        panic!("{told:?}")
+    };
+    assert!(
+        one.starts_with("WKL-01/host-ipc") && one.contains("refused by the API server now"),
+        "{one}"
+    );
+    assert!(told.reported.is_empty(), "{told:?}");
+    // The control: where the file says that it is refused, it is told there.
+    let (told, _) = said(&job, refuses);
+    assert!(messages(&told).is_empty(), "{told:?}");
+}
+
+#[test]
+fn a_refusal_without_a_reason_is_no_silence() {
+    let words = "denied request: [cloison 1a2b3c4d] cloison-pod refused this request";
+    let (told, _) = said(JOB, |_| Answer::Refused(refusal::parse(words).unwrap()));
+    let [problem] = &told.problems[..] else {
+        panic!("{told:?}")
+    };
+    assert!(problem.message.contains("does not say why"), "{problem:?}");
 }
