@@ -113,8 +113,8 @@ fn pods_of_one_template_are_judged_once_and_told_once() {
 #[test]
 fn in_whatever_order_pods_come_the_same_is_told() {
     let (offline, hasher) = (offline(&json!({})), RandomState::new());
-    let pods: Vec<Value> = ["/b", "/a", "/c"]
-        .map(|path| json!({"volumes": [{"name": "v", "hostPath": {"path": path}}]}))
+    let pods: Vec<Value> = ["b", "a", "c"]
+        .map(|name| json!({"volumes": [{"name": name, "hostPath": {"path": "/x"}}]}))
         .map(|spec| pod("p", Some("road"), &spec))
         .into();
     let told = |order: &[usize]| {
@@ -124,6 +124,7 @@ fn in_whatever_order_pods_come_the_same_is_told() {
     };
     let first = told(&[0, 1, 2]);
     assert!(rules(&first).contains(&"WKL-01/host-path".to_owned()), "{first:?}");
+    assert_ne!(told(&[0]), told(&[2]), "they say different things");
     assert_eq!(first, told(&[2, 1, 0]));
     assert_eq!(first, told(&[1, 0, 2, 1]));
 }
