@@ -42,7 +42,7 @@ const EACH: usize = 150;
 const KINDS: [&str; 4] = ["AiWorkload", "AiSecurityPolicy", "SecretEncryption", "Waiver"];
 
 /// What people write, and what nobody should.
-const TEXTS: [&str; 44] = [
+const TEXTS: [&str; 45] = [
     "a",
     "road-train",
     "train",
@@ -78,6 +78,7 @@ const TEXTS: [&str; 44] = [
     "BiometricIdentification",
     "2.1",
     "2026.1",
+    "'] || true || 'x' in ['x\\",
     "'",
     "\\",
     "' || true || '",
@@ -348,6 +349,7 @@ async fn whatever_is_stored_is_read_and_judged() {
     .await
     .unwrap();
     let mut dice = Dice(0x5eed_c401);
+    let mut breaking = 0;
     for kind in KINDS {
         let (schema, plural) = spec_schema(kind);
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("cloison.dev", "v1alpha1", kind));
@@ -377,6 +379,12 @@ async fn whatever_is_stored_is_read_and_judged() {
             kept.len(),
             faults[0]
         );
+        let quoted = kept
+            .iter()
+            .filter(|object| object["spec"].to_string().contains('\''))
+            .count();
+        eprintln!("{kind}: {quoted} of {} stored have a quote in a text", kept.len());
+        breaking += quoted;
         if kind == "Waiver" {
             let holding = kept.iter().filter(|object| holds(object)).count();
             eprintln!("{holding} of {} Waivers stand in the policies", kept.len());
@@ -387,4 +395,8 @@ async fn whatever_is_stored_is_read_and_judged() {
         eprintln!("{kind}: {share} % of {EACH} would be stored");
         assert!((15..=90).contains(&share), "{kind}: {share} %");
     }
+    assert!(
+        breaking >= 30,
+        "{breaking} objects with a text that could end an expression"
+    );
 }

@@ -32,7 +32,7 @@ pub use judge::{AdmissionProof, Answer, Outcome, ReplicaAnswers, judge};
 pub use modes::overrides;
 pub use operator::Operator;
 pub use policies::{connect, crd, guard, managed, namespace, net, pod, rbac, store, templates};
-pub use running::{Judged, MOST_VALUES, Scan, Told, as_enforced, is_alive, is_too_large};
+pub use running::{Judged, MOST_VALUES, Scan, Told, as_enforced, is_alive, is_too_large, workload_of};
 pub use set::{BindingKind, PolicySet, generate};
 pub use uses::{PROHIBITED_USES, RESTRICTED_USES};
 pub use verdict::{NotEvaluated, Offline, OfflineError, Operation, Request, Verdict, not_evaluated};

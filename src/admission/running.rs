@@ -94,7 +94,7 @@ impl Scan {
 
     /// Judges a pod. One of a workload that does not exist is passed over.
     pub fn judge(&mut self, offline: &Offline, pod: &Value) {
-        let workload = workload(pod);
+        let workload = workload_of(pod);
         if !is_alive(pod) || !self.workloads.contains(workload) {
             return;
         }
@@ -167,8 +167,8 @@ impl Scan {
     }
 }
 
-/// The workload that a pod joins.
-fn workload(pod: &Value) -> &str {
+/// The workload that a pod joins, by the rule of the label.
+pub fn workload_of(pod: &Value) -> &str {
     let labels = pod.pointer("/metadata/labels");
     let label = labels.and_then(|labels| labels.get(names::WORKLOAD_LABEL)?.as_str());
     label.unwrap_or(names::DEFAULT_WORKLOAD)

@@ -50,7 +50,7 @@ enum First {
     #[default]
     NotBegun,
     /// These are left.
-    Left(Arc<BTreeSet<String>>),
+    Left(BTreeSet<String>),
     Over,
 }
 
@@ -133,28 +133,27 @@ async fn scan(ctx: &Context, memory: &mut Memory, all: bool) -> bool {
             let is_due = all || touched.contains(*name);
             is_due && view.admission_hold(name).is_none()
         }));
-        publish(ctx, &found, due.iter().map(|name| (*name).clone()));
+        publish(ctx, &found, &due);
         scan_all(ctx, memory, &set, &view.world, &due, &mut found).await;
     }
-    publish(ctx, &found, std::iter::empty());
+    publish(ctx, &found, &[]);
     true
 }
 
-/// Shows what was found, and sets off the workloads of which it is news. `left` are the namespaces that are to be scanned yet.
-fn publish(ctx: &Context, found: &Found, left: impl Iterator<Item = String>) {
+/// Shows what was found, and sets off the workloads of which it is news. `left` are the namespaces that are yet to be scanned:
+/// only the first scan is shown in parts.
+fn publish(ctx: &Context, found: &Found, left: &[&String]) {
     let before = ctx.scanned.borrow().clone();
-    let left: BTreeSet<String> = left.collect();
-    let first = match before.first {
-        First::Over => First::Over,
-        _ if left.is_empty() => First::Over,
-        First::NotBegun | First::Left(_) => First::Left(Arc::new(left)),
+    let first = if left.is_empty() {
+        First::Over
+    } else if matches!(before.first, First::Over) {
+        return;
+    } else {
+        First::Left(left.iter().map(|name| (*name).clone()).collect())
     };
-    let found = Arc::new(found.clone());
-    ctx.scanned.send_replace(Scanned {
-        found: found.clone(),
-        first,
-    });
-    for WorkloadKey { namespace, name } in news(&before.found, &found) {
+    let now = Arc::new(found.clone());
+    ctx.scanned.send_replace(Scanned { found: now, first });
+    for WorkloadKey { namespace, name } in news(&before.found, found) {
         ctx.triggers.workload(ObjectRef::new(name).within(namespace));
     }
 }
@@ -189,8 +188,9 @@ async fn scan_all(
                 ctx.triggers.pods_changed(name);
             }
         }
-        if !matches!(ctx.scanned.borrow().first, First::Over) {
-            publish(ctx, found, names[done + 1..].iter().map(|name| (*name).clone()));
+        let left = &names[done + 1..];
+        if !left.is_empty() {
+            publish(ctx, found, left);
         }
     }
 }

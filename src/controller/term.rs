@@ -175,11 +175,11 @@ pub async fn run(term: Term<'_>) {
     }
 }
 
-/// Looks at storage, rights and Waivers before the first word on any workload, and follows them: a status that loses its findings and
-/// gets them back is two writes for nothing.
+/// Looks at storage, rights and Waivers before the first word on any workload, and follows them: a status that loses its
+/// findings and gets them back is two writes for nothing.
 async fn follow_secrets(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: &Index) {
     storage::look(ctx);
-    waivers::look(ctx);
+    waivers::look(ctx, &ctx.world().policy, Context::moment());
     rights::search(ctx).await;
     tasks.spawn(rights::run(ctx.clone(), index.clone()));
     tasks.spawn(storage::run(ctx.clone(), index.clone()));

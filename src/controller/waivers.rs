@@ -19,6 +19,7 @@ use super::report;
 use crate::admission::{Waived, effect};
 use crate::api::Waiver;
 use crate::api::conditions::{self, types};
+use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::waiver::WaiverStatus;
 use crate::cluster::telemetry::Status;
 use crate::compliance::waiver::{self, Effect, State};
@@ -43,7 +44,7 @@ pub async fn run(ctx: Arc<Context>) {
         let current = waivers::behind_denies(&ctx.world(), current);
         tell(&ctx, &before, &current);
         let waived_before = ctx.waived.borrow().clone();
-        let waived = look(&ctx);
+        let waived = look(&ctx, &policy, now);
         if waived != waived_before {
             ctx.triggers.cluster.notify_one();
             // What is held against their pods is another thing now.
@@ -85,9 +86,8 @@ pub async fn run(ctx: Arc<Context>) {
 }
 
 /// Looks at what is waived for pods, once.
-pub fn look(ctx: &Context) -> Arc<Waived> {
-    let policy = ctx.policy().map(|policy| policy.spec.clone()).unwrap_or_default();
-    let waived = Arc::new(waived(ctx, &policy, Context::moment()));
+pub fn look(ctx: &Context, policy: &AiSecurityPolicySpec, now: Timestamp) -> Arc<Waived> {
+    let waived = Arc::new(waived(ctx, policy, now));
     ctx.waived.send_replace(waived.clone());
     waived
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::rights::{RightsRead, Stages};
-use crate::admission::{Waived, overrides};
+use crate::admission::{Waived, overrides, workload_of};
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
 use crate::cli::manifests::{Document, Node, Objects};
@@ -197,10 +197,7 @@ impl SecretUses {
     ) -> Vec<Finding> {
         let overrides = overrides(&world.policy, Timestamp::now());
         let namespace = subject.namespace.as_deref().unwrap_or_default();
-        let label = pod
-            .pointer("/metadata/labels")
-            .and_then(|labels| labels.get(names::WORKLOAD_LABEL)?.as_str());
-        let workload = label.unwrap_or(names::DEFAULT_WORKLOAD);
+        let workload = workload_of(pod);
         let settings = settings(objects, world, &overrides, namespace, workload);
         let facts = pod.get("spec").map(PodFacts::deserialize);
         let (Some(settings), Some(Ok(mut facts))) = (settings, facts) else {
