@@ -159,6 +159,12 @@ impl Scan {
         }
     }
 
+    /// What the next scan may know when this one did not come to its end.
+    pub fn given_up(mut self) -> Judged {
+        self.before.extend(self.now);
+        self.before
+    }
+
     /// What was found, by workload, once for each rule; and what the next scan may know.
     pub fn ended(self) -> (BTreeMap<String, Vec<Told>>, Judged) {
         let found = self.found.into_iter();

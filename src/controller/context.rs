@@ -25,7 +25,7 @@ use super::patience::Patience;
 use super::pod_facts::PodIndex;
 use super::pods::Pod;
 use super::rights;
-use super::scan;
+use super::scan::{self, Found};
 use super::triggers::Triggers;
 use super::unmodelled::Others;
 use super::unreadable::UnreadableWorkloads;
@@ -106,6 +106,8 @@ pub struct Context {
     pub waived: watch::Sender<Arc<Waived>>,
     /// What is known of running pods.
     pub scanned: watch::Sender<scan::Scanned>,
+    /// What pods share with those of another stage, by workload.
+    pub shared: watch::Sender<Arc<Found>>,
     /// Classes, claims and volumes.
     pub storage: watch::Sender<Arc<Storage>>,
     /// How reconciles are set off.
@@ -194,6 +196,7 @@ impl Context {
             rights: watch::Sender::default(),
             waived: watch::Sender::default(),
             scanned: watch::Sender::default(),
+            shared: watch::Sender::default(),
             storage: watch::Sender::default(),
             triggers: parts.triggers,
             reporter: parts.reporter,

@@ -30,6 +30,7 @@ mod rights;
 mod rotation;
 mod scan;
 mod secrets;
+mod sharing;
 mod storage;
 mod stores;
 mod term;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::pods::Pod;
-use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
+use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts, VolumeUse};
 use crate::network::world::WorkloadKey;
 
 type Index = BTreeMap<WorkloadKey, HashMap<Arc<PodFacts>, usize>>;
@@ -82,6 +82,20 @@ impl PodIndex {
         let index = self.lock();
         let said = index.get(workload).into_iter().flat_map(HashMap::keys);
         said.cloned().collect()
+    }
+
+    /// The PersistentVolumeClaims that pods mount, each with a workload.
+    pub fn claims(&self) -> Vec<(WorkloadKey, String)> {
+        let index = self.lock();
+        let said = index
+            .iter()
+            .flat_map(|(key, said)| said.keys().map(move |facts| (key, facts)));
+        let mounted = said.flat_map(|(key, facts)| facts.volumes.iter().map(move |(_, volume)| (key, volume)));
+        let claims = mounted.filter_map(|(key, volume)| match volume {
+            VolumeUse::Claim(name) => Some((key.clone(), name.clone())),
+            _ => None,
+        });
+        claims.collect()
     }
 
     /// Whether any pod runs in a namespace.

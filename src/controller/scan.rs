@@ -15,10 +15,12 @@ use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::runtime::reflector::ObjectRef;
+use tokio::time::Instant;
 
+use super::backoff::Backoff;
 use super::cluster;
 use super::context::Context;
-use super::error::Error;
+use super::error::{Class, Error};
 use super::webhook::kept_by_cel;
 use crate::admission::{Judged, Offline, PolicySet, Scan, Told};
 use crate::compliance::Finding;
@@ -78,25 +80,45 @@ struct Memory {
     hash: String,
     /// By namespace.
     judged: HashMap<String, Judged>,
+    /// Namespaces whose pods could not be listed, and when they are tried again: later each time.
+    again: BTreeMap<String, Instant>,
+    failures: Backoff<String>,
+}
+
+impl Memory {
+    /// What is tried again now. What is left has to wait, whatever changes there.
+    fn take_again(&mut self) -> BTreeSet<String> {
+        let now = Instant::now();
+        let ready: BTreeSet<String> = self
+            .again
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.again.retain(|name, _| !ready.contains(name));
+        ready
+    }
 }
 
 /// Scans everything, and from then on whatever has changed, for ever.
 pub async fn run(ctx: Arc<Context>) {
     let mut policies = ctx.policy_hash.clone();
     let mut memory = Memory::default();
-    let mut next_of_all = tokio::time::Instant::now();
+    let mut next_of_all = Instant::now();
     loop {
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let all = next_of_all <= start;
         let was_scanned = scan(&ctx, &mut memory, all).await;
         if all && was_scanned {
-            next_of_all = tokio::time::Instant::now() + AGAIN;
+            next_of_all = Instant::now() + AGAIN;
         }
+        let next_try = memory.again.values().min().copied();
         tokio::time::sleep(GATHER.max(start.elapsed() * REST)).await;
         tokio::select! {
             () = ctx.triggers.scan.notified() => {}
             Ok(()) = policies.changed() => {}
             () = tokio::time::sleep_until(next_of_all), if was_scanned => {}
+            () = tokio::time::sleep_until(next_try.unwrap_or(start)), if next_try.is_some() => {}
         }
     }
 }
@@ -105,7 +127,8 @@ pub async fn run(ctx: Arc<Context>) {
 /// nothing is decided about admission, what was found before stays; false then.
 async fn scan(ctx: &Context, memory: &mut Memory, all: bool) -> bool {
     // Before the world is looked at: what changes from here on sets off the next scan.
-    let touched = ctx.triggers.take_unscanned();
+    let mut touched = ctx.triggers.take_unscanned();
+    touched.append(&mut memory.take_again());
     let view = ctx.view();
     let policy = ctx.policy().filter(|_| view.admission_hold("").is_none());
     let Some(policy) = policy else {
@@ -119,6 +142,8 @@ async fn scan(ctx: &Context, memory: &mut Memory, all: bool) -> bool {
     };
     found.retain(|key, _| has_pods(&key.namespace));
     memory.judged.retain(|name, _| has_pods(name));
+    memory.again.retain(|name, _| has_pods(name));
+    memory.failures.retain(|name| has_pods(name));
     let names: Vec<&String> = view.world.namespaces.keys().filter(|name| has_pods(name)).collect();
     let mut due = Vec::new();
     // Without pods the policies are not even made ready.
@@ -131,7 +156,7 @@ async fn scan(ctx: &Context, memory: &mut Memory, all: bool) -> bool {
         }
         due.extend(names.into_iter().filter(|name| {
             let is_due = all || touched.contains(*name);
-            is_due && view.admission_hold(name).is_none()
+            is_due && view.admission_hold(name).is_none() && !memory.again.contains_key(*name)
         }));
         publish(ctx, &found, &due);
         scan_all(ctx, memory, &set, &view.world, &due, &mut found).await;
@@ -180,12 +205,15 @@ async fn scan_all(
     for (done, name) in names.iter().enumerate() {
         match scan_one(ctx, memory, &offline, world, name).await {
             Ok(of_workloads) => {
+                memory.failures.succeeded(name);
                 found.retain(|key, _| key.namespace != **name);
                 found.extend(of_workloads);
             }
             Err(error) => {
                 tracing::warn!(%error, namespace = name, "running pods are not judged now; what was found before stays");
-                ctx.triggers.pods_changed(name);
+                let class = error.downcast_ref().map_or(Class::Transient, Error::class);
+                let wait = memory.failures.failed((*name).clone(), class);
+                memory.again.insert((*name).clone(), Instant::now() + wait);
             }
         }
         let left = &names[done + 1..];
@@ -203,14 +231,37 @@ async fn scan_one(
     name: &str,
 ) -> Result<Found, Box<dyn std::error::Error + Send + Sync>> {
     let known = memory.judged.remove(name).unwrap_or_default();
-    let Some(mut scan) = Scan::of(world, name, memory.hasher.clone(), known) else {
+    let Some(scan) = Scan::of(world, name, memory.hasher.clone(), known) else {
         return Ok(Found::new());
     };
+    let (scan, failed) = judge_pages(ctx, offline, name, scan).await?;
+    if let Some(error) = failed {
+        memory.judged.insert(name.to_owned(), scan.given_up());
+        return Err(error.into());
+    }
+    let (found, judged) = scan.ended();
+    memory.judged.insert(name.to_owned(), judged);
+    let findings = |told: Vec<Told>| told.into_iter().map(|told| told.finding).collect();
+    let found = found.into_iter();
+    Ok(found
+        .map(|(workload, told)| (WorkloadKey::new(name, workload), findings(told)))
+        .collect())
+}
+
+/// Judges the pods of a namespace, up to the first page that cannot be had.
+async fn judge_pages(
+    ctx: &Context,
+    offline: &Arc<Offline>,
+    name: &str,
+    mut scan: Scan,
+) -> Result<(Scan, Option<Error>), tokio::task::JoinError> {
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), name, &ApiResource::erase::<Pod>(&()));
     let mut page = ListParams::default().limit(PAGE);
     loop {
-        let listed = api.list(&page).await;
-        let listed = listed.map_err(Error::api(format!("list Pods in {name}")))?;
+        let listed = match api.list(&page).await {
+            Ok(listed) => listed,
+            Err(error) => return Ok((scan, Some(Error::api(format!("list Pods in {name}"))(error)))),
+        };
         page.continue_token = listed.metadata.continue_.filter(|token| !token.is_empty());
         let offline = offline.clone();
         // Busy: not on a thread that also carries requests.
@@ -223,20 +274,13 @@ async fn scan_one(
         });
         scan = judging.await?;
         if page.continue_token.is_none() {
-            break;
+            return Ok((scan, None));
         }
     }
-    let (found, judged) = scan.ended();
-    memory.judged.insert(name.to_owned(), judged);
-    let findings = |told: Vec<Told>| told.into_iter().map(|told| told.finding).collect();
-    let found = found.into_iter();
-    Ok(found
-        .map(|(workload, told)| (WorkloadKey::new(name, workload), findings(told)))
-        .collect())
 }
 
 /// The workloads of which something else was found than before.
-fn news<'f>(before: &'f Found, now: &'f Found) -> impl Iterator<Item = &'f WorkloadKey> {
+pub fn news<'f>(before: &'f Found, now: &'f Found) -> impl Iterator<Item = &'f WorkloadKey> {
     let changed = now.iter().filter(|(key, findings)| before.get(*key) != Some(*findings));
     let gone = before.keys().filter(|key| !now.contains_key(*key));
     changed.map(|(key, _)| key).chain(gone)

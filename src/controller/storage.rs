@@ -19,6 +19,7 @@ pub async fn run(ctx: Arc<Context>, index: Index) {
         tokio::time::sleep(GATHER).await;
         let before = ctx.storage.borrow().clone();
         look(&ctx);
+        ctx.triggers.sharing.notify_one();
         let changed = before.changed_since(&ctx.storage.borrow());
         for workload in index.workloads.state() {
             let namespace = workload.metadata.namespace.as_deref().unwrap_or_default();

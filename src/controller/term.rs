@@ -26,8 +26,8 @@ use super::triggers::{Index, Queues, Triggers};
 use super::unreadable::Reporter as UnreadableReporter;
 use super::withdrawals::Withdrawals;
 use super::{
-    Settings, analysis, cluster, facts, forget, namespace, packets, rights, rotation, scan, storage, unmodelled,
-    waivers, withdraw, workload,
+    Settings, analysis, cluster, facts, forget, namespace, packets, rights, rotation, scan, sharing, storage,
+    unmodelled, waivers, withdraw, workload,
 };
 use crate::api::names;
 use crate::cluster::client::whoami;
@@ -175,14 +175,16 @@ pub async fn run(term: Term<'_>) {
     }
 }
 
-/// Looks at storage, rights and Waivers before the first word on any workload, and follows them: a status that loses its
+/// Looks at storage, rights, Waivers and what is shared before the first word on any workload, and follows them: a status that loses its
 /// findings and gets them back is two writes for nothing.
 async fn follow_secrets(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: &Index) {
     storage::look(ctx);
     waivers::look(ctx, &ctx.world().policy, Context::moment());
     rights::search(ctx).await;
+    let allocations = sharing::first(ctx).await;
     tasks.spawn(rights::run(ctx.clone(), index.clone()));
     tasks.spawn(storage::run(ctx.clone(), index.clone()));
+    tasks.spawn(sharing::run(ctx.clone(), allocations));
 }
 
 /// Asks who we are until the API server answers.

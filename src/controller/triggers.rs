@@ -52,6 +52,8 @@ pub struct Triggers {
     /// Wakes the scan of running pods.
     pub scan: Arc<Notify>,
     unscanned: Arc<Mutex<BTreeSet<String>>>,
+    /// Wakes whoever looks what pods of two stages share.
+    pub sharing: Arc<Notify>,
 }
 
 /// The receiving ends.
@@ -96,6 +98,7 @@ impl Triggers {
             storage: Arc::default(),
             scan: Arc::default(),
             unscanned: Arc::default(),
+            sharing: Arc::default(),
         };
         let queues = Queues {
             workloads: workloads_rx,
@@ -124,6 +127,7 @@ impl Triggers {
     pub fn pods_changed(&self, namespace: &str) {
         lock(&self.unscanned).insert(namespace.to_owned());
         self.scan.notify_one();
+        self.sharing.notify_one();
     }
 
     /// A NetworkPolicy or a Namespace was written; `shown` is what the store holds of it.

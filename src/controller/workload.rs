@@ -83,6 +83,8 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
     let mut status = assess(&ctx, &seen, known, (&refusals, kept), &resolved, &ends, placement);
     status.findings.extend(of_secrets);
     status.findings.extend(ctx.scanned.borrow().of(&seen.key).cloned());
+    let shared = ctx.shared.borrow().get(&seen.key).cloned();
+    status.findings.extend(shared.into_iter().flatten());
     report::workload(&ctx, &workload, status).await?;
     match failure {
         Some(error) => Err(error),

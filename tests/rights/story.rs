@@ -256,6 +256,20 @@ pub async fn story(plane: &ControlPlane) {
         .unwrap();
     operator::policy(&admin, "common", "cloison-svc-registry").await;
 
+    // Who has which device is asked for once a pod has a claim for one.
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "gpu", "namespace": "train", "labels": {names::WORKLOAD_LABEL: "steady"}},
+        "spec": {"automountServiceAccountToken": false, "resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}],
+            "containers": [{"name": "main", "image": "registry.example.com/app:1"}]},
+    });
+    // The ServiceAccount `default` comes a moment after its namespace.
+    eventually(PATIENCE, "a pod with a claim", || async {
+        operator::apply(&admin, pod.clone()).await.map(drop)
+    })
+    .await
+    .unwrap();
+
     drift(&admin).await;
     wall(&admin).await;
     waivers(&admin).await;

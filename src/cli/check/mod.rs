@@ -5,6 +5,7 @@ mod baseline;
 mod fix;
 mod live;
 mod server;
+mod sharing;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

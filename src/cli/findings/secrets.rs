@@ -19,7 +19,8 @@ use crate::cli::manifests::{Document, Node, Objects};
 use crate::cli::snapshot::{makes_pods, templates};
 use crate::compliance::checks::account::{self, Account};
 use crate::compliance::checks::lifetime::{self, SecretFacts};
-use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
+use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts, VolumeUse};
+use crate::compliance::checks::sharing::{self, Holder};
 use crate::compliance::checks::volumes::{Claim, Class, Storage, Volume};
 use crate::compliance::checks::{self, Settings, config_map};
 use crate::compliance::{Assurance, ControlOverride, Finding, Subject};
@@ -44,6 +45,31 @@ struct Template {
     document: Document,
     path: String,
     own: bool,
+}
+
+impl Template {
+    /// Its claims, where its namespace has a stage.
+    fn holders<'t>(&'t self, objects: &Objects, world: &World) -> impl Iterator<Item = Holder> + use<'t> {
+        let Self {
+            namespace, workload, ..
+        } = self;
+        let declared = objects.workloads.get(&(namespace.clone(), workload.clone()));
+        let classification = declared.map(|found| found.object.spec.data.classification);
+        let stage = world.stage_of(namespace);
+        let claims = self.facts.volumes.iter().filter_map(|(_, volume)| match volume {
+            VolumeUse::Claim(name) => Some(name),
+            _ => None,
+        });
+        claims.filter_map(move |claim| {
+            Some(Holder {
+                namespace: namespace.clone(),
+                workload: workload.clone(),
+                stage: stage?,
+                classification,
+                claim: claim.clone(),
+            })
+        })
+    }
 }
 
 /// What was read of manifests that has to do with Secrets.
@@ -168,6 +194,18 @@ impl SecretUses {
             .collect();
         let mut before = stages.clone();
         before.retain(|name, _| objects.source("Namespace", "", name).is_none_or(|(_, own)| !own));
+        let mounted = self
+            .templates
+            .iter()
+            .flat_map(|template| template.holders(objects, world));
+        let shared = sharing::volumes(mounted, &storage, &overrides);
+        // Of one that nobody declared nothing is told.
+        findings.extend(shared.into_iter().filter(|finding| {
+            let subject = &finding.subject;
+            let namespace = subject.namespace.as_deref().unwrap_or_default();
+            let found = objects.source("AiWorkload", namespace, &subject.name);
+            found.is_some_and(|(_, own)| own)
+        }));
         // Several templates may take one Secret.
         findings.sort();
         findings.dedup();

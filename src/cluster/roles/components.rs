@@ -151,6 +151,12 @@ fn controller_reads() -> Vec<Rule> {
             "whether the volumes of a workload are encrypted",
         ),
         Rule::new(
+            "resource.k8s.io",
+            &["resourceclaims"],
+            &["list"],
+            "whether two stages have one device; asked only where a pod has such a claim",
+        ),
+        Rule::new(
             "storage.k8s.io",
             &["storageclasses"],
             &FOLLOW,

@@ -1,5 +1,6 @@
-//! What a workload does with Secrets, judged from what the API says of its pods and of rights: one function for the
-//! controller, the command line and, at the door, admission. A Secret's data is never an input.
+//! What a workload does with Secrets, and what its pods share with those of another stage, judged from what the API says of its
+//! pods and of rights: one function for the controller, the command line and, at the door, admission. A Secret's data is never
+//! an input.
 //!
 //! A check that cannot know says so with [`Assurance::Unknown`](super::Assurance), or leaves it out where nobody asked.
 
@@ -10,13 +11,14 @@ pub mod delivery;
 pub mod lifetime;
 pub mod pod;
 pub mod rights;
+pub mod sharing;
 pub mod volumes;
 
 use std::collections::BTreeSet;
 
 use super::catalogue::Catalogue;
 use super::finding::{Finding, Location, Subject};
-use super::id::{ENC_04, ENC_06, Family, RuleId};
+use super::id::{DAT_07, ENC_04, ENC_06, Family, RuleId, WKL_04};
 use super::mode::ControlOverride;
 use crate::api::network::ConnectTo;
 use crate::api::policy::AiSecurityPolicySpec;
@@ -159,7 +161,8 @@ pub fn is_heard(finding: &Finding, stage: NamespaceStage, overrides: &[ControlOv
 /// Whether a finding is one of these checks' that the policy only reports in a stage: it is told, and stops nobody. Of
 /// `Unknown` stages nothing is refused either.
 pub fn is_only_reported(finding: &Finding, stage: Option<NamespaceStage>, overrides: &[ControlOverride]) -> bool {
-    let ours = matches!(finding.control().family(), Family::Enc | Family::Iam);
+    let shared = finding.rule == DAT_07.rule("shared-volume") || finding.rule == WKL_04.rule("mixed-device");
+    let ours = shared || matches!(finding.control().family(), Family::Enc | Family::Iam);
     let mode = stage.map(|stage| Catalogue::builtin().effective_mode(&finding.rule, stage, overrides));
     ours && mode.is_none_or(|mode| mode < ControlMode::Enforce)
 }

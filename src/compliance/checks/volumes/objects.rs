@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
@@ -63,6 +63,8 @@ pub(super) struct VolumeSays {
     /// The attributes that matter.
     pub attributes: BTreeMap<String, String>,
     pub class: String,
+    /// Where its data is; `None` where that is not known beyond one node.
+    pub place: Option<Box<str>>,
     /// Namespace and name.
     pub claim: Option<(String, String)>,
     pub provisioned_by: Option<String>,
@@ -97,11 +99,13 @@ impl From<PersistentVolumeClaim> for Claim {
 impl From<PersistentVolume> for Volume {
     fn from(volume: PersistentVolume) -> Self {
         let spec = volume.spec.unwrap_or_default();
+        let place = place(&spec);
         let (driver, attributes) = spec.csi.map(|csi| (csi.driver, csi.volume_attributes)).unzip();
         let says = VolumeSays {
             driver,
             attributes: asked(attributes.flatten().as_ref()),
             class: spec.storage_class_name.unwrap_or_default(),
+            place: place.map(String::into_boxed_str),
             claim: spec.claim_ref.and_then(|claim| Some((claim.namespace?, claim.name?))),
             provisioned_by: annotation(&volume.metadata, PROVISIONED_BY).cloned(),
             created: created(&volume.metadata),
@@ -109,6 +113,24 @@ impl From<PersistentVolume> for Volume {
         let metadata = identity(volume.metadata);
         Self { metadata, says }
     }
+}
+
+/// The storage that a volume leads to, the same for all that lead there. A directory inside another is another place here.
+fn place(spec: &PersistentVolumeSpec) -> Option<String> {
+    let csi = spec
+        .csi
+        .as_ref()
+        .map(|it| format!("csi {} {}", it.driver, it.volume_handle));
+    let nfs = spec.nfs.as_ref().map(|it| {
+        let path = it.path.trim_end_matches('/');
+        format!("nfs {} {path}", it.server.to_lowercase())
+    });
+    let iscsi = spec.iscsi.as_ref().map(|it| format!("iscsi {} {}", it.iqn, it.lun));
+    let fc = spec
+        .fc
+        .as_ref()
+        .map(|it| format!("fc {:?} {:?} {:?}", it.wwids, it.target_wwns, it.lun));
+    csi.or(nfs).or(iscsi).or(fc)
 }
 
 fn annotation<'m>(metadata: &'m ObjectMeta, key: &str) -> Option<&'m String> {
@@ -180,6 +202,15 @@ impl Storage {
                 .map(|volume| (name(&volume.metadata), volume))
                 .collect(),
         }
+    }
+
+    /// The volume of a claim, and where its data is. Nothing where they are not bound to each other, or the place is not known.
+    pub(in crate::compliance) fn place(&self, namespace: &str, claim: &str) -> Option<(&str, &str)> {
+        let key = (namespace.to_owned(), claim.to_owned());
+        let bound = self.claims.get(&key)?.says.volume.as_ref()?;
+        let (name, volume) = self.volumes.get_key_value(bound)?;
+        let says = Some(&volume.says).filter(|says| says.claim.as_ref() == Some(&key))?;
+        Some((name, says.place.as_deref()?))
     }
 
     /// What changed from this to another.

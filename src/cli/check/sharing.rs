@@ -1,0 +1,113 @@
+//! What pods that run share with those of another stage, by the functions of the controller.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::admission::{is_alive, overrides, workload_of};
+use crate::api::AiWorkload;
+use crate::cli::{CliError, forbidden};
+use crate::cluster::allocations;
+use crate::compliance::Finding;
+use crate::compliance::checks::pod::{PodFacts, VolumeUse};
+use crate::compliance::checks::sharing::{self, Holder};
+use crate::compliance::checks::volumes::{Claim, Storage, Volume};
+use crate::network::world::{WorkloadKey, World};
+
+/// Everything against declared workloads. What the caller may not list is said in a note.
+pub(super) async fn read(
+    client: &Client,
+    pods: &[Pod],
+    workloads: &[AiWorkload],
+    world: &World,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Finding>, CliError> {
+    let declared = workloads.iter().map(|workload| {
+        let key = WorkloadKey::new(workload.namespace().unwrap_or_default(), workload.name_any());
+        (key, workload.spec.data.classification)
+    });
+    let declared: BTreeMap<_, _> = declared.collect();
+    // By namespace and name.
+    let mut by_name = BTreeMap::new();
+    let mut mounted = Vec::new();
+    let mut ask_for_devices = false;
+    for pod in pods {
+        let Ok(pod) = serde_json::to_value(pod) else { continue };
+        let text = |at: &str| pod.pointer(at).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let key = WorkloadKey::new(text("/metadata/namespace"), workload_of(&pod));
+        let Some(stage) = world.stage_of(&key.namespace).filter(|_| is_alive(&pod)) else {
+            continue;
+        };
+        let holder = Holder {
+            classification: declared.get(&key).copied(),
+            namespace: key.namespace,
+            workload: key.name,
+            stage,
+            claim: String::new(),
+        };
+        let facts: PodFacts = serde_json::from_value(pod["spec"].clone()).unwrap_or_default();
+        mounted.extend(facts.volumes.iter().filter_map(|(_, volume)| match volume {
+            VolumeUse::Claim(claim) => Some(with(&holder, claim)),
+            _ => None,
+        }));
+        ask_for_devices |= pod.pointer("/spec/resourceClaims").is_some();
+        by_name.insert((holder.namespace.clone(), text("/metadata/name").to_owned()), holder);
+    }
+    let overrides = overrides(&world.policy, Timestamp::now());
+    let mut findings = Vec::new();
+    if !mounted.is_empty() {
+        let claims = list::<Claim>(client, "PersistentVolumeClaims", notes).await?;
+        let volumes = list::<Volume>(client, "PersistentVolumes", notes).await?;
+        let storage = Storage::new([], claims, volumes);
+        findings.extend(sharing::volumes(mounted, &storage, &overrides));
+    }
+    if ask_for_devices {
+        let allocations = or_note(allocations::list(client).await, "ResourceClaims", notes)?;
+        let given = allocations.iter().flat_map(|allocation| {
+            let pods = allocation.pods.iter();
+            let holders = pods.filter_map(|pod| by_name.get(&(allocation.namespace.clone(), pod.clone())));
+            holders.map(|holder| (with(holder, &allocation.claim), allocation.devices.clone()))
+        });
+        findings.extend(sharing::devices(given, &overrides));
+    }
+    findings.retain(|finding| {
+        let namespace = finding.subject.namespace.clone().unwrap_or_default();
+        declared.contains_key(&WorkloadKey::new(namespace, finding.subject.name.clone()))
+    });
+    Ok(findings)
+}
+
+fn with(holder: &Holder, claim: &str) -> Holder {
+    Holder {
+        claim: claim.to_owned(),
+        ..holder.clone()
+    }
+}
+
+async fn list<K>(client: &Client, kinds: &str, notes: &mut Vec<String>) -> Result<Vec<Arc<K>>, CliError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let listed = Api::<K>::all(client.clone()).list(&ListParams::default()).await;
+    let listed = or_note(listed.map(|list| list.items), kinds, notes)?;
+    Ok(listed.into_iter().map(Arc::new).collect())
+}
+
+fn or_note<T>(listed: Result<Vec<T>, kube::Error>, kinds: &str, notes: &mut Vec<String>) -> Result<Vec<T>, CliError> {
+    match listed {
+        Ok(listed) => Ok(listed),
+        Err(error) if forbidden(&error) => {
+            notes.push(format!(
+                "you may not list {kinds}: whether pods of two stages share what they lead to is not judged"
+            ));
+            Ok(Vec::new())
+        }
+        Err(error) => Err(CliError::api(format!("list {kinds}"))(error)),
+    }
+}
