@@ -145,6 +145,7 @@ async fn run() {
     let our_start = start(&controller, admin).await;
     scan::store(admin).await;
     let our_memory = scan::idle(&controller).await;
+    let scanned = scan::declared(&controller, admin).await;
     controller.stop().await;
     let plan = scan::plan(&scene.plane).await;
     let judgement = scan::judgement();
@@ -158,6 +159,7 @@ async fn run() {
         our_memory,
         their_memory,
         bytes,
+        scanned,
         plan,
         judgement,
         audit,

@@ -234,3 +234,50 @@ async fn a_pod_is_told_when_its_waiver_has_ended() {
     assert!(Timestamp::now() >= end, "told while it was waived: {message}");
     is_told(&client, "waived", "default", REFERENCE, true).await;
 }
+
+/// What a pod takes out of a ConfigMap no request shows, and the controller reads none: `check` does, with the caller's rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_of_accelerators_taken_by_a_config_map() {
+    const RULE: &str = "WKL-04/visible-devices";
+    let client = client().await;
+    namespace(&client, "maps", "training", Some("enforce")).await;
+    apply(&client, workload("maps", "default", "Training", Value::Null))
+        .await
+        .unwrap();
+    condition(&client, "maps", "default", "Ready", "True").await;
+    let map = |value: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "env", "namespace": "maps"},
+            "data": {"NVIDIA_VISIBLE_DEVICES": value}})
+    };
+    apply(&client, map("none")).await.unwrap();
+    let main =
+        json!({"name": "main", "image": "registry.example.com/app:1", "envFrom": [{"configMapRef": {"name": "env"}}]});
+    // The door lets it in: it cannot know.
+    pod(&client, "maps", "p", None, &json!({"containers": [main]})).await;
+    let check = |arguments: &[&str], kubeconfig: &std::path::Path| {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_cloison"));
+        check
+            .arg("check")
+            .args(arguments)
+            .env_clear()
+            .env("KUBECONFIG", kubeconfig);
+        let output = check.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        let lines = said
+            .lines()
+            .filter(|line| line.contains(RULE) || line.contains("ConfigMaps"));
+        (lines.map(str::to_owned).collect::<Vec<_>>(), output.status.code())
+    };
+    let plane = &PLANE.get().unwrap().0;
+    let admin = plane.admin_kubeconfig().unwrap();
+    assert_eq!(check(&[], &admin).0, [""; 0]);
+    apply(&client, map("all")).await.unwrap();
+    let (lines, code) = check(&[], &admin);
+    let words = "AiWorkload maps/default: ";
+    let told = lines.first().filter(|line| line.starts_with(words));
+    assert!(
+        told.is_some_and(|line| line.contains("from ConfigMap env, which no request at the API server shows")),
+        "{lines:?}"
+    );
+    assert_eq!((lines.len(), code), (1, Some(1)));
+}

@@ -77,6 +77,7 @@ pub struct Report {
     pub our_memory: f64,
     pub their_memory: f64,
     pub bytes: [usize; 2],
+    pub scanned: Scan,
     pub plan: Scan,
     pub judgement: Scan,
     pub audit: Scan,
@@ -186,7 +187,11 @@ impl Report {
             &self.plan,
         );
         row(
-            "its judgement alone, of pods in memory; MB: beyond them",
+            "the controller, from a declared workload in each namespace to the last status; MB: resident afterwards",
+            &self.scanned,
+        );
+        row(
+            "the judgement of `plan` alone, of pods in memory; MB: beyond them",
             &self.judgement,
         );
         row(

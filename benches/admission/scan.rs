@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cloison::admission::{Offline, Operator, Request, Waived, generate};
-use cloison::api::names;
+use cloison::api::{AiWorkload, names};
 use cloison_testbed::{ControlPlane, Program, eventually};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -85,6 +85,39 @@ pub async fn idle(program: &Program) -> f64 {
     .await
     .expect("idle");
     memory(&process.to_string(), "VmRSS").expect("it runs")
+}
+
+/// The controller's own scan, from the moment that each namespace has a workload until the last one's status tells what was found.
+/// No two pods are alike, so none is judged for another. `memory` is what is resident afterwards.
+pub async fn declared(controller: &Program, admin: &Client) -> Scan {
+    let process = controller.process_id().expect("it runs");
+    let (before, start) = (used(process), Instant::now());
+    for name in (0..NAMESPACES).map(namespace) {
+        let workload = operator::workload(&name, names::DEFAULT_WORKLOAD, "Training", Value::Null);
+        operator::apply(admin, workload).await.expect("a workload");
+    }
+    for name in (0..NAMESPACES).map(namespace) {
+        let workloads: Api<AiWorkload> = Api::namespaced(admin.clone(), &name);
+        eventually(Duration::from_secs(900), &name, || async {
+            let workload = workloads.get(names::DEFAULT_WORKLOAD).await;
+            let status = workload.map_err(|error| error.to_string())?.status.unwrap_or_default();
+            let told = status
+                .findings
+                .iter()
+                .any(|it| it.rule.as_deref() == Some("WKL-01/host-pid"));
+            if told { Ok(()) } else { Err("not told yet".to_owned()) }
+        })
+        .await
+        .expect("it is told");
+    }
+    let took = start.elapsed().as_secs_f64();
+    let processor = (used(process) - before) / 1_000.0;
+    let memory = idle(controller).await;
+    Scan {
+        took,
+        processor,
+        memory,
+    }
 }
 
 /// `cloison plan -A`: lists and judges as if everything were enforced, and prints a table.

@@ -11,6 +11,7 @@ mod canaries;
 mod cel;
 pub mod certificates;
 mod clause;
+mod environment;
 mod judge;
 mod modes;
 mod objects;
@@ -28,6 +29,7 @@ pub use canaries::{
     CANARY_RIGHTS, CANARY_STAGE, Canary, CanaryRequest, Right, Verb, canaries, canary_annotations, canary_labels,
     unprobed,
 };
+pub use environment::ConfigMaps;
 pub use judge::{AdmissionProof, Answer, Outcome, ReplicaAnswers, judge};
 pub use modes::overrides;
 pub use operator::Operator;

@@ -98,6 +98,9 @@ pub(super) fn clauses(spec: &AiSecurityPolicySpec, modes: &Modes) -> Vec<Clause>
     clauses
 }
 
+/// The variable that takes accelerators.
+pub(in crate::admission) const VISIBLE_DEVICES: &str = devices::VISIBLE;
+
 /// Whether any of its rules reads an annotation of a pod.
 pub(in crate::admission) fn reads_annotation(key: &str) -> bool {
     networks::reads(key) || key.starts_with(security::APPARMOR_ANNOTATION)

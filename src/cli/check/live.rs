@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use super::{Arguments, Found, sharing};
+use super::{Arguments, Found, environment, sharing};
 use crate::admission::{Judged, Offline, Operator, Scan, Told, Waived, generate};
 use crate::api::stage::Mode;
 use crate::api::{AiWorkload, Waiver};
@@ -72,7 +72,9 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     findings.extend(case.findings());
     findings.extend(overdue(&stored_waivers, now));
     findings.extend(sharing::read(&client, &pods, &workloads, &world, &mut notes).await?);
-    let told = scan(&pods, &world, &Offline::new(&set)?);
+    let offline = Offline::new(&set)?;
+    let mut told = scan(&pods, &world, &offline);
+    told.extend(environment::read(&client, &pods, &world, &offline, &mut notes).await?);
     let only_reported = told.iter().filter(|told| !is_refused(told, &world));
     let reported = only_reported.map(|told| told.finding.clone()).collect();
     findings.extend(told.into_iter().map(|told| told.finding));

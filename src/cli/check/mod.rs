@@ -2,6 +2,7 @@
 //! controller's own; with manifests, those that it will come to once everything is applied.
 
 mod baseline;
+mod environment;
 mod fix;
 mod live;
 mod server;

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::rights::{RightsRead, Stages};
-use crate::admission::{Waived, overrides, workload_of};
+use crate::admission::{ConfigMaps, Waived, overrides, workload_of};
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
 use crate::cli::manifests::{Document, Node, Objects};
@@ -80,6 +80,8 @@ pub(in crate::cli) struct SecretUses {
     accounts: BTreeMap<(String, String), Account>,
     /// Of ConfigMaps that are judged.
     config_maps: Vec<Finding>,
+    /// Of all of them what may take accelerators.
+    pub(in crate::cli) environment: ConfigMaps,
     classes: Vec<Class>,
     claims: Vec<Claim>,
     volumes: Vec<Volume>,
@@ -122,11 +124,22 @@ impl SecretUses {
                     self.secrets.insert(key, (facts, document.clone()));
                 }
             }
-            ("v1", "ConfigMap") if own => {
+            ("v1", "ConfigMap") => {
                 let subject = Subject::namespaced("ConfigMap", namespace, name);
-                let data = document.root.get("data").map(Node::steps).into_iter().flatten();
-                for (step, value) in data {
-                    let key = step.strip_prefix('.').unwrap_or(&step);
+                let data: Vec<_> = document
+                    .root
+                    .get("data")
+                    .map(Node::steps)
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                let data = || {
+                    data.iter()
+                        .map(|(step, value)| (step.strip_prefix('.').unwrap_or(step), value))
+                };
+                let texts = data().map(|(key, value)| (key, value.as_text().unwrap_or_default()));
+                self.environment.add(namespace, name, texts);
+                for (key, value) in data().filter(|_| own) {
                     let found = config_map::value(&subject, key, value.as_text().unwrap_or_default());
                     self.config_maps.extend(found.into_iter().map(|finding| {
                         let place = finding.at.clone().unwrap_or_default();

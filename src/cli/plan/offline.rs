@@ -173,7 +173,7 @@ pub(in crate::cli) fn judge(input: &Input, operator_namespace: &str, as_enforced
     notes.extend(assumed);
     let of_secrets = secrets.findings(objects, &world, &waived);
     // Both know how a template takes credentials; the checks name the field.
-    let of_pods = templates::judge(makers, objects, &world, &set, &of_secrets)?;
+    let of_pods = templates::judge(makers, objects, &world, &set, &of_secrets, &secrets.environment)?;
     notes.extend(passed_over(objects, &of_pods.kinds));
     notes.extend(of_pods.notes);
     notes.extend(asked_of_the_api_server(&set));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::label_paths::{Place, label_at, places};
-use crate::admission::{MOST_VALUES, Offline, PolicySet, Request, is_too_large};
+use crate::admission::{ConfigMaps, MOST_VALUES, Offline, PolicySet, Request, is_too_large};
 use crate::api::names;
 use crate::api::stage::NamespaceStage;
 use crate::cli::manifests::{Document, Objects};
@@ -48,6 +48,7 @@ pub(super) fn judge(
     world: &World,
     set: &PolicySet,
     checked: &[Finding],
+    environment: &ConfigMaps,
 ) -> Result<Judged, CliError> {
     let checked: BTreeSet<(&RuleId, &Subject)> = checked.iter().map(|found| (&found.rule, &found.subject)).collect();
     let told = |finding: &Finding| !checked.contains(&(&finding.rule, &finding.subject));
@@ -79,7 +80,14 @@ pub(super) fn judge(
             .or_insert_with(|| Home::of(facts, stage, open_list(world, namespace)));
         for place in &places {
             let pod = place.pod(namespace, &subject.name);
-            let [refused, reported] = home.judge(offline, maker, place, &pod);
+            let [mut refused, mut reported] = home.judge(offline, maker, place, &pod);
+            if !is_too_large(&pod) {
+                for (finding, is_refused) in environment.against(offline, &pod, &home.object)? {
+                    let subject = subject.clone();
+                    let finding = Finding { subject, ..finding }.at(document.locate(place.path()));
+                    if is_refused { &mut refused } else { &mut reported }.push(finding);
+                }
+            }
             let reported: Vec<Finding> = reported.into_iter().filter(&told).collect();
             judged.findings.extend(refused.into_iter().filter(&told));
             judged.findings.extend(reported.iter().cloned());

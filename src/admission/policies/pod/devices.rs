@@ -7,7 +7,7 @@ use crate::admission::policies::USER;
 use crate::compliance::id::{ECO_01, WKL_04};
 
 /// The variable by which NVIDIA's container runtime chooses devices. A pod's own word wins over the device plugin's.
-const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
+pub(super) const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 /// Its values that take none.
 const NONE: &str = "['', 'none', 'void']";
 
