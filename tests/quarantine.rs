@@ -72,14 +72,11 @@ async fn a_quarantine_cuts_everything_until_somebody_who_may_ends_it() {
         .unwrap();
     let mona = edit.kubeconfig().unwrap();
     let cut = ["quarantine", "model", "-n", "serve", "--reason", "INC-4711"];
-    eventually(PATIENCE, "her rights arrive", || async {
-        match cloison(&mona, &cut) {
-            (0, said) if said.contains("AiWorkload serve/model is in quarantine") => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await
-    .unwrap();
+    let (code, said) = cloison(&mona, &cut);
+    assert!(
+        code == 0 && said.contains("AiWorkload serve/model is in quarantine"),
+        "{code} {said}"
+    );
     let (reason, message) = condition(&admin, "serve", "model", "Quarantined", "True").await;
     assert_eq!(reason, "EstablishedConnectionsMayPersist");
     assert!(

@@ -21,7 +21,7 @@ use check::folder;
 use cloison::api::names;
 use cloison_testbed::{ApiServerOptions, ControlPlane, Options, eventually};
 use command::Said;
-use common::{Cluster, SOON, apply, digest, eventually_ok, objects, patch, spec, try_create};
+use common::{Cluster, SOON, apply, digest, objects, patch, spec, try_create};
 use injector::{Injector, LABEL};
 use kube::Client;
 use kube::api::ListParams;
@@ -114,18 +114,11 @@ async fn no_pods(admin: &Client) {
     assert!(pods.items.is_empty(), "{:?}", pods.items);
 }
 
-/// A tenant with a stock role in namespaces, as soon as they have it.
+/// A tenant with a stock role in namespaces.
 async fn tenant(plane: &ControlPlane, role: &str, namespaces: &[&str]) -> PathBuf {
     let mut file = None;
     for namespace in namespaces {
         let identity = plane.tenant_identity(role, namespace, role).await.unwrap();
-        let client = identity.client().unwrap();
-        eventually_ok("the tenant's rights arrive", || async {
-            objects(&client, "v1", "Pod", Some(namespace))
-                .list(&ListParams::default())
-                .await
-        })
-        .await;
         file = Some(identity.kubeconfig().unwrap());
     }
     file.unwrap()

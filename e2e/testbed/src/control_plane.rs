@@ -17,7 +17,9 @@ use crate::binaries::{Tool, find_in_background};
 use crate::certificates::Authority;
 use crate::endpoints::{self, Endpoints};
 use crate::shared::Shared;
-use crate::{ApiServer, ApiServerOptions, ControllerManager, Error, Etcd, Identity, Options, WorkDir, eventually};
+use crate::{
+    ApiServer, ApiServerOptions, ControllerManager, Error, Etcd, Identity, Options, WorkDir, eventually, tenants,
+};
 
 /// Between SIGTERM and SIGKILL when a control plane is dropped: nothing that it holds has to survive.
 const DROP_GRACE: Duration = Duration::from_millis(250);
@@ -203,7 +205,8 @@ impl ControlPlane {
         self.service_account_identity(namespace, name).await?.kubeconfig()
     }
 
-    /// A user who is bound to a stock ClusterRole (`edit`, `admin`, `view`) in one existing namespace.
+    /// A user who is bound to a stock ClusterRole (`edit`, `admin`, `view`) in one existing namespace, and who has its
+    /// rights already: also those of kinds whose roles were installed before. It needs the controller manager.
     pub async fn tenant_identity(&self, user: &str, namespace: &str, role: &str) -> Result<Identity, Error> {
         let name = format!("testbed-{user}-{role}");
         let binding = RoleBinding {
@@ -227,7 +230,10 @@ impl ControlPlane {
         let bindings: Api<RoleBinding> = Api::namespaced(self.admin()?, namespace);
         let parameters = PatchParams::apply("cloison-testbed");
         bindings.patch(&name, &parameters, &Patch::Apply(&binding)).await?;
-        Ok(self.identity(user, &[])?.in_namespace(namespace))
+        let identity = self.identity(user, &[])?.in_namespace(namespace);
+        let (admin, tenant) = (self.admin()?, identity.client()?);
+        tenants::rights_arrive(&admin, &tenant, namespace, role, self.shared.start_deadline).await?;
+        Ok(identity)
     }
 
     /// A new client of [`ControlPlane::tenant_identity`].

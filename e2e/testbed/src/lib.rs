@@ -51,6 +51,7 @@ mod processes;
 mod program;
 mod replace;
 mod shared;
+mod tenants;
 mod work_dir;
 
 pub use api_server::ApiServer;

@@ -8,8 +8,10 @@ use std::time::Duration;
 use cloison_testbed::{ApiServerOptions, ControlPlane, Error, Identity, Minor, Options, eventually};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
 use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
 use kube::core::NamespaceResourceScope;
@@ -228,15 +230,28 @@ async fn a_tenant_may_edit_their_namespace_and_no_other() {
     let admin = plane.admin().unwrap();
     namespace(&admin, "tenant-own").await;
     namespace(&admin, "tenant-other").await;
-    let tenant = plane.tenant("bob", "tenant-own", "edit").await.unwrap();
+    // What is installed becomes a part of the stock roles only when the controller manager has seen it.
+    let manager = plane.controller_manager().unwrap();
+    manager.stop().await;
+    let labels = json!({ "rbac.authorization.k8s.io/aggregate-to-edit": "true" });
+    let rules = json!([{ "apiGroups": ["own.example"], "resources": ["things"], "verbs": ["create"] }]);
+    let role = json!({ "metadata": { "name": "own-things", "labels": labels }, "rules": rules });
+    create_in::<ClusterRole>(&Api::all(admin.clone()), role).await;
+    let bindings: Api<RoleBinding> = Api::namespaced(admin.clone(), "tenant-own");
+    let (tenant, ()) = tokio::join!(plane.tenant("bob", "tenant-own", "edit"), async {
+        let bound = eventually(SOON, "the tenant is bound", || bindings.get("testbed-bob-edit"));
+        bound.await.unwrap();
+        manager.start().unwrap();
+    });
+    let tenant = tenant.unwrap();
 
-    // The role `edit` is empty until the controller manager has aggregated it.
-    let own: Api<ConfigMap> = Api::default_namespaced(tenant.clone());
-    eventually(SOON, "the tenant may list", async || {
-        own.list(&ListParams::default()).await
-    })
-    .await
-    .unwrap();
+    // They have the right at once.
+    let attributes =
+        json!({ "namespace": "tenant-own", "group": "own.example", "resource": "things", "verb": "create" });
+    let review = serde_json::from_value(json!({ "spec": { "resourceAttributes": attributes } })).unwrap();
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(tenant.clone());
+    let answer = reviews.create(&PostParams::default(), &review).await.unwrap();
+    assert!(answer.status.unwrap().allowed);
     create::<ConfigMap>(&tenant, "tenant-own", json!({ "metadata": { "name": "mine" } })).await;
 
     let other: Api<Secret> = Api::namespaced(tenant.clone(), "tenant-other");
