@@ -1,21 +1,10 @@
 //! `cloison check` as other programs read it, and what a baseline accepts: one list of findings, one exit code.
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "common/check.rs"]
-mod check;
-#[path = "common/command.rs"]
-mod command;
 
 use std::fs;
 use std::path::Path;
 
-use check::{INTO, OUT, base, check, folder, json_of, lines};
-use command::Said;
+use crate::check::{INTO, OUT, base, check, folder, json_of, lines};
+use crate::command::Said;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -79,7 +68,7 @@ fn counts(format: &str, said: &Said) -> (usize, usize) {
 
 macro_rules! golden {
     ($name:literal, $text:expr) => {
-        insta::with_settings!({snapshot_path => "fixtures/formats", prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::with_settings!({snapshot_path => "../fixtures/formats", prepend_module_to_snapshot => false, omit_expression => true}, {
             insta::assert_snapshot!($name, $text);
         });
     };

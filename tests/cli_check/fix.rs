@@ -1,19 +1,8 @@
 //! `cloison check -f --fix`: what it prints is put into the manifest, and the manifest is checked again.
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "common/check.rs"]
-mod check;
-#[path = "common/command.rs"]
-mod command;
 
 use std::collections::BTreeSet;
 
-use check::{WORKLOAD, base, check, folder, json_of};
+use crate::check::{WORKLOAD, base, check, folder, json_of};
 
 const BAD: &str = "\
 apiVersion: apps/v1

@@ -1,20 +1,10 @@
 //! `cloison check` on our settings kinds: what the webhook would refuse is refused before the merge, in its words.
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "common/check.rs"]
-mod check;
-#[path = "common/command.rs"]
-mod command;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use check::{POLICY, base, check, folder, lines};
+use crate::check::{POLICY, base, check, folder, lines};
+use crate::command;
 use cloison::admission::review::{Sight, read, review};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -1,19 +1,8 @@
 //! What `cloison check` is given: what is read beside, what it cannot see, what it cannot read, and very much of it.
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "common/check.rs"]
-mod check;
-#[path = "common/command.rs"]
-mod command;
 
 use std::fmt::Write as _;
 
-use check::{INTO, OUT, PATH, POLICY, WORKLOAD, base, check, folder, json_of, lines};
+use crate::check::{INTO, OUT, PATH, POLICY, WORKLOAD, base, check, folder, json_of, lines};
 
 /// What is beside the folder makes its half of a path one, and answers for itself.
 #[test]

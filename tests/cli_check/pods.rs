@@ -1,29 +1,12 @@
 //! `cloison check -f` on what makes pods: the door's verdict on them, before any is made.
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-#![allow(clippy::needless_pass_by_value, reason = "tests read better so")]
-
-#[path = "common/check.rs"]
-mod check;
-#[path = "common/command.rs"]
-mod command;
-#[path = "common/admission/parts.rs"]
-mod common;
-#[path = "common/dice.rs"]
-mod dice;
-#[path = "common/random_pods.rs"]
-mod random_pods;
 
 use std::collections::BTreeSet;
 
-use check::{NAMESPACES, POLICY, WORKLOAD, base, check, folder, json_of, lines};
+use crate::check::{NAMESPACES, POLICY, WORKLOAD, base, check, folder, json_of, lines};
+use crate::common::{digest, with};
+use crate::{command, dice, random_pods};
 use cloison::admission::{Offline, Operator, Request, Waived, generate};
 use cloison::api::AiSecurityPolicy;
-use common::{digest, with};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
