@@ -8,9 +8,9 @@ use std::time::Duration;
 use cloison::api::conditions;
 use cloison::api::{AiSecurityPolicy, AiWorkload, names};
 use cloison_testbed::{ControlPlane, Program, Tool, eventually, find};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::{DynamicObject, GroupVersionKind, TypeMeta};
 use kube::discovery::ApiResource;
 use kube::{Api, Client, ResourceExt};
@@ -284,6 +284,22 @@ pub async fn in_place(client: &Client, namespace: &str) -> std::collections::BTr
         .expect("policies");
     let identity = |policy: NetworkPolicy| (policy.name_any(), json!({"uid": policy.uid(), "spec": policy.spec}));
     policies.items.into_iter().map(identity).collect()
+}
+
+/// Presses the stop button by its ConfigMap, as a person does who has nothing but kubectl.
+pub async fn press(admin: &Client, data: Value) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": data,
+        "metadata": {"name": names::OFF_CONFIGMAP, "namespace": names::DEFAULT_NAMESPACE},
+    });
+    apply(admin, object).await.expect("the button is pressed");
+}
+
+/// Releases it.
+pub async fn release(admin: &Client) {
+    let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), names::DEFAULT_NAMESPACE);
+    let released = maps.delete(names::OFF_CONFIGMAP, &DeleteParams::default()).await;
+    released.expect("the button is released");
 }
 
 /// A namespace that is enforced, with one workload `steady` that is Ready: what a bad neighbour must leave alone.
