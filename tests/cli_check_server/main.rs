@@ -14,6 +14,7 @@ mod command;
 #[path = "../common/admission.rs"]
 mod common;
 mod injector;
+mod quota;
 
 use std::path::{Path, PathBuf};
 
