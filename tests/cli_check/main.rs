@@ -15,6 +15,7 @@ mod command;
 mod common;
 #[path = "../common/dice.rs"]
 mod dice;
+mod environment;
 mod fix;
 mod formats;
 mod input;
