@@ -12,6 +12,7 @@ use cloison::admission::judge;
 use cloison::api::conditions::Truth;
 use cloison_testbed::{ApiServerOptions, Minor};
 use common::*;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 const ADMISSION: &str = "admissionregistration.k8s.io/v1";
@@ -183,14 +184,14 @@ async fn the_worst_case_stays_within_the_budget() {
     let largest = spec(
         json!({"pods": {"images": images}, "restrictedUses": uses, "network": {"mesh": "Istio"}, "controls": said}),
     );
-    let cluster = Cluster::start(vec![minor(Minor::V1_33)], largest).await;
+    let cluster = Cluster::start(vec![minor(Minor::V1_36), minor(Minor::V1_33)], largest).await;
     let open: Vec<String> = (0..500).map(|n| format!("workload-with-a-name-{n}")).collect();
     let open = format!("{} default", open.join(" "));
     cluster
         .stage_namespace("huge", "inference", Some("enforce"), &open)
         .await;
     let image = format!("registry.example.com/ok@{}", digest());
-    let env: Vec<Value> = (0..250)
+    let env: Vec<Value> = (0..10_000)
         .map(|n| {
             if n % 2 == 0 {
                 json!({"name": format!("V{n}"), "value": "x"})
@@ -202,20 +203,53 @@ async fn the_worst_case_stays_within_the_budget() {
     let volumes: Vec<Value> = (0..100)
         .map(|n| json!({"name": format!("v{n}"), "emptyDir": {"medium": "Memory"}}))
         .collect();
-    let containers: Vec<Value> = (0..40)
-        .map(|n| {
+    let containers = |number: usize| -> Vec<Value> {
+        let each = env.chunks(env.len() / number).enumerate();
+        each.map(|(n, env)| {
             json!({"name": format!("c{n}"), "image": image, "env": env, "ports": [{"containerPort": 80}],
                    "securityContext": {"capabilities": {"add": ["CHOWN", "KILL"]}, "seccompProfile": {"type": "RuntimeDefault"}},
                    "readinessProbe": {"httpGet": {"port": 80}}, "livenessProbe": {"tcpSocket": {"port": 80}}})
         })
-        .collect();
-    let huge = with(
-        pod("huge", "a"),
-        json!({"spec": {"containers": containers, "volumes": volumes}}),
-    );
-    try_create(&cluster.admin(), huge.clone()).await.unwrap();
-    let refused = try_create(&cluster.admin(), with(huge, json!({"spec": {"hostPID": true}}))).await;
-    cluster.refused(refused, "cloison-pod", "WKL-01/host-pid");
+        .collect()
+    };
+    let huge = |number: usize| {
+        let spec = json!({"spec": {"containers": containers(number), "volumes": volumes}});
+        with(pod("huge", "a"), spec)
+    };
+    let judged = async |what: &str| {
+        for (number, server) in [1, 40]
+            .into_iter()
+            .flat_map(|n| cluster.plane.api_servers().iter().map(move |it| (n, it)))
+        {
+            let admin = server.admin().unwrap();
+            let passed = try_create(&admin, huge(number)).await;
+            assert!(passed.is_ok(), "{what}, {number} containers: {passed:?}");
+            let worse = with(huge(number), json!({"spec": {"hostPID": true}}));
+            cluster.refused(try_create(&admin, worse).await, "cloison-pod", "WKL-01/host-pid");
+        }
+    };
+    judged("without Waivers").await;
+    // As many Waivers as find room. The first of them is for this namespace, and every pod of it has to be held against them.
+    let now = Timestamp::now();
+    let until = Timestamp::from_second(now.as_second() + 3_600).unwrap();
+    let waivers = (0..500).map(|n| {
+        let namespace = if n == 0 {
+            "huge".to_owned()
+        } else {
+            format!("other-{n}")
+        };
+        let waiver = json!({
+            "metadata": {"name": format!("w{n:03}"), "generation": 1, "creationTimestamp": now},
+            "spec": {"target": {"namespace": namespace}, "controls": ["WKL-01/host-ipc"], "requestedBy": "alice",
+                "reason": "the largest policies that there can be", "expirationTime": until},
+            "status": {"approval": {"by": "bob", "time": now, "generation": 1}},
+        });
+        serde_json::from_value(waiver).unwrap()
+    });
+    cluster.waive(&waivers.collect::<Vec<_>>()).await;
+    let ipc = with(huge(40), json!({"spec": {"hostIPC": true}}));
+    try_create(&cluster.admin(), ipc).await.unwrap();
+    judged("with Waivers").await;
 }
 
 /// A policy is written while requests are judged by others: an API server from before 1.36 may die of that where policies

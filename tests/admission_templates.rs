@@ -7,6 +7,7 @@ mod common;
 
 use std::time::Duration;
 
+use cloison::api::Waiver;
 use cloison_testbed::{ApiServerOptions, Minor};
 use common::*;
 use k8s_openapi::jiff::Timestamp;
@@ -326,20 +327,43 @@ async fn a_huge_template_is_judged() {
     warned(&cluster, &created(&admin, &huge(host_pid())).await, BAD);
     assert_eq!(created(&admin, &huge(json!({}))).await, Vec::<String>::new());
     // What a Waiver lets the pods do is no news.
-    let waiver = json!({
-        "apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver",
-        "metadata": {"name": "w", "generation": 1, "creationTimestamp": Timestamp::now()},
-        "spec": {"target": {"namespace": "huge"}, "controls": [BAD], "reason": "A test of a driver", "requestedBy": "alice",
-            "expirationTime": Timestamp::now() + Duration::from_hours(1)},
-        "status": {"approval": {"by": "bob", "time": Timestamp::now(), "generation": 1}},
-    });
-    cluster.waive(&[serde_json::from_value(waiver).unwrap()]).await;
+    let waiver = |number: usize, namespace: &str, control: &str| {
+        let waiver = json!({
+            "apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver",
+            "metadata": {"name": format!("w{number:03}"), "generation": 1, "creationTimestamp": Timestamp::now()},
+            "spec": {"target": {"namespace": namespace}, "controls": [control], "reason": "A test of a driver",
+                "requestedBy": "alice", "expirationTime": Timestamp::now() + Duration::from_hours(1)},
+            "status": {"approval": {"by": "bob", "time": Timestamp::now(), "generation": 1}},
+        });
+        serde_json::from_value::<Waiver>(waiver).unwrap()
+    };
+    cluster.waive(&[waiver(0, "huge", BAD)]).await;
     let other = huge(json!({"spec": {"hostPID": true, "hostIPC": true}}));
     until_heard(&cluster, &admin, &other).await;
     assert_eq!(created(&admin, &huge(host_pid())).await, Vec::<String>::new());
     warned(&cluster, &created(&admin, &other).await, "WKL-01/host-ipc");
+    // Of more than have room the first still count; whoever has another one hears nothing, and everybody else as before.
+    for name in ["far", "near"] {
+        cluster
+            .stage_namespace(name, "inference", Some("enforce"), "default")
+            .await;
+    }
+    let many = (1..100).map(|number| match number {
+        60 => waiver(number, "far", "WKL-01"),
+        _ => waiver(number, &format!("other-{number}"), "WKL-01"),
+    });
+    let many: Vec<Waiver> = std::iter::once(waiver(0, "huge", BAD)).chain(many).collect();
+    cluster.waive(&many).await;
+    let image = format!("registry.example.com/ok@{}", digest());
+    let small = json!({"spec": {"hostPID": true, "containers": [{"name": "main", "image": image}]}});
+    let small = |namespace: &str| object("Deployment", namespace, template(small.clone()));
+    until_heard(&cluster, &admin, &small("near")).await;
+    assert_eq!(created(&admin, &huge(host_pid())).await, Vec::<String>::new());
+    warned(&cluster, &created(&admin, &other).await, "WKL-01/host-ipc");
+    assert_eq!(created(&admin, &small("far")).await, Vec::<String>::new());
+    warned(&cluster, &created(&admin, &small("near")).await, BAD);
     cluster.waive(&[]).await;
-    until_heard(&cluster, &admin, &other).await;
+    until_heard(&cluster, &admin, &small("far")).await;
     // A change of it compares both templates whole.
     create(&admin, huge(host_pid())).await.unwrap();
     let change = json!({"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}});

@@ -5,7 +5,7 @@
 //! proves nothing, has no canary, and errors let the request pass: a refusal for a warning's sake would be the worse harm.
 
 use super::{Written, pod};
-use crate::admission::cel::{entries, entry};
+use crate::admission::cel::{entries, entry, list};
 use crate::admission::clause::{Clause, denied, passes};
 use crate::admission::modes::{Modes, STAGES};
 use crate::admission::objects::{Draft, Warning, requirement, resources, told};
@@ -14,6 +14,11 @@ use crate::admission::waived::{Waived, of_the_pod};
 use crate::api::names;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::stage::NamespaceStage;
+use crate::compliance::RuleId;
+
+/// Each Waiver stands beside every rule that it is about, in a validation of its own. An API server takes seconds over more
+/// characters than these, and etcd none beyond 1.5 MB.
+const WAIVERS: usize = 200_000;
 
 /// The policy's name.
 pub const NAME: &str = "cloison-templates";
@@ -42,8 +47,13 @@ pub(in crate::admission) fn write(
     ];
     variables.extend(pod::parts(spec, "template", "template"));
     let clauses = pod::clauses(spec, modes);
-    let refusing = clauses.iter().filter(|clause| clause.refuses());
-    let mut warnings: Vec<Warning> = refusing.map(|clause| warning(clause, waived)).collect();
+    let refusing: Vec<&Clause> = clauses.iter().filter(|clause| clause.refuses()).collect();
+    let rules: Vec<&RuleId> = refusing.iter().map(|clause| clause.rule()).collect();
+    let (waived, elsewhere) = waived.beside(&rules, WAIVERS);
+    let mut warnings: Vec<Warning> = refusing
+        .iter()
+        .map(|clause| warning(clause, &waived.about(clause.rule())))
+        .collect();
     if warnings.is_empty() {
         // A policy without a validation is refused, and to have one policy less would be another number of them.
         warnings.push(Warning::of_nothing());
@@ -65,7 +75,7 @@ pub(in crate::admission) fn write(
             ),
             resources("batch", "v1", &["cronjobs", "jobs"], &writes),
         ],
-        conditions: vec![
+        conditions: [
             // A ReplicaSet of a Deployment, a Job of a CronJob or a JobSet: a controller wrote it, and reads no warnings.
             (
                 "not-a-controllers",
@@ -82,7 +92,16 @@ pub(in crate::admission) fn write(
                     template("dyn(oldObject)")
                 ),
             ),
-        ],
+        ]
+        .into_iter()
+        // To keep silent is better than to warn of what a Waiver lets in.
+        .chain((!elsewhere.is_empty()).then(|| {
+            (
+                "no-waiver-without-room",
+                format!("!(request.namespace in {})", list(elsewhere)),
+            )
+        }))
+        .collect(),
         named: variables,
         warnings,
         ..Draft::default()
