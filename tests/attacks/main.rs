@@ -1,5 +1,5 @@
-//! The attacks of `rows.yaml` on a real API server, with the chart, a controller and a webhook; and once more after both were
-//! killed, when nothing may have become possible.
+//! The attacks of `rows.yaml` on a real API server, with the chart, a controller and a webhook; once more after both were
+//! killed, when nothing may have become possible; and a last time without our bindings, when all of it must be.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 #[path = "../common/audit.rs"]
 #[allow(dead_code, reason = "the scene asks for it")]
 mod audit;
+mod data;
 #[path = "../common/operator.rs"]
 mod operator;
 #[path = "../webhook/raw.rs"]
@@ -20,13 +21,12 @@ mod rows;
 #[allow(dead_code, reason = "it has more than is needed here")]
 mod scene;
 
-use std::collections::BTreeSet;
-use std::path::Path;
-
+use cloison::api::names;
 use cloison_testbed::eventually;
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Error};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client, Error, ResourceExt};
 use operator::{PATIENCE, apply};
 use rows::{Row, Try, When, Who, book};
 use scene::Scene;
@@ -275,6 +275,67 @@ async fn every_attack_is_met_and_met_again_when_nobody_of_ours_lives() {
         eprintln!("{:2} {}: {}", row.number, row.attack, outcome(row, &dead));
     }
     assert!(wrong.is_empty(), "once we are dead:\n{}", wrong.join("\n"));
+
+    let passed = nothing_refuses_without_us(&book.rows, &people).await;
+    eprintln!("without our bindings {passed} requests pass that were refused");
+}
+
+/// Takes our bindings and the webhook's configuration away: then every request that we refused passes, those of all modes
+/// included. So the attacks are real, and it is our policies that stop them. What Kubernetes refuses it still does. Says how
+/// many passed.
+async fn nothing_refuses_without_us(rows: &[Row], people: &People) -> usize {
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(people.root.clone());
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=cloison");
+    let placed = bindings.list(&ours).await.unwrap().items;
+    assert!(!placed.is_empty(), "no binding is ours");
+    for binding in placed {
+        bindings
+            .delete(&binding.name_any(), &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+    // The attacks on the configuration come first, because the rest needs it gone: nobody of ours answers for it.
+    let on_configuration = |attempt: &Try| attempt.ask(false).path.contains("/validatingwebhookconfigurations/");
+    let first = all_pass(rows, people, on_configuration).await;
+    let configurations: Api<ValidatingWebhookConfiguration> = Api::all(people.root.clone());
+    configurations
+        .delete(names::WEBHOOK_CONFIGURATION, &DeleteParams::default())
+        .await
+        .unwrap();
+    first + all_pass(rows, people, |attempt| !on_configuration(attempt)).await
+}
+
+/// Waits until the API server has noticed that nothing of ours is there for some of the requests; says how many there are that
+/// we refused.
+async fn all_pass(rows: &[Row], people: &People, which: impl Fn(&Try) -> bool) -> usize {
+    let tries = || {
+        rows.iter()
+            .flat_map(|row| row.tries.iter().map(move |attempt| (row, attempt)))
+    };
+    let chosen: Vec<(&Row, &Try)> = tries().filter(|(_, attempt)| which(attempt)).collect();
+    eventually(PATIENCE, "what we refused passes without us", || async {
+        let mut wrong = Vec::new();
+        for (row, attempt) in &chosen {
+            let met = meet(people.of(row.who), attempt, false).await;
+            let wanted = if attempt.refused.is_some() {
+                Met::Passed
+            } else {
+                Met::Stock
+            };
+            if met != Ok(wanted) {
+                wrong.push(format!("row {}: {met:?}", row.number));
+            }
+        }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("\n{}", wrong.join("\n")))
+        }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}"));
+    let refused = |(_, attempt): &&(&Row, &Try)| attempt.refused.is_some();
+    chosen.iter().filter(refused).count()
 }
 
 fn outcome(row: &Row, lines: &[String]) -> String {
@@ -300,58 +361,4 @@ async fn settled(rows: &[Row], people: &People) {
     })
     .await
     .unwrap_or_else(|error| panic!("{error}"));
-}
-
-/// A row that promises something promises it once, and can be looked up.
-#[test]
-fn all_fifty_two_rows_are_there_and_each_says_what_meets_it() {
-    let book = book();
-    let numbers: BTreeSet<u8> = book.rows.iter().map(|row| row.number).collect();
-    assert_eq!(numbers, (1..=52).collect());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for row in &book.rows {
-        let says = [!row.tries.is_empty(), row.shown.is_some(), row.open.is_some()];
-        assert_eq!(says.iter().filter(|it| **it).count(), 1, "row {}", row.number);
-        if let Some(test) = &row.shown {
-            let (file, name) = test.split_once(' ').unwrap();
-            let text = std::fs::read_to_string(root.join(file)).unwrap();
-            assert!(text.contains(&format!("fn {name}(")), "row {}: {test}", row.number);
-        }
-        for attempt in &row.tries {
-            assert!(
-                attempt.refused.is_some() != attempt.stock.is_some(),
-                "row {}",
-                row.number
-            );
-        }
-        let refused = row.tries.iter().any(|attempt| attempt.refused.is_some());
-        assert!(!refused || !row.control.is_empty(), "row {} has no control", row.number);
-    }
-    // What stays open is known by number.
-    let open: Vec<u8> = book
-        .rows
-        .iter()
-        .filter(|row| row.open.is_some())
-        .map(|row| row.number)
-        .collect();
-    assert_eq!(open, [9, 10, 26, 28, 29, 30, 31, 32, 35, 37, 39, 42, 48, 50]);
-    // Only these need us alive, and they fail closed.
-    let asks = |attempt: &Try| attempt.when == Some(When::Webhook);
-    let webhook: Vec<u8> = book
-        .rows
-        .iter()
-        .filter(|row| row.tries.iter().any(asks))
-        .map(|row| row.number)
-        .collect();
-    assert_eq!(webhook, [8]);
-}
-
-#[test]
-fn the_page_of_attacks_is_committed() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/attacks.md");
-    let page = rows::page(&book());
-    if std::env::var_os("CLOISON_GEN").is_some() {
-        std::fs::write(&file, &page).unwrap();
-    }
-    assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), page, "run make gen");
 }

@@ -1,5 +1,6 @@
 //! The rows, as they are written in `rows.yaml`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Deserialize;
@@ -23,6 +24,9 @@ pub struct Row {
     pub tries: Vec<Try>,
     #[serde(default)]
     pub control: Vec<Try>,
+    /// By policy and rule, such as `cloison-net NET-10/no-peers`.
+    #[serde(default)]
+    pub mutant: BTreeMap<String, Vec<String>>,
     pub shown: Option<String>,
     pub open: Option<String>,
     pub needs: Option<String>,
@@ -227,8 +231,9 @@ pub fn page(book: &Book) -> String {
     let mut page = String::from(
         "<!-- Written by `make gen` from tests/attacks/rows.yaml. -->\n\n# Attacks, and what meets them\n\n\
          What has a rule, or *Kubernetes*, behind it was tried by the person named, on a real API server, in namespaces of mode \
-         enforce: while Cloison runs, and after its controller and its webhook were killed (tests/attacks). *Needs* is what an \
-         admin has to set first, because it is not built in. **Open** is what nothing of ours stops, or nothing shows.\n\n\
+         enforce: while Cloison runs, and after its controller and its webhook were killed; and once more without our policies' \
+         bindings, where all that a rule had refused passed (tests/attacks). *Needs* is what an admin has to set first, because \
+         it is not built in. **Open** is what nothing of ours stops, or nothing shows.\n\n\
          | # | who | attack | met by |\n|---|---|---|---|\n",
     );
     for row in &book.rows {
