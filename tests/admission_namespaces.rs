@@ -5,6 +5,7 @@
 #[path = "common/admission.rs"]
 mod common;
 
+use cloison_testbed::ApiServerOptions;
 use common::*;
 use kube::Client;
 use serde_json::{Value, json};
@@ -17,6 +18,9 @@ const STAGE: &str = "cloison.dev/stage";
 const MODE: &str = "cloison.dev/mode";
 const SEALED: &str = "cloison.dev/sealed";
 const OPEN: &str = "cloison.dev/open";
+const LEVEL: &str = "pod-security.kubernetes.io/enforce";
+/// Since 1.34, and before.
+const ADMIN_ACCESS: [&str; 2] = ["resource.kubernetes.io/admin-access", "resource.k8s.io/admin-access"];
 
 async fn cluster() -> &'static Cluster {
     CLUSTER
@@ -259,6 +263,129 @@ async fn a_seal_is_never_planted() {
     change(&onboarder, "planted", json!({"labels": {STAGE: "inference"}}))
         .await
         .unwrap();
+}
+
+/// What Kubernetes itself refuses in a namespace of a stage is loosened only by who assigns stages.
+#[tokio::test]
+async fn pod_security_and_admin_access_are_loosened_only_by_who_may_assign_stages() {
+    let cluster = cluster().await;
+    let (mallory, onboarder) = (mallory(cluster).await, onboarder(cluster).await);
+    let level = |word: Value| json!({"labels": {LEVEL: word}});
+    // Where no stage is, the labels are whoever's the namespace is.
+    create(&mallory, namespace("free", json!({LEVEL: "restricted"}), json!({})))
+        .await
+        .unwrap();
+    change(&mallory, "free", level(json!("privileged"))).await.unwrap();
+    change(&mallory, "free", json!({"labels": {ADMIN_ACCESS[0]: "true"}}))
+        .await
+        .unwrap();
+
+    // A namespace begins with whatever level it has.
+    for (name, word) in [("lower", "restricted"), ("begins", "privileged")] {
+        create(
+            &onboarder,
+            namespace(name, json!({STAGE: "training", LEVEL: word}), json!({})),
+        )
+        .await
+        .unwrap();
+    }
+    create(&onboarder, namespace("without", json!({STAGE: "inference"}), json!({})))
+        .await
+        .unwrap();
+    let refused = async |name: &str, labels: Value, rule: &str| {
+        let metadata = json!({"labels": labels});
+        cluster.refused(change(&mallory, name, metadata.clone()).await, POLICY, rule);
+        let whole = json!({"metadata": metadata});
+        let answer = patch_status(&mallory, "v1", "Namespace", None, name, whole).await;
+        cluster.refused(answer, POLICY, rule);
+        cluster.refused(finalize(&mallory, name, &metadata).await, POLICY, rule);
+    };
+    let lowers = "WKL-01/pod-security-label";
+    for word in [json!("baseline"), json!("privileged"), Value::Null] {
+        refused("lower", json!({LEVEL: word}), lowers).await;
+    }
+    // Beside something else, and the same level written once more.
+    refused("lower", json!({LEVEL: "baseline", "team": "vision"}), lowers).await;
+    change(
+        &mallory,
+        "lower",
+        json!({"labels": {LEVEL: "restricted", "team": "vision"}}),
+    )
+    .await
+    .unwrap();
+    change(&onboarder, "lower", level(json!("baseline"))).await.unwrap();
+    for word in [json!("privileged"), Value::Null] {
+        refused("lower", json!({LEVEL: word}), lowers).await;
+    }
+    change(&onboarder, "lower", level(Value::Null)).await.unwrap();
+    // Raising is free, from any level and from none.
+    for (name, words) in [
+        ("begins", ["privileged", "baseline", "restricted"].as_slice()),
+        ("without", ["baseline", "restricted"].as_slice()),
+    ] {
+        for word in words {
+            change(&mallory, name, level(json!(word))).await.unwrap();
+        }
+    }
+    // `privileged` asks for nothing, so nothing is lost with it.
+    change(&mallory, "lower", level(json!("privileged"))).await.unwrap();
+    change(&mallory, "lower", level(Value::Null)).await.unwrap();
+
+    for key in ADMIN_ACCESS {
+        change(&mallory, "lower", json!({"labels": {key: "false"}}))
+            .await
+            .unwrap();
+        refused("lower", json!({key: "true"}), "WKL-04/admin-access-label").await;
+        change(&onboarder, "lower", json!({"labels": {key: "true"}}))
+            .await
+            .unwrap();
+        change(
+            &mallory,
+            "lower",
+            json!({"labels": {key: "true", "team": key.replace('/', ".")}}),
+        )
+        .await
+        .unwrap();
+        change(&mallory, "lower", json!({"labels": {key: null}})).await.unwrap();
+        refused("lower", json!({key: "true"}), "WKL-04/admin-access-label").await;
+    }
+}
+
+/// A word that is no level cannot be written where Kubernetes looks at it; where it is there all the same, Kubernetes takes it
+/// for `restricted`, and written anew it is the least.
+#[tokio::test]
+async fn a_level_that_is_none_is_the_least_when_it_is_new_and_the_most_when_it_is_old() {
+    let blind = ApiServerOptions {
+        disable_admission_plugins: vec!["PodSecurity".to_owned()],
+        ..ApiServerOptions::default()
+    };
+    let cluster = Cluster::start(vec![blind], spec(json!({}))).await;
+    let (mallory, onboarder) = (mallory(&cluster).await, onboarder(&cluster).await);
+    let level = |word: Value| json!({"labels": {LEVEL: word}});
+    let rule = "WKL-01/pod-security-label";
+    create(
+        &onboarder,
+        namespace("odd", json!({STAGE: "training", LEVEL: "Strict"}), json!({})),
+    )
+    .await
+    .unwrap();
+    for word in [
+        json!("privileged"),
+        json!("baseline"),
+        json!("strict"),
+        json!(""),
+        Value::Null,
+    ] {
+        cluster.refused(change(&mallory, "odd", level(word)).await, POLICY, rule);
+    }
+    change(&mallory, "odd", json!({"labels": {LEVEL: "Strict", "team": "vision"}}))
+        .await
+        .unwrap();
+    change(&mallory, "odd", level(json!("restricted"))).await.unwrap();
+    for word in ["Restricted", ""] {
+        cluster.refused(change(&mallory, "odd", level(json!(word))).await, POLICY, rule);
+    }
+    change(&onboarder, "odd", level(json!(""))).await.unwrap();
 }
 
 /// The namespace controller ends a namespace through `finalize`.

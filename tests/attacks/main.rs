@@ -56,7 +56,9 @@ impl People {
 async fn namespace(scene: &Scene, name: &str, stage: &str, mode: &str) {
     operator::namespace(&scene.admin, name, stage, Some(mode)).await;
     if name.starts_with("labelled") {
-        let label = json!({"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}});
+        let labels =
+            json!({"resource.kubernetes.io/admin-access": "true", "pod-security.kubernetes.io/enforce": "baseline"});
+        let label = json!({"metadata": {"labels": labels}});
         let namespaces: Api<Namespace> = Api::all(scene.admin.clone());
         namespaces
             .patch(name, &PatchParams::default(), &Patch::Merge(label))

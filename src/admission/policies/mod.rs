@@ -10,7 +10,7 @@
 //! | `cloison-store` | claims of volumes and devices, and snapshots, in stage namespaces | yes |
 //! | `cloison-crd` | what an AiWorkload declares | yes |
 //! | `cloison-templates` | pod templates of the built-in kinds in stage namespaces; it warns and never refuses | yes |
-//! | `cloison-namespace` | namespaces with a stage, before or after | always |
+//! | `cloison-namespace` | namespaces with a stage, before or after: stage, mode, seal, and what Kubernetes itself refuses there | always |
 //! | `cloison-managed` | objects with our label, before or after | always |
 //! | `cloison-guard` | status, finalizers and quarantine of our kinds; who asks for a Waiver and who approves it; what our own accounts write: NetworkPolicies, Secrets, key ring, reports | always |
 

@@ -1,4 +1,5 @@
-//! `cloison-namespace`: who says which stage a namespace has, and who writes the seal.
+//! `cloison-namespace`: who says which stage a namespace has and what Kubernetes itself refuses there, and who writes the
+//! seal.
 //!
 //! It is scoped by an objectSelector, which matches the old **or** the new labels. A namespaceSelector sees only the new
 //! ones: a patch that drops the stage label and changes something else would pass by it.
@@ -10,10 +11,15 @@ use crate::admission::objects::{Draft, always, requirement, resources};
 use crate::admission::operator::Operator;
 use crate::api::names;
 use crate::api::stage::{Mode, NamespaceStage};
-use crate::compliance::id::{CLU_04, NET_02};
+use crate::compliance::id::{CLU_04, NET_02, WKL_01, WKL_04};
 
 /// The policy's name.
 pub const NAME: &str = "cloison-namespace";
+
+/// The least that Kubernetes itself asks of pods.
+const LEVEL_LABEL: &str = "pod-security.kubernetes.io/enforce";
+/// Where claims may ask for access to devices that others use; before 1.34 it was called otherwise.
+const ADMIN_ACCESS_LABELS: [&str; 2] = ["resource.kubernetes.io/admin-access", "resource.k8s.io/admin-access"];
 
 pub(in crate::admission) fn write(operator: &Operator, hash: &str) -> Written {
     let draft = Draft {
@@ -46,6 +52,8 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
         ("stageWas", old("labels", names::STAGE_LABEL)),
         ("mode", new("labels", names::MODE_LABEL)),
         ("modeWas", old("labels", names::MODE_LABEL)),
+        ("level", new("labels", LEVEL_LABEL)),
+        ("levelWas", old("labels", LEVEL_LABEL)),
         ("sealed", new("annotations", names::SEALED_ANNOTATION)),
         ("sealedWas", old("annotations", names::SEALED_ANNOTATION)),
         ("open", new("annotations", names::OPEN_ANNOTATION)),
@@ -73,12 +81,35 @@ fn claims() -> Vec<Clause> {
             text(&format!("you may not remove the annotation {key}")),
         )
     };
-    vec![
+    let mut claims = vec![
         changed("stage-label", "stage", names::STAGE_LABEL),
         changed("mode-label", "mode", names::MODE_LABEL),
+        lowered(),
         removed("sealed", names::SEALED_ANNOTATION),
         removed("open", names::OPEN_ANNOTATION),
-    ]
+    ];
+    claims.extend(ADMIN_ACCESS_LABELS.map(opened));
+    claims
+}
+
+/// The level is less than it was: raising it is free, and so is a first one. An unknown word counts for the least where it is
+/// new; where it is old, Kubernetes holds pods to `restricted`.
+fn lowered() -> Clause {
+    Clause::always(
+        WKL_01.rule("pod-security-label"),
+        "levelWas.exists(w, w != 'privileged' && !level.exists(l, l == 'restricted' || l == w))",
+        text(&format!("you may not lower or remove the label {LEVEL_LABEL}")),
+    )
+}
+
+/// Admin access is on, and was not.
+fn opened(key: &str) -> Clause {
+    let of = |root: &str| entries(root, "metadata.labels", key);
+    Clause::always(
+        WKL_04.rule("admin-access-label"),
+        format!("{} == ['true'] && {} != ['true']", of("object"), of("oldObject")),
+        text(&format!("you may not set the label {key}")),
+    )
 }
 
 /// What nobody but the operator may do, and what nobody may do.

@@ -203,7 +203,7 @@ fn onboarder() -> PeopleRole {
                 VIRTUAL_GROUP,
                 &["stages"],
                 &["assign"],
-                "the guard of the two labels asks for it",
+                "the guard of their labels asks for it",
             ),
             Rule::new(
                 "",
