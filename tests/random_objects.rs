@@ -1,6 +1,6 @@
 //! Objects of our kinds as nobody would write them: drawn from the schemas, with texts that would break out of an expression.
 //! A real API server decides which of them it would store, and what it stores must be readable, must crash nothing that
-//! judges it, and must leave policies that our evaluator still compiles.
+//! judges it, and must leave policies that our evaluator still compiles and the API server takes.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -10,6 +10,8 @@
 
 #[path = "common/dice.rs"]
 mod dice;
+#[path = "common/drawn.rs"]
+mod drawn;
 #[path = "common/operator.rs"]
 mod operator;
 
@@ -26,7 +28,9 @@ use cloison::network::world::{Namespace, World};
 use cloison::network::{flows, policies, validate};
 use cloison_testbed::{ControlPlane, Options, eventually};
 use dice::Dice;
+use drawn::draw;
 use futures::{StreamExt, stream};
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, PostParams};
@@ -34,154 +38,13 @@ use kube::core::{DynamicObject, GroupVersionKind};
 use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use operator::{PATIENCE, apply};
-use regex::Regex;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Objects of each kind.
 const EACH: usize = 150;
+/// Settings whose policies the API server is asked about: each set takes it seconds.
+const SETTINGS: usize = 12;
 const KINDS: [&str; 4] = ["AiWorkload", "AiSecurityPolicy", "SecretEncryption", "Waiver"];
-
-/// What people write, and what nobody should.
-const TEXTS: [&str; 45] = [
-    "a",
-    "road-train",
-    "train",
-    "default",
-    "model-registry",
-    "kubernetes-api",
-    "team@ville.example",
-    "app",
-    "key",
-    "Trains the detector of road users on recorded drives",
-    "10.0.0.0/8",
-    "192.0.2.7/32",
-    "2001:db8::/32",
-    "::/0",
-    "https://ville.example/a?b=c",
-    "registry.example.com/team/",
-    "*.example.com",
-    "example.com/gpu",
-    "IPC_LOCK",
-    "csi.example.com",
-    "sha256:85aaee176b282ae1bd649d0ca2f62c41ca31bfd0566e54e241202c2411fb399d",
-    "2031-01-01T00:00:00Z",
-    "2001-01-01T00:00:00Z",
-    "WKL-01",
-    "WKL-01/host-ipc",
-    "NET-03",
-    "ENC-04/reference",
-    "CLU-04",
-    "eks:network-policy-controller",
-    "secrets",
-    "configmaps",
-    "eu-west-3",
-    "BiometricIdentification",
-    "2.1",
-    "2026.1",
-    "'] || true || 'x' in ['x\\",
-    "'",
-    "\\",
-    "' || true || '",
-    "\\'] || true //",
-    "\n\r\t\u{0}",
-    "\u{202e}gpj.exe",
-    "${x} {{ .Values }} %s %n",
-    "\u{1F9F1}\u{FFFD}",
-    "true",
-];
-
-/// One more than any bound on a text.
-fn long() -> String {
-    "x'\\".repeat(1_400)
-}
-
-/// A value of a schema, mostly; one in `wild` places ignores it.
-fn draw(schema: &Value, dice: &mut Dice, wild: usize) -> Value {
-    if dice.once_in(wild) {
-        return [
-            json!(null),
-            json!(-1),
-            json!([{}]),
-            json!({"a": []}),
-            json!("\u{0}"),
-            json!(1e300),
-        ][dice.roll(6)]
-        .clone();
-    }
-    if let Some(values) = schema["enum"].as_array() {
-        return dice.pick(values).clone();
-    }
-    match schema["type"].as_str() {
-        Some("object") => draw_object(schema, dice, wild),
-        Some("array") => {
-            let least = usize::try_from(schema["minItems"].as_u64().unwrap_or(0)).unwrap();
-            let number = least.max(dice.roll(3));
-            (0..number).map(|_| draw(&schema["items"], dice, wild)).collect()
-        }
-        Some("boolean") => json!(dice.once_in(2)),
-        Some("integer") => {
-            let (least, most) = (
-                schema["minimum"].as_i64().unwrap_or(0),
-                schema["maximum"].as_i64().unwrap_or(65_535),
-            );
-            json!([least, most, least + (most - least) / 2][dice.roll(3)])
-        }
-        Some("number") => json!(0.5),
-        _ => draw_text(schema, dice),
-    }
-}
-
-fn draw_object(schema: &Value, dice: &mut Dice, wild: usize) -> Value {
-    let Some(properties) = schema["properties"].as_object() else {
-        let key = dice.pick(&TEXTS).to_string();
-        let value = draw(&schema["additionalProperties"], dice, wild);
-        return if dice.once_in(2) {
-            json!({key: value})
-        } else {
-            json!({})
-        };
-    };
-    let required: Vec<&str> = schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let mut object = Map::new();
-    for (name, property) in properties {
-        if required.contains(&name.as_str()) || dice.once_in(3) {
-            object.insert(name.clone(), draw(property, dice, wild));
-        }
-    }
-    // Most lists of choices want exactly one of them.
-    if required.is_empty() && properties.len() < 5 && dice.once_in(2) && object.len() > 1 {
-        let kept = dice.pick(&object.keys().cloned().collect::<Vec<_>>()).clone();
-        object.retain(|name, _| *name == kept);
-    }
-    Value::Object(object)
-}
-
-/// A text that the schema's pattern and bounds allow, where there is one among ours.
-fn draw_text(schema: &Value, dice: &mut Dice) -> Value {
-    if dice.once_in(200) {
-        return json!(long());
-    }
-    let pattern = schema["pattern"]
-        .as_str()
-        .map(|pattern| Regex::new(pattern).expect("a pattern"));
-    let bound = |key: &str, other: u64| usize::try_from(schema[key].as_u64().unwrap_or(other)).unwrap();
-    let (least, most) = (bound("minLength", 0), bound("maxLength", 9_999));
-    let allowed = |text: &&str| {
-        let is_time = schema["format"] != "date-time" || text.starts_with("20") && text.ends_with('Z');
-        let length = text.chars().count();
-        is_time && length >= least && length <= most && pattern.as_ref().is_none_or(|it| it.is_match(text))
-    };
-    let fitting: Vec<&str> = TEXTS.into_iter().filter(allowed).collect();
-    if fitting.is_empty() {
-        return json!(dice.pick(&TEXTS));
-    }
-    json!(dice.pick(&fitting))
-}
 
 fn spec_schema(kind: &str) -> (Value, String) {
     let all = definitions();
@@ -335,6 +198,50 @@ fn judged(kind: &str, plural: &str, object: &Value) -> Result<(), String> {
     }
 }
 
+/// Whether the API server would take a policy; it compiles every expression for that.
+async fn takes(client: &Client, policy: &ValidatingAdmissionPolicy) -> Result<(), String> {
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let answer = policies.create(&dry_run, policy).await;
+    answer.map(drop).map_err(|error| error.to_string())
+}
+
+/// Sends the API server every policy that some of the settings make, those first that have a quote in a text.
+async fn policies_are_taken(client: &Client, stored: &[Value]) {
+    let quoted = |settings: &&Value| settings["spec"].to_string().contains('\'');
+    let (first, rest): (Vec<&Value>, Vec<&Value>) = stored.iter().partition(quoted);
+    let chosen: Vec<&Value> = first.iter().chain(&rest).take(SETTINGS).copied().collect();
+    assert_eq!(chosen.len(), SETTINGS);
+    let made = chosen.iter().flat_map(|settings| {
+        let settings: AiSecurityPolicy = serde_json::from_value((*settings).clone()).unwrap();
+        let operator = Operator::in_namespace("cloison-system");
+        generate(&settings.spec, &operator, &Waived::default(), NOW.parse().unwrap()).policies
+    });
+    let made: Vec<ValidatingAdmissionPolicy> = made.collect();
+    let answers: Vec<Result<(), String>> = stream::iter(&made)
+        .map(|policy| takes(client, policy))
+        .buffered(4)
+        .collect()
+        .await;
+    let refused: Vec<&String> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    eprintln!(
+        "{SETTINGS} settings, {} of them with a quote: the API server takes {} of {} policies",
+        first.len().min(SETTINGS),
+        made.len() - refused.len(),
+        made.len()
+    );
+    assert!(refused.is_empty(), "{}", refused[0]);
+    // A text that ended its quotes would be seen.
+    let mut broken = made[0].clone();
+    let validations = broken.spec.as_mut().unwrap().validations.as_mut().unwrap();
+    validations[0].expression.push_str(" && 'x' in ['x\\'");
+    let said = takes(client, &broken).await.unwrap_err();
+    assert!(said.contains("compilation failed"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_stored_is_read_and_judged() {
     let plane = ControlPlane::start(Options::default()).await.unwrap();
@@ -385,6 +292,9 @@ async fn whatever_is_stored_is_read_and_judged() {
             .count();
         eprintln!("{kind}: {quoted} of {} stored have a quote in a text", kept.len());
         breaking += quoted;
+        if kind == "AiSecurityPolicy" {
+            policies_are_taken(&client, &kept).await;
+        }
         if kind == "Waiver" {
             let holding = kept.iter().filter(|object| holds(object)).count();
             eprintln!("{holding} of {} Waivers stand in the policies", kept.len());
