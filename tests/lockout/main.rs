@@ -24,6 +24,7 @@ mod raw;
 #[path = "../webhook/scene.rs"]
 #[allow(dead_code, reason = "it has more than is needed here")]
 mod scene;
+mod stopping;
 mod vital;
 
 use asking::{Asked, Asking};
@@ -42,6 +43,7 @@ use serde_json::{Value, json};
 use vital::{ask, changes, pod, vital};
 
 const OURS: &str = "app.kubernetes.io/managed-by=cloison";
+
 /// Everything that a cluster lives on goes through, at each API server, for a person without any verb of ours.
 async fn works_on(scene: &Scene, drill: &str) {
     for server in scene.plane.api_servers() {
