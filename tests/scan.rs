@@ -24,22 +24,24 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 const IPC: &str = "WKL-01/host-ipc";
+const PID: &str = "WKL-01/host-pid";
 const REFERENCE: &str = "ENC-04/reference";
 const DIGEST: &str = "SUP-01/digest";
 
 static PLANE: OnceCell<(ControlPlane, Program)> = OnceCell::const_new();
 
-async fn client() -> Client {
-    let start = || async {
-        let options = Options {
-            controller_manager: true,
-            ..Options::default()
-        };
-        let plane = ControlPlane::start(options).await.unwrap();
-        let controller = operator::start(&plane).await;
-        (plane, controller)
+async fn started() -> (ControlPlane, Program) {
+    let options = Options {
+        controller_manager: true,
+        ..Options::default()
     };
-    PLANE.get_or_init(start).await.0.admin().unwrap()
+    let plane = ControlPlane::start(options).await.unwrap();
+    let controller = operator::start(&plane).await;
+    (plane, controller)
+}
+
+async fn client() -> Client {
+    PLANE.get_or_init(started).await.0.admin().unwrap()
 }
 
 /// Findings of one rule; their messages.
@@ -113,7 +115,7 @@ async fn what_would_be_refused_is_told_while_it_runs() {
         "{message}"
     );
     assert_eq!(
-        told(&client, "train", "default", "WKL-01/host-pid").await,
+        told(&client, "train", "default", PID).await,
         [""; 0],
         "another workload's"
     );
@@ -157,14 +159,14 @@ async fn what_would_be_refused_is_told_while_it_runs() {
     apply(&client, workload("train", "lane", "Training", Value::Null))
         .await
         .unwrap();
-    is_told(&client, "train", "lane", "WKL-01/host-pid", true).await;
+    is_told(&client, "train", "lane", PID, true).await;
     // What has ended is over, though its pod is still there.
     let pods: Api<Pod> = Api::namespaced(client.clone(), "train");
     let ended = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
     pods.patch_status("other", &PatchParams::default(), &ended)
         .await
         .unwrap();
-    is_told(&client, "train", "lane", "WKL-01/host-pid", false).await;
+    is_told(&client, "train", "lane", PID, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,4 +282,67 @@ async fn check_tells_of_accelerators_taken_by_a_config_map() {
         "{lines:?}"
     );
     assert_eq!((lines.len(), code), (1, Some(1)));
+}
+
+/// While the stop button is pressed nobody knows what runs: what was found says so, and nothing else is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_the_scan_and_its_release_begins_it_anew() {
+    const EARLIER: &str = "(found earlier: no running pod is judged now)";
+    // Two bursts and more.
+    const A_WHILE: Duration = Duration::from_secs(8);
+    let (plane, _controller) = started().await;
+    let client = plane.admin().unwrap();
+    for name in ["stopped", "works"] {
+        namespace(&client, name, "training", Some("audit")).await;
+        apply(&client, workload(name, "default", "Training", Value::Null))
+            .await
+            .unwrap();
+    }
+    let is_earlier = async |rule: &str| {
+        eventually(PATIENCE, "it is said that nobody looks", || async {
+            match told(&client, "stopped", "default", rule).await.as_slice() {
+                [message] if message.contains(EARLIER) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+        .unwrap();
+    };
+    let stays_so = async |known: &str, unknown: &str| {
+        operator::stays(A_WHILE, || async {
+            let before = told(&client, "stopped", "default", known).await;
+            assert!(before.len() == 1 && before[0].contains(EARLIER), "{before:?}");
+            assert_eq!(told(&client, "stopped", "default", unknown).await, [""; 0], "a scan");
+        })
+        .await;
+    };
+    let is_fresh = async |namespace: &str, rule: &str| {
+        let message = is_told(&client, namespace, "default", rule, true).await.unwrap();
+        assert!(!message.contains(EARLIER), "{message}");
+    };
+    pod(&client, "stopped", "old", None, &json!({"hostIPC": true})).await;
+    is_fresh("stopped", IPC).await;
+
+    // Everywhere.
+    operator::press(&client, json!({"scope": "all", "reason": "INC-1"})).await;
+    is_earlier(IPC).await;
+    delete(&client, "stopped", "old").await;
+    pod(&client, "stopped", "new", None, &json!({"hostPID": true})).await;
+    stays_so(IPC, PID).await;
+    operator::release(&client).await;
+    is_fresh("stopped", PID).await;
+    is_told(&client, "stopped", "default", IPC, false).await;
+
+    // In one namespace, while the pods of others are judged.
+    let one = json!({"scope": "admission", "reason": "INC-2", "namespaces": "stopped"});
+    operator::press(&client, one).await;
+    is_earlier(PID).await;
+    delete(&client, "stopped", "new").await;
+    pod(&client, "stopped", "last", None, &json!({"hostIPC": true})).await;
+    pod(&client, "works", "other", None, &json!({"hostIPC": true})).await;
+    is_fresh("works", IPC).await;
+    stays_so(PID, IPC).await;
+    operator::release(&client).await;
+    is_fresh("stopped", IPC).await;
+    is_told(&client, "stopped", "default", PID, false).await;
 }

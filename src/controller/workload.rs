@@ -31,6 +31,9 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// Waits for a cache that lags behind our own write.
 const SOON: Duration = Duration::from_millis(500);
 
+/// What is said of a finding in running pods while nobody looks at them.
+const EARLIER: &str = " (found earlier: no running pod is judged now)";
+
 /// What one pass has seen.
 struct Seen {
     key: WorkloadKey,
@@ -40,6 +43,13 @@ struct Seen {
     /// Why admission is off here, if it is.
     admission_off: Option<String>,
     mode: Mode,
+}
+
+impl Seen {
+    /// Whether nothing is decided about admission here.
+    fn is_held(&self) -> bool {
+        self.hold.is_some() || self.admission_off.is_some()
+    }
 }
 
 /// One pass.
@@ -82,7 +92,7 @@ pub async fn reconcile(workload: Arc<AiWorkload>, ctx: Arc<Context>) -> Result<A
     let (of_secrets, kept) = secrets::look(&ctx, &seen.key, &workload, &seen.world.policy, moment);
     let mut status = assess(&ctx, &seen, known, (&refusals, kept), &resolved, &ends, placement);
     status.findings.extend(of_secrets);
-    status.findings.extend(ctx.scanned.borrow().of(&seen.key).cloned());
+    status.findings.extend(of_pods(&ctx, &seen));
     let shared = ctx.shared.borrow().get(&seen.key).cloned();
     status.findings.extend(shared.into_iter().flatten());
     report::workload(&ctx, &workload, status).await?;
@@ -194,8 +204,16 @@ fn is_analysed(ctx: &Context, seen: &Seen) -> bool {
 /// Whether running pods will be judged in a moment for the first time.
 fn is_unscanned(ctx: &Context, seen: &Seen) -> bool {
     let namespace = &seen.key.namespace;
-    let is_held = seen.hold.is_some() || seen.admission_off.is_some();
-    !is_held && ctx.caches.pod_facts.any_in(namespace) && ctx.scanned.borrow().awaits(namespace)
+    !seen.is_held() && ctx.caches.pod_facts.any_in(namespace) && ctx.scanned.borrow().awaits(namespace)
+}
+
+/// What was found in running pods. While nothing is judged the pods may be others by now, and that is said.
+fn of_pods(ctx: &Context, seen: &Seen) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = ctx.scanned.borrow().of(&seen.key).cloned().collect();
+    if seen.is_held() {
+        findings.iter_mut().for_each(|it| it.message.push_str(EARLIER));
+    }
+    findings
 }
 
 /// What the pods that run have beside the pod network.
