@@ -31,14 +31,14 @@ impl ConfigMaps {
             return None;
         }
         let sources = container.get("envFrom").and_then(Value::as_array).into_iter().flatten();
-        let found = sources.filter_map(|source| {
+        let mut found = sources.filter_map(|source| {
             let name = source.pointer("/configMapRef/name")?.as_str()?;
             let prefix = source.get("prefix").and_then(Value::as_str).unwrap_or_default();
             let key = VISIBLE_DEVICES.strip_prefix(prefix)?;
             let value = self.0.get(&(namespace.to_owned(), name.to_owned()))?.get(key)?;
             Some((name, value.as_str()))
         });
-        found.last()
+        found.next_back()
     }
 
     /// The pod with the variable written out, and the ConfigMaps it came from; `None` where none brings it.
