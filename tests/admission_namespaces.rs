@@ -19,6 +19,7 @@ const MODE: &str = "cloison.dev/mode";
 const SEALED: &str = "cloison.dev/sealed";
 const OPEN: &str = "cloison.dev/open";
 const LEVEL: &str = "pod-security.kubernetes.io/enforce";
+const VERSION: &str = "pod-security.kubernetes.io/enforce-version";
 /// Since 1.34, and before.
 const ADMIN_ACCESS: [&str; 2] = ["resource.kubernetes.io/admin-access", "resource.k8s.io/admin-access"];
 
@@ -318,17 +319,36 @@ async fn pod_security_and_admin_access_are_loosened_only_by_who_may_assign_stage
         refused("lower", json!({LEVEL: word}), lowers).await;
     }
     change(&onboarder, "lower", level(Value::Null)).await.unwrap();
+    // What stands in for a missing label is the cluster's default, which may be the highest.
+    for word in ["privileged", "baseline"] {
+        refused("without", json!({LEVEL: word}), lowers).await;
+    }
     // Raising is free, from any level and from none.
     for (name, words) in [
         ("begins", ["privileged", "baseline", "restricted"].as_slice()),
-        ("without", ["baseline", "restricted"].as_slice()),
+        ("without", ["restricted"].as_slice()),
     ] {
         for word in words {
             change(&mallory, name, level(json!(word))).await.unwrap();
         }
     }
+    // The levels of old versions ask for less.
+    let version = |word: Value| json!({"labels": {VERSION: word}});
+    refused("without", json!({VERSION: "v1.0"}), lowers).await;
+    change(&mallory, "without", version(json!("latest"))).await.unwrap();
+    refused("without", json!({VERSION: "v1.0"}), lowers).await;
+    change(&onboarder, "without", version(json!("v1.30"))).await.unwrap();
+    refused("without", json!({VERSION: "v1.29"}), lowers).await;
+    change(
+        &mallory,
+        "without",
+        json!({"labels": {VERSION: "v1.30", "team": "vision"}}),
+    )
+    .await
+    .unwrap();
+    change(&mallory, "without", version(Value::Null)).await.unwrap();
     // `privileged` asks for nothing, so nothing is lost with it.
-    change(&mallory, "lower", level(json!("privileged"))).await.unwrap();
+    change(&onboarder, "lower", level(json!("privileged"))).await.unwrap();
     change(&mallory, "lower", level(Value::Null)).await.unwrap();
 
     for key in ADMIN_ACCESS {

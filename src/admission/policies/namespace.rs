@@ -16,8 +16,10 @@ use crate::compliance::id::{CLU_04, NET_02, WKL_01, WKL_04};
 /// The policy's name.
 pub const NAME: &str = "cloison-namespace";
 
-/// The least that Kubernetes itself asks of pods.
+/// The least that Kubernetes itself asks of pods; without it the default of the cluster, which no policy can see.
 const LEVEL_LABEL: &str = "pod-security.kubernetes.io/enforce";
+/// The version of Kubernetes whose levels are meant: older ones ask for less.
+const VERSION_LABEL: &str = "pod-security.kubernetes.io/enforce-version";
 /// Where claims may ask for access to devices that others use; before 1.34 it was called otherwise.
 const ADMIN_ACCESS_LABELS: [&str; 2] = ["resource.kubernetes.io/admin-access", "resource.k8s.io/admin-access"];
 
@@ -54,6 +56,8 @@ fn variables(operator: &Operator) -> Vec<(&'static str, String)> {
         ("modeWas", old("labels", names::MODE_LABEL)),
         ("level", new("labels", LEVEL_LABEL)),
         ("levelWas", old("labels", LEVEL_LABEL)),
+        ("version", new("labels", VERSION_LABEL)),
+        ("versionWas", old("labels", VERSION_LABEL)),
         ("sealed", new("annotations", names::SEALED_ANNOTATION)),
         ("sealedWas", old("annotations", names::SEALED_ANNOTATION)),
         ("open", new("annotations", names::OPEN_ANNOTATION)),
@@ -85,6 +89,7 @@ fn claims() -> Vec<Clause> {
         changed("stage-label", "stage", names::STAGE_LABEL),
         changed("mode-label", "mode", names::MODE_LABEL),
         lowered(),
+        pinned(),
         removed("sealed", names::SEALED_ANNOTATION),
         removed("open", names::OPEN_ANNOTATION),
     ];
@@ -92,13 +97,28 @@ fn claims() -> Vec<Clause> {
     claims
 }
 
-/// The level is less than it was: raising it is free, and so is a first one. An unknown word counts for the least where it is
-/// new; where it is old, Kubernetes holds pods to `restricted`.
+/// The level is less than it was: raising it is free, and so is a first one that is the highest; any other may be less than the
+/// default of the cluster. An unknown word counts for the least where it is new; where it is old, Kubernetes holds pods to
+/// `restricted`.
 fn lowered() -> Clause {
     Clause::always(
         WKL_01.rule("pod-security-label"),
-        "levelWas.exists(w, w != 'privileged' && !level.exists(l, l == 'restricted' || l == w))",
-        text(&format!("you may not lower or remove the label {LEVEL_LABEL}")),
+        "levelWas.exists(w, w != 'privileged' && !level.exists(l, l == 'restricted' || l == w)) || \
+         levelWas.size() == 0 && level.exists(l, l != 'restricted')",
+        text(&format!(
+            "you may not lower or remove the label {LEVEL_LABEL}, nor begin with less than restricted"
+        )),
+    )
+}
+
+/// The levels are those of some version, and were not.
+fn pinned() -> Clause {
+    Clause::always(
+        WKL_01.rule("pod-security-label"),
+        "version != versionWas && version.exists(v, v != 'latest')",
+        text(&format!(
+            "you may not set the label {VERSION_LABEL} to other than latest"
+        )),
     )
 }
 
