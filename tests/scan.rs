@@ -345,4 +345,23 @@ async fn a_stop_ends_the_scan_and_its_release_begins_it_anew() {
     operator::release(&client).await;
     is_fresh("stopped", IPC).await;
     is_told(&client, "stopped", "default", PID, false).await;
+
+    // So it is where the pods cannot be listed.
+    let role = operator::take_list(&client, "pods").await;
+    pod(&client, "stopped", "more", None, &json!({"hostPID": true})).await;
+    let unjudged = is_told(&client, "stopped", "default", "WKL-01/unjudged", true)
+        .await
+        .unwrap();
+    assert!(unjudged.contains("could not be listed"), "{unjudged}");
+    is_earlier(IPC).await;
+    assert_eq!(told(&client, "stopped", "default", PID).await, [""; 0]);
+    assert_eq!(
+        told(&client, "works", "default", "WKL-01/unjudged").await,
+        [""; 0],
+        "nothing changed there"
+    );
+    operator::give_back(&client, role).await;
+    is_told(&client, "stopped", "default", "WKL-01/unjudged", false).await;
+    is_fresh("stopped", IPC).await;
+    is_fresh("stopped", PID).await;
 }

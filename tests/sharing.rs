@@ -215,6 +215,28 @@ async fn two_stages_on_one_device_are_told() {
     let lines = checked(DEVICE, "gpu-train");
     assert!(lines.len() == 1 && lines[0].contains("gpu-train/default"), "{lines:?}");
 
+    // What is known stays, and that it is not known now is said, where nobody may list the claims.
+    let role = operator::take_list(&client, "resourceclaims").await;
+    pod(&client, "gpu-infer", "more", "other", json!({})).await;
+    let unlisted = "which devices its pods have is not known: ResourceClaims could not be listed";
+    is_told(&client, "gpu-train", "other", DEVICE, Some(unlisted)).await;
+    eventually(PATIENCE, "both are told", || async {
+        match &*told(&client, "gpu-train", "default", DEVICE).await {
+            [one, two] if [one, two].iter().any(|it| it.contains(words)) => Ok(()),
+            found => Err(format!("{found:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        told(&client, "gpu-infer", "other", DEVICE).await,
+        [""; 0],
+        "its pods have no claim"
+    );
+    operator::give_back(&client, role).await;
+    is_told(&client, "gpu-train", "other", DEVICE, None).await;
+    is_told(&client, "gpu-train", "default", DEVICE, Some(words)).await;
+
     delete(&client, "gpu-infer", "one").await;
     is_told(&client, "gpu-train", "default", DEVICE, None).await;
 }
@@ -233,8 +255,13 @@ fn manifests_say_it_before_anything_runs() {
             all.push(workload(namespace, "road", kind, Value::Null));
             all.push(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("of-{namespace}")}, "spec": {
                 "claimRef": {"namespace": namespace, "name": "data"}, "nfs": {"server": "files.example.com", "path": format!("/{handle}")}}}));
+            // One names its volume; the other leaves it to the volume that is reserved for it.
+            let mut spec = json!({"storageClassName": ""});
+            if kind == "Training" {
+                spec["volumeName"] = json!(format!("of-{namespace}"));
+            }
             all.push(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": namespace},
-                "spec": {"volumeName": format!("of-{namespace}"), "storageClassName": ""}}));
+                "spec": spec}));
             let mut spec = mounts("data");
             spec["containers"] = json!([{"name": "main", "image": "registry.example.com/app:1"}]);
             all.push(json!({"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": {

@@ -88,7 +88,7 @@ impl Waived {
     }
 
     /// Those of which so many characters have room where each stands beside every rule it is about, twice; and the namespaces of
-    /// the others.
+    /// others that are about one of these rules.
     pub(super) fn beside(&self, rules: &[&RuleId], room: usize) -> (Self, BTreeSet<&str>) {
         let mut left = room;
         let fits = |it: &&Exemption| {
@@ -100,6 +100,7 @@ impl Waived {
         };
         let fitting: Vec<Exemption> = self.0.iter().take_while(fits).cloned().collect();
         let others = self.0[fitting.len()..].iter();
+        let others = others.filter(|it| rules.iter().any(|rule| it.is_about(rule)));
         let others = others.map(|it| it.namespace.as_str()).collect();
         (Self(fitting), others)
     }

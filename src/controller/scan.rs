@@ -44,6 +44,8 @@ pub type Found = BTreeMap<WorkloadKey, Vec<Finding>>;
 pub struct Scanned {
     found: Arc<Found>,
     first: First,
+    /// Namespaces whose pods could not be listed since they changed.
+    unlisted: BTreeSet<String>,
 }
 
 /// How far the first scan of a term is.
@@ -60,6 +62,11 @@ impl Scanned {
     /// What was found in the pods of a workload.
     pub fn of(&self, workload: &WorkloadKey) -> impl Iterator<Item = &Finding> {
         self.found.get(workload).into_iter().flatten()
+    }
+
+    /// Whether the pods of a namespace could not be listed since they changed: what was found there is of earlier.
+    pub fn is_unlisted(&self, namespace: &str) -> bool {
+        self.unlisted.contains(namespace)
     }
 
     /// Whether the first scan has not come to a namespace yet: until then a status would lose what it said of pods.
@@ -97,6 +104,11 @@ impl Memory {
             .collect();
         self.again.retain(|name, _| !ready.contains(name));
         ready
+    }
+
+    fn failed(&mut self, name: &str, class: Class) {
+        let wait = self.failures.failed(name.to_owned(), class);
+        self.again.insert(name.to_owned(), Instant::now() + wait);
     }
 }
 
@@ -158,16 +170,16 @@ async fn scan(ctx: &Context, memory: &mut Memory, all: bool) -> bool {
             let is_due = all || touched.contains(*name);
             is_due && view.admission_hold(name).is_none() && !memory.again.contains_key(*name)
         }));
-        publish(ctx, &found, &due);
+        publish(ctx, memory, &view.world, &found, &due);
         scan_all(ctx, memory, &set, &view.world, &due, &mut found).await;
     }
-    publish(ctx, &found, &[]);
+    publish(ctx, memory, &view.world, &found, &[]);
     true
 }
 
 /// Shows what was found, and sets off the workloads of which it is news. `left` are the namespaces that are yet to be scanned:
 /// only the first scan is shown in parts.
-fn publish(ctx: &Context, found: &Found, left: &[&String]) {
+fn publish(ctx: &Context, memory: &Memory, world: &World, found: &Found, left: &[&String]) {
     let before = ctx.scanned.borrow().clone();
     let first = if left.is_empty() {
         First::Over
@@ -177,8 +189,18 @@ fn publish(ctx: &Context, found: &Found, left: &[&String]) {
         First::Left(left.iter().map(|name| (*name).clone()).collect())
     };
     let now = Arc::new(found.clone());
-    ctx.scanned.send_replace(Scanned { found: now, first });
-    for WorkloadKey { namespace, name } in news(&before.found, found) {
+    let unlisted: BTreeSet<String> = memory.again.keys().cloned().collect();
+    let others = before.unlisted.symmetric_difference(&unlisted);
+    let others: Vec<&WorkloadKey> = others
+        .flat_map(|name| world.workloads_in(name))
+        .map(|it| &it.key)
+        .collect();
+    ctx.scanned.send_replace(Scanned {
+        found: now,
+        first,
+        unlisted: unlisted.clone(),
+    });
+    for WorkloadKey { namespace, name } in news(&before.found, found).chain(others) {
         ctx.triggers.workload(ObjectRef::new(name).within(namespace));
     }
 }
@@ -199,6 +221,7 @@ async fn scan_all(
         Ok(offline) => Arc::new(offline),
         Err(error) => {
             tracing::error!(%error, "running pods are not judged now; what was found before stays");
+            names.iter().for_each(|name| memory.failed(name, Class::Permanent));
             return;
         }
     };
@@ -212,13 +235,12 @@ async fn scan_all(
             Err(error) => {
                 tracing::warn!(%error, namespace = name, "running pods are not judged now; what was found before stays");
                 let class = error.downcast_ref().map_or(Class::Transient, Error::class);
-                let wait = memory.failures.failed((*name).clone(), class);
-                memory.again.insert((*name).clone(), Instant::now() + wait);
+                memory.failed(name, class);
             }
         }
         let left = &names[done + 1..];
         if !left.is_empty() {
-            publish(ctx, found, left);
+            publish(ctx, memory, world, found, left);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Looks what pods of two stages share: one loop, whatever the number of workloads. Volumes are watched. Allocations of devices
 //! are listed when pods or volumes change and every ten minutes, and only where some pod has a claim for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::context::{Context, key_of as key_of_workload};
@@ -25,41 +26,57 @@ const REST: u32 = 9;
 /// Allocations come and go without a change of any pod.
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// What was allocated, as it was listed last; `None` while no list has succeeded.
-pub type Allocations = Option<Vec<Allocation>>;
+/// What is known of devices.
+#[derive(Default)]
+pub struct Devices {
+    /// As they were listed last; `None` while no list has succeeded.
+    known: Option<Vec<Allocation>>,
+    /// When they may be listed again, after a list that failed.
+    not_before: Option<Instant>,
+    failures: Backoff<()>,
+}
+
+impl Devices {
+    /// Lists them, unless a list failed a moment ago. Whether what is known is of now.
+    async fn refresh(&mut self, ctx: &Context) -> bool {
+        if self.not_before.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        match allocations::list(&ctx.client).await {
+            Ok(listed) => {
+                self.failures.succeeded(&());
+                self.known = Some(listed);
+                self.not_before = None;
+            }
+            Err(source) => {
+                let error = Error::api("list ResourceClaims")(source);
+                tracing::warn!(error = error.line(), "which devices pods have is not known now");
+                self.not_before = Some(Instant::now() + self.failures.failed((), error.class()));
+            }
+        }
+        self.not_before.is_none()
+    }
+}
 
 /// Looks for the first time.
-pub async fn first(ctx: &Context) -> Allocations {
-    let mut known = None;
-    if let Err(error) = look(ctx, &mut known).await {
-        tracing::warn!(error = error.line(), "which devices pods have is not known yet");
-        ctx.triggers.sharing.notify_one();
-    }
-    known
+pub async fn first(ctx: &Context) -> Devices {
+    let mut devices = Devices::default();
+    look(ctx, &mut devices).await;
+    devices
 }
 
 /// Looks whenever pods or volumes changed, and from time to time, for ever.
-pub async fn run(ctx: Arc<Context>, mut known: Allocations) {
-    let failures = Backoff::default();
-    let mut again = AGAIN;
+pub async fn run(ctx: Arc<Context>, mut devices: Devices) {
     loop {
+        let again = devices.not_before.unwrap_or_else(|| Instant::now() + AGAIN);
         tokio::select! {
             () = ctx.triggers.sharing.notified() => {}
-            () = tokio::time::sleep(again) => {}
+            () = tokio::time::sleep_until(again) => {}
         }
         tokio::time::sleep(GATHER).await;
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let before = ctx.shared.borrow().clone();
-        again = match look(&ctx, &mut known).await {
-            Ok(()) => {
-                failures.succeeded(&());
-                AGAIN
-            }
-            Err(error) => {
-                tracing::warn!(error = error.line(), "which devices pods have is not known now");
-                failures.failed((), error.class())
-            }
-        };
+        look(&ctx, &mut devices).await;
         let now = ctx.shared.borrow().clone();
         for WorkloadKey { namespace, name } in news(&before, &now) {
             ctx.triggers.workload(ObjectRef::new(name).within(namespace));
@@ -68,9 +85,9 @@ pub async fn run(ctx: Arc<Context>, mut known: Allocations) {
     }
 }
 
-/// Looks once. Where the claims for devices cannot be listed, those of the last time count.
-async fn look(ctx: &Context, known: &mut Allocations) -> Result<(), Error> {
-    let mut failed = None;
+/// Looks once. Where the claims for devices cannot be listed, what was known of them before is told still, and that it is not
+/// known now.
+async fn look(ctx: &Context, devices: &mut Devices) {
     let world = ctx.world();
     let overrides = overrides(&world.policy, Context::moment());
     let classifications = classifications(ctx);
@@ -79,39 +96,26 @@ async fn look(ctx: &Context, known: &mut Allocations) -> Result<(), Error> {
     let mounted = mounted.iter().filter_map(|(key, claim)| holder(key, claim));
     let mut findings = sharing::volumes(mounted, &ctx.storage.borrow(), &overrides);
 
-    let asking: Vec<Arc<Pod>> = ctx.caches.pods.state();
-    let asking = asking
-        .iter()
-        .filter(|pod| !pod.ended && !pod.interfaces.claims.is_empty());
-    let mut asking: Vec<WorkloadKey> = asking.filter_map(|pod| key_of(pod)).collect();
-    asking.retain(|key| world.stage_of(&key.namespace).is_some());
-    asking.sort();
-    asking.dedup();
+    let asking = asking(ctx, &world);
     if asking.is_empty() {
-        *known = None;
-    } else {
-        match allocations::list(&ctx.client).await {
-            Ok(listed) => *known = Some(listed),
-            Err(source) => failed = Some(Error::api("list ResourceClaims")(source)),
-        }
-    }
-    if let Some(allocations) = known {
-        let given = allocations
-            .iter()
-            .flat_map(|it| it.pods.iter().map(move |pod| (it, pod)));
-        let given = given.filter_map(|(allocation, pod)| {
-            let pod = ObjectRef::<Pod>::new(pod).within(&allocation.namespace);
-            let pod = ctx.caches.pods.get(&pod).filter(|pod| !pod.ended)?;
-            let holder = holder(&key_of(&pod)?, &allocation.claim)?;
-            Some((holder, allocation.devices.clone()))
-        });
-        findings.extend(sharing::devices(given, &overrides));
-    } else {
+        *devices = Devices::default();
+    } else if !devices.refresh(ctx).await {
         let unknown = asking
             .iter()
             .map(|key| sharing::devices_unknown(&key.namespace, &key.name));
         findings.extend(unknown);
     }
+    let allocations = devices.known.iter().flatten();
+    let given = allocations.flat_map(|it| it.pods.iter().map(move |(pod, uid)| (it, pod, uid)));
+    let given = given.filter_map(|(allocation, pod, uid)| {
+        let pod = ObjectRef::<Pod>::new(pod).within(&allocation.namespace);
+        let pod = ctx.caches.pods.get(&pod).filter(|pod| !pod.ended)?;
+        // One of the same name may have followed it.
+        (kube::Resource::meta(&*pod).uid.as_ref() == Some(uid)).then_some(())?;
+        let holder = holder(&key_of(&pod)?, &allocation.claim)?;
+        Some((holder, allocation.devices.clone()))
+    });
+    findings.extend(sharing::devices(given, &overrides));
     let mut found = Found::new();
     for finding in findings {
         let namespace = finding.subject.namespace.clone().unwrap_or_default();
@@ -119,7 +123,16 @@ async fn look(ctx: &Context, known: &mut Allocations) -> Result<(), Error> {
         found.entry(key).or_default().push(finding);
     }
     ctx.shared.send_replace(Arc::new(found));
-    failed.map_or(Ok(()), Err)
+}
+
+/// The workloads of stage namespaces whose pods have claims for devices.
+fn asking(ctx: &Context, world: &World) -> BTreeSet<WorkloadKey> {
+    let pods = ctx.caches.pods.state();
+    let asking = pods
+        .iter()
+        .filter(|pod| !pod.ended && !pod.interfaces.claims.is_empty());
+    let keys = asking.filter_map(|pod| key_of(pod));
+    keys.filter(|key| world.stage_of(&key.namespace).is_some()).collect()
 }
 
 fn key_of(pod: &Pod) -> Option<WorkloadKey> {

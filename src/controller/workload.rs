@@ -19,7 +19,8 @@ use super::{proofs, report, secrets};
 use crate::api::conditions::Verdict as Judged;
 use crate::api::stage::Mode;
 use crate::api::{AiWorkload, names};
-use crate::compliance::Finding;
+use crate::compliance::id::WKL_01;
+use crate::compliance::{Assurance, Finding, Subject};
 use crate::network::far::{self, Ends};
 use crate::network::flows::{self, Flows};
 use crate::network::validate::{self, Verdict};
@@ -209,9 +210,18 @@ fn is_unscanned(ctx: &Context, seen: &Seen) -> bool {
 
 /// What was found in running pods. While nothing is judged the pods may be others by now, and that is said.
 fn of_pods(ctx: &Context, seen: &Seen) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = ctx.scanned.borrow().of(&seen.key).cloned().collect();
-    if seen.is_held() {
+    let scanned = ctx.scanned.borrow();
+    let mut findings: Vec<Finding> = scanned.of(&seen.key).cloned().collect();
+    let unlisted = scanned.is_unlisted(&seen.key.namespace);
+    if seen.is_held() || unlisted {
         findings.iter_mut().for_each(|it| it.message.push_str(EARLIER));
+    }
+    if unlisted && !seen.is_held() {
+        let WorkloadKey { namespace, name } = &seen.key;
+        let subject = Subject::namespaced("AiWorkload", namespace.as_str(), name.as_str());
+        let message = "whether running pods would be refused is not known: they could not be listed";
+        let finding = Finding::new(WKL_01.rule("unjudged"), subject, message);
+        findings.push(finding.with_assurance(Assurance::Unknown));
     }
     findings
 }

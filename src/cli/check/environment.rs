@@ -60,7 +60,8 @@ pub(super) async fn read(
         }
         let own = BTreeSet::from([key.name.clone()]);
         let enforced = as_enforced(&home.name, &home.uid, stage, &own);
-        for (mut finding, refused) in maps.against(offline, &pod, &enforced)? {
+        // Of one that cannot be judged the scan says that.
+        for (mut finding, refused) in maps.against(offline, &pod, &enforced).unwrap_or_default() {
             finding.subject = Subject::namespaced("AiWorkload", key.namespace.as_str(), key.name.as_str());
             finding.message = format!("a running pod: {}", finding.message);
             told.entry(key.clone()).or_insert(Told { finding, refused });
@@ -73,7 +74,30 @@ pub(super) async fn read(
 fn taken(pod: &Pod) -> impl Iterator<Item = (String, &str)> {
     let namespace = pod.namespace().unwrap_or_default();
     let spec = pod.spec.iter();
-    let containers = spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    let sources = containers.flat_map(|container| container.env_from.iter().flatten());
+    let lasting = spec
+        .clone()
+        .flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let debugging = spec.flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+    let sources = lasting
+        .flat_map(|container| container.env_from.iter().flatten())
+        .chain(debugging.flat_map(|container| container.env_from.iter().flatten()));
     sources.filter_map(move |source| Some((namespace.clone(), source.config_map_ref.as_ref()?.name.as_str())))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_container_of_a_pod_may_take_a_config_map() {
+        let from = |name: &str| json!([{"name": "c", "image": "x", "envFrom": [{"configMapRef": {"name": name}}, {"secretRef": {"name": "s"}}]}]);
+        let pod = json!({"metadata": {"namespace": "train"}, "spec": {
+            "containers": from("one"), "initContainers": from("two"), "ephemeralContainers": from("three")}});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let names: Vec<&str> = taken(&pod).map(|(_, name)| name).collect();
+        assert_eq!(names, ["one", "two", "three"]);
+    }
 }

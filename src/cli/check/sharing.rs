@@ -33,8 +33,7 @@ pub(super) async fn read(
         (key, workload.spec.data.classification)
     });
     let declared: BTreeMap<_, _> = declared.collect();
-    // By namespace and name.
-    let mut by_name = BTreeMap::new();
+    let mut by_uid = BTreeMap::new();
     let mut mounted = Vec::new();
     let mut ask_for_devices = false;
     for pod in pods {
@@ -52,12 +51,13 @@ pub(super) async fn read(
             claim: String::new(),
         };
         let facts: PodFacts = serde_json::from_value(pod["spec"].clone()).unwrap_or_default();
+        let facts = facts.of_running(text("/metadata/name"));
         mounted.extend(facts.volumes.iter().filter_map(|(_, volume)| match volume {
             VolumeUse::Claim(claim) => Some(with(&holder, claim)),
             _ => None,
         }));
         ask_for_devices |= pod.pointer("/spec/resourceClaims").is_some();
-        by_name.insert((holder.namespace.clone(), text("/metadata/name").to_owned()), holder);
+        by_uid.insert(text("/metadata/uid").to_owned(), holder);
     }
     let overrides = overrides(&world.policy, Timestamp::now());
     let mut findings = Vec::new();
@@ -70,8 +70,7 @@ pub(super) async fn read(
     if ask_for_devices {
         let allocations = or_note(allocations::list(client).await, "ResourceClaims", notes)?;
         let given = allocations.iter().flat_map(|allocation| {
-            let pods = allocation.pods.iter();
-            let holders = pods.filter_map(|pod| by_name.get(&(allocation.namespace.clone(), pod.clone())));
+            let holders = allocation.pods.values().filter_map(|uid| by_uid.get(uid));
             holders.map(|holder| (with(holder, &allocation.claim), allocation.devices.clone()))
         });
         findings.extend(sharing::devices(given, &overrides));

@@ -138,7 +138,9 @@ impl SecretUses {
                         .map(|(step, value)| (step.strip_prefix('.').unwrap_or(step), value))
                 };
                 let texts = data().map(|(key, value)| (key, value.as_text().unwrap_or_default()));
-                self.environment.add(namespace, name, texts);
+                if own || !self.environment.has(namespace, name) {
+                    self.environment.add(namespace, name, texts);
+                }
                 for (key, value) in data().filter(|_| own) {
                     let found = config_map::value(&subject, key, value.as_text().unwrap_or_default());
                     self.config_maps.extend(found.into_iter().map(|finding| {
@@ -147,9 +149,9 @@ impl SecretUses {
                     }));
                 }
             }
-            ("storage.k8s.io/v1", "StorageClass") => keep(&mut self.classes, document, None),
-            ("v1", "PersistentVolume") => keep(&mut self.volumes, document, None),
-            ("v1", "PersistentVolumeClaim") => keep(&mut self.claims, document, Some(namespace)),
+            ("storage.k8s.io/v1", "StorageClass") => keep_unless_known(&mut self.classes, document, None, own),
+            ("v1", "PersistentVolume") => keep_unless_known(&mut self.volumes, document, None, own),
+            ("v1", "PersistentVolumeClaim") => keep_unless_known(&mut self.claims, document, Some(namespace), own),
             ("rbac.authorization.k8s.io/v1", _) => self.rights.add(document, namespace, own),
             _ if makes_pods(document) => {
                 for (path, node) in places(document) {
@@ -211,7 +213,7 @@ impl SecretUses {
             .templates
             .iter()
             .flat_map(|template| template.holders(objects, world));
-        let shared = sharing::volumes(mounted, &storage, &overrides);
+        let shared = sharing::volumes(mounted, &storage.reserved(), &overrides);
         // Of one that nobody declared nothing is told.
         findings.extend(shared.into_iter().filter(|finding| {
             let subject = &finding.subject;
@@ -330,6 +332,23 @@ pub(super) fn keep<T: DeserializeOwned + ResourceExt>(into: &mut Vec<T>, documen
     if let Ok(mut object) = document.read::<T>() {
         object.meta_mut().namespace = namespace.map(str::to_owned);
         into.push(object);
+    }
+}
+
+/// The same, but for what is only known beside the input where the input itself has it: that was read before.
+fn keep_unless_known<T: DeserializeOwned + ResourceExt>(
+    into: &mut Vec<T>,
+    document: &Document,
+    namespace: Option<&str>,
+    own: bool,
+) {
+    keep(into, document, namespace);
+    let Some((last, others)) = into.split_last().filter(|_| !own) else {
+        return;
+    };
+    let of = |it: &T| (it.meta().namespace.clone(), it.meta().name.clone());
+    if others.iter().any(|other| of(other) == of(last)) {
+        into.pop();
     }
 }
 

@@ -82,7 +82,8 @@ pub(super) fn judge(
             let pod = place.pod(namespace, &subject.name);
             let [mut refused, mut reported] = home.judge(offline, maker, place, &pod);
             if !is_too_large(&pod) {
-                for (finding, is_refused) in environment.against(offline, &pod, &home.object)? {
+                // Of one that cannot be judged that is said already.
+                for (finding, is_refused) in environment.against(offline, &pod, &home.object).unwrap_or_default() {
                     let subject = subject.clone();
                     let finding = Finding { subject, ..finding }.at(document.locate(place.path()));
                     if is_refused { &mut refused } else { &mut reported }.push(finding);

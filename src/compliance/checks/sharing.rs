@@ -42,8 +42,8 @@ pub struct Allocation {
     pub namespace: String,
     /// Its name.
     pub claim: String,
-    /// The names of the pods, in the same namespace.
-    pub pods: BTreeSet<String>,
+    /// The pods, in the same namespace: their uids by name.
+    pub pods: BTreeMap<String, String>,
     /// The devices.
     pub devices: BTreeSet<Device>,
 }
@@ -63,7 +63,7 @@ impl Allocation {
         let allocation = Self {
             namespace: text(metadata, "namespace"),
             claim: text(metadata, "name"),
-            pods: pods.map(|pod| text(pod, "name")).collect(),
+            pods: pods.map(|pod| (text(pod, "name"), text(pod, "uid"))).collect(),
             devices: devices.collect(),
         };
         (!allocation.devices.is_empty()).then_some(allocation)

@@ -144,14 +144,14 @@ fn claim(namespace: &str, name: &str, pod: &str, devices: &[&str]) -> Value {
         .collect();
     json!({"metadata": {"namespace": namespace, "name": name}, "status": {
         "allocation": {"devices": {"results": results}},
-        "reservedFor": [{"resource": "pods", "name": pod}, {"apiGroup": "example.com", "resource": "others", "name": "no-pod"}]}})
+        "reservedFor": [{"resource": "pods", "name": pod, "uid": "u"}, {"apiGroup": "example.com", "resource": "others", "name": "no-pod"}]}})
 }
 
 #[test]
 fn an_allocation_is_read_for_its_pods_and_devices() {
     let read = Allocation::read(&claim("train", "gpu", "p", &["0", "1"])).unwrap();
     assert_eq!((read.namespace.as_str(), read.claim.as_str()), ("train", "gpu"));
-    assert_eq!(read.pods, BTreeSet::from(["p".to_owned()]));
+    assert_eq!(read.pods, BTreeMap::from([("p".to_owned(), "u".to_owned())]));
     assert_eq!(read.devices.len(), 2);
     let waiting = json!({"metadata": {"namespace": "train", "name": "gpu"}, "spec": {}});
     assert_eq!(Allocation::read(&waiting), None);

@@ -204,6 +204,21 @@ impl Storage {
         }
     }
 
+    /// The same with claims that name no volume bound to the one that is reserved for them, as a cluster will bind them.
+    #[must_use]
+    pub fn reserved(&self) -> Self {
+        let reserved = self.volumes.iter();
+        let reserved = reserved.filter_map(|(name, volume)| Some((volume.says.claim.as_ref()?, name)));
+        let reserved: BTreeMap<_, _> = reserved.collect();
+        let mut bound = self.clone();
+        for (key, claim) in &mut bound.claims {
+            if claim.says.volume.is_none() {
+                Arc::make_mut(claim).says.volume = reserved.get(key).map(|name| (*name).clone());
+            }
+        }
+        bound
+    }
+
     /// The volume of a claim, and where its data is. Nothing where they are not bound to each other, or the place is not known.
     pub(in crate::compliance) fn place(&self, namespace: &str, claim: &str) -> Option<(&str, &str)> {
         let key = (namespace.to_owned(), claim.to_owned());
