@@ -9,17 +9,20 @@
 
 #[path = "common/operator.rs"]
 mod operator;
+#[path = "common/running.rs"]
+mod running;
 
 use std::process::Command;
 use std::time::Duration;
 
-use cloison::api::{AiSecurityPolicy, AiWorkload, Waiver, names};
+use cloison::api::{AiSecurityPolicy, AiWorkload, Waiver};
 use cloison_testbed::{ControlPlane, Options, Program, eventually};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use operator::{PATIENCE, apply, condition, namespace, workload};
+use running::{delete, pod, told};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -44,17 +47,6 @@ async fn client() -> Client {
     PLANE.get_or_init(started).await.0.admin().unwrap()
 }
 
-/// Findings of one rule; their messages.
-async fn told(client: &Client, namespace: &str, name: &str, rule: &str) -> Vec<String> {
-    let api: Api<AiWorkload> = Api::namespaced(client.clone(), namespace);
-    let status = api.get(name).await.unwrap().status.unwrap_or_default();
-    let of_rule = status
-        .findings
-        .into_iter()
-        .filter(|finding| finding.rule.as_deref() == Some(rule));
-    of_rule.map(|finding| finding.message).collect()
-}
-
 /// Waits until a rule is told, once, or is not told.
 async fn is_told(client: &Client, namespace: &str, name: &str, rule: &str, wanted: bool) -> Option<String> {
     eventually(
@@ -71,32 +63,6 @@ async fn is_told(client: &Client, namespace: &str, name: &str, rule: &str, wante
     )
     .await
     .unwrap()
-}
-
-async fn pod(client: &Client, namespace: &str, name: &str, workload: Option<&str>, spec: &Value) {
-    let mut whole = json!({
-        "automountServiceAccountToken": false,
-        "containers": [{"name": "main", "image": "registry.example.com/app:1"}],
-    });
-    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    let mut pod = json!({
-        "apiVersion": "v1", "kind": "Pod", "spec": whole, "metadata": {"name": name, "namespace": namespace},
-    });
-    if let Some(workload) = workload {
-        pod["metadata"]["labels"] = json!({names::WORKLOAD_LABEL: workload});
-    }
-    // The ServiceAccount `default` comes a moment after its namespace.
-    eventually(PATIENCE, &format!("pod {namespace}/{name}"), || async {
-        apply(client, pod.clone()).await.map(drop)
-    })
-    .await
-    .unwrap();
-}
-
-async fn delete(client: &Client, namespace: &str, name: &str) {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let now = DeleteParams::default().grace_period(0);
-    pods.delete(name, &now).await.unwrap();
 }
 
 /// What a first day looks like: pods ran before anybody declared anything, and nothing is refused yet.
@@ -347,7 +313,7 @@ async fn a_stop_ends_the_scan_and_its_release_begins_it_anew() {
     is_told(&client, "stopped", "default", PID, false).await;
 
     // So it is where the pods cannot be listed.
-    let role = operator::take_list(&client, "pods").await;
+    let role = running::take_list(&client, "pods").await;
     pod(&client, "stopped", "more", None, &json!({"hostPID": true})).await;
     let unjudged = is_told(&client, "stopped", "default", "WKL-01/unjudged", true)
         .await
@@ -360,7 +326,7 @@ async fn a_stop_ends_the_scan_and_its_release_begins_it_anew() {
         [""; 0],
         "nothing changed there"
     );
-    operator::give_back(&client, role).await;
+    running::give_back(&client, role).await;
     is_told(&client, "stopped", "default", "WKL-01/unjudged", false).await;
     is_fresh("stopped", IPC).await;
     is_fresh("stopped", PID).await;

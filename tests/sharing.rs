@@ -9,18 +9,21 @@
 
 #[path = "common/operator.rs"]
 mod operator;
+#[path = "common/running.rs"]
+mod running;
 
 use std::process::Command;
 use std::time::Duration;
 
-use cloison::api::{AiWorkload, names};
+use cloison::api::names;
 use cloison_testbed::{ControlPlane, Options, Program, eventually};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::discovery::ApiResource;
 use kube::{Api, Client, ResourceExt};
 use operator::{PATIENCE, apply, namespace, workload};
+use running::{delete, pod, told};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -40,15 +43,6 @@ async fn client() -> Client {
         (plane, controller)
     };
     PLANE.get_or_init(start).await.0.admin().unwrap()
-}
-
-/// Findings of one rule; their messages.
-async fn told(client: &Client, namespace: &str, name: &str, rule: &str) -> Vec<String> {
-    let api: Api<AiWorkload> = Api::namespaced(client.clone(), namespace);
-    let status = api.get(name).await.unwrap().status.unwrap_or_default();
-    let findings = status.findings.into_iter();
-    let of_rule = findings.filter(|finding| finding.rule.as_deref() == Some(rule));
-    of_rule.map(|finding| finding.message).collect()
 }
 
 /// Waits until a rule is told once, in words that hold these, or is not told.
@@ -83,28 +77,6 @@ async fn stage(client: &Client, name: &str, stage: &str) {
     for name_of in ["default", "other"] {
         apply(client, workload(name, name_of, kind, Value::Null)).await.unwrap();
     }
-}
-
-async fn pod(client: &Client, namespace: &str, name: &str, workload: &str, spec: Value) -> Pod {
-    let mut whole = json!({
-        "automountServiceAccountToken": false,
-        "containers": [{"name": "main", "image": "registry.example.com/app:1"}],
-    });
-    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": whole,
-        "metadata": {"name": name, "namespace": namespace, "labels": {names::WORKLOAD_LABEL: workload}}});
-    // The ServiceAccount `default` comes a moment after its namespace.
-    let created = eventually(PATIENCE, &format!("pod {namespace}/{name}"), || async {
-        apply(client, pod.clone()).await
-    })
-    .await;
-    created.unwrap().try_parse().unwrap()
-}
-
-async fn delete(client: &Client, namespace: &str, name: &str) {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let now = DeleteParams::default().grace_period(0);
-    pods.delete(name, &now).await.unwrap();
 }
 
 /// A claim of a namespace and the volume it is bound to, whose data is where `handle` says.
@@ -157,14 +129,14 @@ async fn two_stages_on_one_storage_are_told() {
     bound(&client, "shelf-train", "data", "export-1").await;
     bound(&client, "shelf-train", "own", "export-2").await;
     bound(&client, "shelf-infer", "models", "export-1").await;
-    pod(&client, "shelf-train", "one", "default", mounts("data")).await;
-    pod(&client, "shelf-train", "two", "other", mounts("own")).await;
+    pod(&client, "shelf-train", "one", Some("default"), &mounts("data")).await;
+    pod(&client, "shelf-train", "two", Some("other"), &mounts("own")).await;
     // A claim that nobody mounts carries nothing yet.
     operator::stays(Duration::from_secs(5), || async {
         assert_eq!(told(&client, "shelf-train", "default", STORAGE).await, [""; 0]);
     })
     .await;
-    pod(&client, "shelf-infer", "one", "default", mounts("models")).await;
+    pod(&client, "shelf-infer", "one", Some("default"), &mounts("models")).await;
     let words = "PersistentVolumeClaim data is kept where namespace shelf-infer, of stage inference, keeps its claim models: \
                  PersistentVolumes shelf-train-data and shelf-infer-models lead to one storage";
     is_told(&client, "shelf-train", "default", STORAGE, Some(words)).await;
@@ -193,14 +165,14 @@ async fn two_stages_on_one_device_are_told() {
     for (namespace, name) in [("gpu-train", "gpu"), ("gpu-train", "own"), ("gpu-infer", "gpu")] {
         asked(&client, namespace, name).await;
     }
-    let one = pod(&client, "gpu-train", "one", "default", uses("gpu")).await;
+    let one = pod(&client, "gpu-train", "one", Some("default"), &uses("gpu")).await;
     given(&client, "gpu-train", "gpu", &one, "gpu-0").await;
-    let two = pod(&client, "gpu-train", "two", "other", uses("own")).await;
+    let two = pod(&client, "gpu-train", "two", Some("other"), &uses("own")).await;
     given(&client, "gpu-train", "own", &two, "gpu-1").await;
-    let infer = pod(&client, "gpu-infer", "one", "default", uses("gpu")).await;
+    let infer = pod(&client, "gpu-infer", "one", Some("default"), &uses("gpu")).await;
     given(&client, "gpu-infer", "gpu", &infer, "gpu-0").await;
     // Allocations are not watched: the next change of a pod sets off the look.
-    pod(&client, "gpu-infer", "news", "other", json!({})).await;
+    pod(&client, "gpu-infer", "news", Some("other"), &json!({})).await;
     let words = "ResourceClaim gpu has device gpu.example.com/a/gpu-0, which workload gpu-infer/default, of stage inference, has too";
     is_told(&client, "gpu-train", "default", DEVICE, Some(words)).await;
     is_told(
@@ -216,8 +188,8 @@ async fn two_stages_on_one_device_are_told() {
     assert!(lines.len() == 1 && lines[0].contains("gpu-train/default"), "{lines:?}");
 
     // What is known stays, and that it is not known now is said, where nobody may list the claims.
-    let role = operator::take_list(&client, "resourceclaims").await;
-    pod(&client, "gpu-infer", "more", "other", json!({})).await;
+    let role = running::take_list(&client, "resourceclaims").await;
+    pod(&client, "gpu-infer", "more", Some("other"), &json!({})).await;
     let unlisted = "which devices its pods have is not known: ResourceClaims could not be listed";
     is_told(&client, "gpu-train", "other", DEVICE, Some(unlisted)).await;
     eventually(PATIENCE, "both are told", || async {
@@ -233,7 +205,7 @@ async fn two_stages_on_one_device_are_told() {
         [""; 0],
         "its pods have no claim"
     );
-    operator::give_back(&client, role).await;
+    running::give_back(&client, role).await;
     is_told(&client, "gpu-train", "other", DEVICE, None).await;
     is_told(&client, "gpu-train", "default", DEVICE, Some(words)).await;
 

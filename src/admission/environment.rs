@@ -11,6 +11,9 @@ use super::verdict::{Offline, OfflineError, Request, Verdict};
 use crate::compliance::Finding;
 use crate::compliance::id::WKL_04;
 
+/// Where a pod has containers.
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
 /// What of ConfigMaps can become the variable, by namespace and name. Nothing else of them is kept.
 #[derive(Clone, Default)]
 pub struct ConfigMaps(BTreeMap<(String, String), BTreeMap<String, String>>);
@@ -23,6 +26,19 @@ impl fmt::Debug for ConfigMaps {
 }
 
 impl ConfigMaps {
+    /// The names of those that a pod takes whole.
+    pub fn taken(pod: &Value) -> impl Iterator<Item = &str> {
+        let containers = CONTAINERS
+            .iter()
+            .filter_map(|list| pod.get("spec")?.get(list)?.as_array());
+        let sources = containers
+            .flatten()
+            .filter_map(|container| container.get("envFrom")?.as_array());
+        sources
+            .flatten()
+            .filter_map(|source| source.pointer("/configMapRef/name")?.as_str())
+    }
+
     /// Whether one is known.
     pub fn has(&self, namespace: &str, name: &str) -> bool {
         self.0.contains_key(&(namespace.to_owned(), name.to_owned()))
@@ -57,7 +73,7 @@ impl ConfigMaps {
     /// The pod with the variable written out, and the ConfigMaps it came from; `None` where none brings it.
     fn written_out(&self, namespace: &str, pod: &Value) -> Option<(Value, BTreeSet<String>)> {
         let (mut whole, mut from) = (pod.clone(), BTreeSet::new());
-        for list in ["containers", "initContainers", "ephemeralContainers"] {
+        for list in CONTAINERS {
             let containers = whole
                 .get_mut("spec")
                 .and_then(|spec| spec.get_mut(list)?.as_array_mut());
@@ -188,6 +204,14 @@ mod tests {
                 .collect();
             assert_eq!(told(&container), wanted, "{container}");
         }
+    }
+
+    #[test]
+    fn every_container_of_a_pod_may_take_a_config_map() {
+        let taking = |name: &str| json!([{"name": "c", "envFrom": [from(name), {"secretRef": {"name": "s"}}]}]);
+        let pod = json!({"spec": {
+            "containers": taking("one"), "initContainers": taking("two"), "ephemeralContainers": taking("three")}});
+        assert_eq!(ConfigMaps::taken(&pod).collect::<Vec<_>>(), ["one", "two", "three"]);
     }
 
     #[test]

@@ -4,18 +4,20 @@
 //! Only a creation has a clock: the API server writes `metadata.creationTimestamp` itself, whatever the client sent. So a
 //! Waiver lets an object be created, and never be changed for the worse.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod effect;
+
+use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+
+pub use self::effect::effect;
 
 use super::cel::{list, text};
 use super::modes::{Modes, overrides};
 use super::policies;
 use crate::api::policy::AiSecurityPolicySpec;
 use crate::api::{Waiver, names};
-use crate::compliance::id::NET_03;
-use crate::compliance::waiver::Effect;
 use crate::compliance::{RuleId, waiver};
 
 /// The longest expression of `cloison-pod`, the longest of all, in characters: cel-go reads 100,000
@@ -173,68 +175,6 @@ impl Exemption {
     }
 }
 
-/// What a Waiver opens while it holds, by what the policies and the network ask about: nobody asks about requests that have
-/// no clock, rights of people, the labels of namespaces; most ask for a whole namespace only; and one with a flow is the
-/// network's alone.
-pub fn effect(waiver: &Waiver) -> Effect {
-    let spec = &waiver.spec;
-    let anywhere = policies::waivable(false);
-    let heard = match (&spec.flow, &spec.target.workload) {
-        (Some(_), _) => vec![NET_03.rule("cross-stage")],
-        (None, workload) => policies::waivable(workload.is_some()),
-    };
-    let (mut opens, mut deaf) = (false, BTreeMap::<Deaf, Vec<String>>::new());
-    for written in &spec.controls {
-        // `judge` refuses a Waiver with one that cannot be read.
-        let Ok(id) = written.parse::<RuleId>() else { continue };
-        let part_of = |rule: &&RuleId| id.covers(rule);
-        if !heard.iter().any(|rule| part_of(&rule)) {
-            let why = match &spec.flow {
-                _ if !anywhere.iter().any(|rule| part_of(&rule)) => Deaf::Everywhere,
-                Some(_) => Deaf::BesideAFlow,
-                None => Deaf::ForOneWorkload,
-            };
-            deaf.entry(why).or_default().push(written.to_string());
-            continue;
-        }
-        opens = true;
-        if spec.flow.is_none() {
-            let beyond = anywhere.iter().filter(part_of).filter(|rule| !heard.contains(rule));
-            let beyond: BTreeSet<String> = beyond.map(ToString::to_string).collect();
-            if !beyond.is_empty() {
-                deaf.entry(Deaf::ForOneWorkload).or_default().extend(beyond);
-            }
-        }
-    }
-    let why: Vec<String> = deaf.iter().map(|(why, of)| why.said(&of.join(", "))).collect();
-    let why = why.join("; ");
-    match (opens, why.is_empty()) {
-        (true, true) => Effect::Whole,
-        (true, false) => Effect::Part(why),
-        (false, _) => Effect::Nothing(waiver::NO_EFFECT, why),
-    }
-}
-
-/// Why nobody asks about a control of a Waiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Deaf {
-    Everywhere,
-    ForOneWorkload,
-    BesideAFlow,
-}
-
-impl Deaf {
-    fn said(self, controls: &str) -> String {
-        match self {
-            Self::Everywhere => format!("nothing that judges {controls} knows Waivers (docs/waivers.md)"),
-            Self::ForOneWorkload => {
-                format!("{controls} can be waived for a whole namespace only: write one without spec.target.workload")
-            }
-            Self::BesideAFlow => format!("one with a flow lets nothing else through: write another one for {controls}"),
-        }
-    }
-}
-
 /// The workload that a pod joins, in terms of `is`.
 pub(super) fn of_the_pod() -> String {
     format!("(is.size() == 0 ? {} : is[0])", text(names::DEFAULT_WORKLOAD))
@@ -252,7 +192,7 @@ mod tests {
     use super::*;
     use crate::admission::{Offline, Operator, Request, generate};
 
-    fn waiver(name: &str, change: impl FnOnce(&mut Value)) -> Waiver {
+    pub(super) fn waiver(name: &str, change: impl FnOnce(&mut Value)) -> Waiver {
         let mut object = json!({
             "apiVersion": "cloison.dev/v1alpha1", "kind": "Waiver",
             "metadata": {"name": name, "generation": 1, "creationTimestamp": "2030-01-01T00:00:00Z"},
@@ -267,15 +207,20 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    fn spec() -> AiSecurityPolicySpec {
+    pub(super) fn spec() -> AiSecurityPolicySpec {
         AiSecurityPolicySpec::default()
     }
 
-    fn at(time: &str) -> Timestamp {
+    pub(super) fn at(time: &str) -> Timestamp {
         time.parse().unwrap()
     }
 
-    const NOON: &str = "2030-01-01T12:00:00Z";
+    /// For every workload of the namespace.
+    pub(super) fn wide(object: &mut Value) {
+        object["spec"]["target"] = json!({"namespace": "train"});
+    }
+
+    pub(super) const NOON: &str = "2030-01-01T12:00:00Z";
 
     #[test]
     fn a_waiver_stands_beside_what_was_found_with_its_end() {
@@ -364,80 +309,6 @@ mod tests {
         assert!(refused(NOON, "2031-01-01T00:00:00Z"));
         // Ours is early: it closes too soon.
         assert!(refused("2030-01-02T00:00:01Z", NOON));
-    }
-
-    fn with(controls: Value, change: impl FnOnce(&mut Value)) -> Effect {
-        effect(&waiver("w", |object| {
-            object["spec"]["controls"] = controls;
-            change(object);
-        }))
-    }
-
-    /// For every workload of the namespace.
-    fn wide(object: &mut Value) {
-        object["spec"]["target"] = json!({"namespace": "train"});
-    }
-
-    fn crossing(object: &mut Value) {
-        let end = json!({"namespace": "train", "workload": "road"});
-        object["spec"]["flow"] = json!({"from": end, "to": end, "ports": [{"port": 8080}]});
-    }
-
-    const DEAF: &str = "nothing that judges WKL-06/exec, NET-03 knows Waivers (docs/waivers.md)";
-
-    #[test]
-    fn a_part_that_no_clause_asks_about_is_told_and_the_rest_still_opens() {
-        let heard = json!(["WKL-01", "SUP-01/digest", "NET-10/no-peers"]);
-        assert_eq!(with(heard, wide), Effect::Whole);
-        assert_eq!(
-            with(json!(["WKL-06/exec", "WKL-01", "NET-03"]), wide),
-            Effect::Part(DEAF.to_owned())
-        );
-        assert_eq!(
-            with(json!(["WKL-06/exec", "NET-03"]), wide),
-            Effect::Nothing("NoEffect", DEAF.to_owned())
-        );
-    }
-
-    #[test]
-    fn for_one_workload_only_the_rules_of_its_pods_are_asked_about() {
-        let whole = |controls: &str| {
-            format!("{controls} can be waived for a whole namespace only: write one without spec.target.workload")
-        };
-        let namespaces = ["NET-10/no-peers", "DAT-07/data-source", "IAM-07/foreign-account"];
-        for control in namespaces {
-            let told = with(json!([control]), |_| {});
-            assert_eq!(told, Effect::Nothing("NoEffect", whole(control)));
-            // The policies bear it out: without the name of a workload such a Waiver has no text.
-            let one = waiver("w", |object| object["spec"]["controls"] = json!([control]));
-            let waived = Waived::new([&one], &spec(), at(NOON));
-            assert!(!waived.but_for(&[("found", "problems")], None)[0].1.contains(control));
-            assert_eq!(with(json!([control]), wide), Effect::Whole);
-        }
-        assert_eq!(
-            with(json!(["WKL-01/host-ipc", "NET-10"]), |_| {}),
-            Effect::Part(whole("NET-10"))
-        );
-        assert_eq!(with(json!(["WKL-01/host-ipc"]), |_| {}), Effect::Whole);
-    }
-
-    #[test]
-    fn beside_a_flow_nothing_else_opens() {
-        assert_eq!(with(json!(["NET-03"]), crossing), Effect::Whole);
-        assert_eq!(
-            with(json!(["NET-03/cross-stage", "WKL-01/host-ipc", "NET-10"]), crossing),
-            Effect::Part(
-                "one with a flow lets nothing else through: write another one for WKL-01/host-ipc, NET-10".to_owned()
-            )
-        );
-        assert_eq!(
-            with(json!(["NET-03"]), |_| {}),
-            Effect::Nothing(
-                "NoEffect",
-                "nothing that judges NET-03 knows Waivers (docs/waivers.md)".to_owned()
-            ),
-            "without its flow"
-        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::pods::Pod;
-use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts, VolumeUse};
+use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
 use crate::network::world::WorkloadKey;
 
 type Index = BTreeMap<WorkloadKey, HashMap<Arc<PodFacts>, usize>>;
@@ -90,11 +90,7 @@ impl PodIndex {
         let said = index
             .iter()
             .flat_map(|(key, said)| said.keys().map(move |facts| (key, facts)));
-        let mounted = said.flat_map(|(key, facts)| facts.volumes.iter().map(move |(_, volume)| (key, volume)));
-        let claims = mounted.filter_map(|(key, volume)| match volume {
-            VolumeUse::Claim(name) => Some((key.clone(), name.clone())),
-            _ => None,
-        });
+        let claims = said.flat_map(|(key, facts)| facts.claims().map(move |claim| (key.clone(), claim.to_owned())));
         claims.collect()
     }
 

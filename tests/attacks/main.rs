@@ -315,7 +315,7 @@ async fn all_pass(rows: &[Row], people: &People, which: impl Fn(&Try) -> bool) -
             .flat_map(|row| row.tries.iter().map(move |attempt| (row, attempt)))
     };
     let chosen: Vec<(&Row, &Try)> = tries().filter(|(_, attempt)| which(attempt)).collect();
-    eventually(PATIENCE, "what we refused passes without us", || async {
+    nothing_wrong("what we refused passes without us", async || {
         let mut wrong = Vec::new();
         for (row, attempt) in &chosen {
             let met = meet(people.of(row.who), attempt, false).await;
@@ -328,14 +328,9 @@ async fn all_pass(rows: &[Row], people: &People, which: impl Fn(&Try) -> bool) -
                 wrong.push(format!("row {}: {met:?}", row.number));
             }
         }
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("\n{}", wrong.join("\n")))
-        }
+        wrong
     })
-    .await
-    .unwrap_or_else(|error| panic!("{error}"));
+    .await;
     let refused = |(_, attempt): &&(&Row, &Try)| attempt.refused.is_some();
     chosen.iter().filter(refused).count()
 }
@@ -348,13 +343,10 @@ fn outcome(row: &Row, lines: &[String]) -> String {
     }
 }
 
-/// Waits until policies, rights and modes are known to the API server.
-async fn settled(rows: &[Row], people: &People) {
-    eventually(PATIENCE, "every attack is met", || async {
-        let mut wrong = Vec::new();
-        for row in rows {
-            play(row, people, false, &mut wrong).await;
-        }
+/// Waits until a look finds nothing wrong.
+async fn nothing_wrong(what: &str, look: impl AsyncFn() -> Vec<String>) {
+    eventually(PATIENCE, what, || async {
+        let wrong = look().await;
         if wrong.is_empty() {
             Ok(())
         } else {
@@ -363,4 +355,16 @@ async fn settled(rows: &[Row], people: &People) {
     })
     .await
     .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Waits until policies, rights and modes are known to the API server.
+async fn settled(rows: &[Row], people: &People) {
+    nothing_wrong("every attack is met", async || {
+        let mut wrong = Vec::new();
+        for row in rows {
+            play(row, people, false, &mut wrong).await;
+        }
+        wrong
+    })
+    .await;
 }

@@ -10,7 +10,6 @@ use cloison::api::{AiSecurityPolicy, AiWorkload, names};
 use cloison_testbed::{ControlPlane, Program, Tool, eventually, find};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::{DynamicObject, GroupVersionKind, TypeMeta};
 use kube::discovery::ApiResource;
@@ -374,32 +373,4 @@ pub async fn controller_with(plane: &ControlPlane, identity: &str, seconds: u16,
         arguments.split_whitespace(),
         log,
     )
-}
-
-/// Takes the right to list a resource from the controller, as a role of an older release would lack it. What the role said before.
-pub async fn take_list(client: &Client, resource: &str) -> ClusterRole {
-    let roles: Api<ClusterRole> = Api::all(client.clone());
-    let before = roles.get(names::CONTROLLER_ROLE).await.expect("the chart's role");
-    let mut rules = before.rules.clone().unwrap_or_default();
-    for rule in &mut rules {
-        if rule.resources.iter().flatten().any(|it| it == resource) {
-            rule.verbs.retain(|verb| verb != "list");
-        }
-    }
-    rules.retain(|rule| !rule.verbs.is_empty());
-    set_rules(&roles, &rules).await;
-    before
-}
-
-/// Gives it back.
-pub async fn give_back(client: &Client, before: ClusterRole) {
-    set_rules(&Api::all(client.clone()), &before.rules.unwrap_or_default()).await;
-}
-
-async fn set_rules(roles: &Api<ClusterRole>, rules: &[PolicyRule]) {
-    let patch = Patch::Merge(json!({"rules": rules}));
-    let patched = roles
-        .patch(names::CONTROLLER_ROLE, &PatchParams::default(), &patch)
-        .await;
-    patched.expect("other rules");
 }

@@ -9,6 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 
 use super::{Arguments, Found, environment, sharing};
 use crate::admission::{Judged, Offline, Operator, Scan, Told, Waived, generate};
@@ -71,6 +72,7 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
     findings.extend(plan::admission(workloads.iter(), stored.iter(), &world, &set)?);
     findings.extend(case.findings());
     findings.extend(overdue(&stored_waivers, now));
+    let pods: Vec<Value> = pods.iter().filter_map(|pod| serde_json::to_value(pod).ok()).collect();
     findings.extend(sharing::read(&client, &pods, &workloads, &world, &mut notes).await?);
     let offline = Offline::new(&set)?;
     let mut told = scan(&pods, &world, &offline);
@@ -91,21 +93,23 @@ pub(super) async fn read(arguments: &Arguments) -> Result<Found, CliError> {
 }
 
 /// What is against the pods that run by the rules at the door, as the controller's scan finds it.
-fn scan(pods: &[Pod], world: &World, offline: &Offline) -> Vec<Told> {
-    let mut by_namespace: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+fn scan(pods: &[Value], world: &World, offline: &Offline) -> Vec<Told> {
+    let mut by_namespace: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for pod in pods {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        by_namespace.entry(namespace).or_default().push(pod);
+        by_namespace.entry(namespace_of(pod)).or_default().push(pod);
     }
     let scanned = by_namespace.into_iter().filter_map(|(namespace, pods)| {
         let mut scan = Scan::of(world, namespace, RandomState::new(), Judged::default())?;
-        for pod in pods {
-            let pod = serde_json::to_value(pod).unwrap_or_default();
-            scan.judge(offline, &pod);
-        }
+        pods.into_iter().for_each(|pod| scan.judge(offline, pod));
         Some(scan.ended().0)
     });
     scanned.flat_map(BTreeMap::into_values).flatten().collect()
+}
+
+/// The namespace of an object, as the API spells it.
+pub(super) fn namespace_of(object: &Value) -> &str {
+    let namespace = object.pointer("/metadata/namespace");
+    namespace.and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Whether the API server would refuse such a pod now. What it only reports is told, and counts for nothing.

@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use super::live::namespace_of;
 use crate::admission::{is_alive, overrides, workload_of};
 use crate::api::AiWorkload;
 use crate::cli::{CliError, forbidden};
 use crate::cluster::allocations;
 use crate::compliance::Finding;
-use crate::compliance::checks::pod::{PodFacts, VolumeUse};
+use crate::compliance::checks::pod::PodFacts;
 use crate::compliance::checks::sharing::{self, Holder};
 use crate::compliance::checks::volumes::{Claim, Storage, Volume};
 use crate::network::world::{WorkloadKey, World};
@@ -23,7 +25,7 @@ use crate::network::world::{WorkloadKey, World};
 /// Everything against declared workloads. What the caller may not list is said in a note.
 pub(super) async fn read(
     client: &Client,
-    pods: &[Pod],
+    pods: &[Value],
     workloads: &[AiWorkload],
     world: &World,
     notes: &mut Vec<String>,
@@ -37,10 +39,9 @@ pub(super) async fn read(
     let mut mounted = Vec::new();
     let mut ask_for_devices = false;
     for pod in pods {
-        let Ok(pod) = serde_json::to_value(pod) else { continue };
-        let text = |at: &str| pod.pointer(at).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let key = WorkloadKey::new(text("/metadata/namespace"), workload_of(&pod));
-        let Some(stage) = world.stage_of(&key.namespace).filter(|_| is_alive(&pod)) else {
+        let text = |at: &str| pod.pointer(at).and_then(Value::as_str).unwrap_or_default();
+        let key = WorkloadKey::new(namespace_of(pod), workload_of(pod));
+        let Some(stage) = world.stage_of(&key.namespace).filter(|_| is_alive(pod)) else {
             continue;
         };
         let holder = Holder {
@@ -50,12 +51,9 @@ pub(super) async fn read(
             stage,
             claim: String::new(),
         };
-        let facts: PodFacts = serde_json::from_value(pod["spec"].clone()).unwrap_or_default();
+        let facts = PodFacts::deserialize(&pod["spec"]).unwrap_or_default();
         let facts = facts.of_running(text("/metadata/name"));
-        mounted.extend(facts.volumes.iter().filter_map(|(_, volume)| match volume {
-            VolumeUse::Claim(claim) => Some(with(&holder, claim)),
-            _ => None,
-        }));
+        mounted.extend(facts.claims().map(|claim| with(&holder, claim)));
         ask_for_devices |= pod.pointer("/spec/resourceClaims").is_some();
         by_uid.insert(text("/metadata/uid").to_owned(), holder);
     }

@@ -19,7 +19,7 @@ use crate::cli::manifests::{Document, Node, Objects};
 use crate::cli::snapshot::{makes_pods, templates};
 use crate::compliance::checks::account::{self, Account};
 use crate::compliance::checks::lifetime::{self, SecretFacts};
-use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts, VolumeUse};
+use crate::compliance::checks::pod::{DEFAULT_ACCOUNT, PodFacts};
 use crate::compliance::checks::sharing::{self, Holder};
 use crate::compliance::checks::volumes::{Claim, Class, Storage, Volume};
 use crate::compliance::checks::{self, Settings, config_map};
@@ -56,17 +56,13 @@ impl Template {
         let declared = objects.workloads.get(&(namespace.clone(), workload.clone()));
         let classification = declared.map(|found| found.object.spec.data.classification);
         let stage = world.stage_of(namespace);
-        let claims = self.facts.volumes.iter().filter_map(|(_, volume)| match volume {
-            VolumeUse::Claim(name) => Some(name),
-            _ => None,
-        });
-        claims.filter_map(move |claim| {
+        self.facts.claims().filter_map(move |claim| {
             Some(Holder {
                 namespace: namespace.clone(),
                 workload: workload.clone(),
                 stage: stage?,
                 classification,
-                claim: claim.clone(),
+                claim: claim.to_owned(),
             })
         })
     }

@@ -256,6 +256,14 @@ impl From<Spec> for PodFacts {
 }
 
 impl PodFacts {
+    /// The PersistentVolumeClaims that it names.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter_map(|(_, volume)| match volume {
+            VolumeUse::Claim(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// The same of a pod that runs: its claims are there by the name that the API server gives them, and the volumes that
     /// they are bound to say more than the class they were asked of.
     #[must_use]
