@@ -230,6 +230,7 @@ async fn pods(cluster: &Cluster, admin: &Client, hash: &str, version: Minor) -> 
         "NET-11/steering-annotation",
         "ENC-04/reference",
         "ENC-04/env-from",
+        "ENC-04/literal",
     ] {
         assert!(mix.rules.contains_key(rule), "no pod broke {rule}");
     }

@@ -208,6 +208,84 @@ async fn real_workloads_live() {
     assert!(answer.is_ok(), "{answer:?}");
 }
 
+/// Pods are stored as they are written: etcd encrypts Secrets alone.
+#[tokio::test]
+async fn a_token_that_is_written_out_is_refused_and_not_repeated() {
+    let (cluster, alice) = tenant("in-sight", "training", "default").await;
+    // Put together here: this file holds none.
+    let hugging_face = format!("hf_{}", "qwertzuiopasdfghjklyxcvbnmQWERTZUI");
+    let git_lab = format!("glpat-{}", "Qw3-Rt5_Zu7Io9Pa1Sd3");
+    let env = |name: &str, value: &str| json!({"name": name, "value": value});
+    let bad = [
+        container(json!({"env": [env("MODE", "fast"), env("HF_TOKEN", &hugging_face), env("OTHER", &git_lab)]})),
+        with(
+            container(json!({})),
+            json!({"spec": {"initContainers": [{"name": "main", "image": format!("registry.example.com/train/app@{}", digest()),
+                "env": [env("HF_TOKEN", &hugging_face), env("OTHER", &git_lab)]}]}}),
+        ),
+    ];
+    for mut pod_of in bad {
+        if pod_of["spec"]["initContainers"].is_array() {
+            pod_of["spec"]["containers"][0]["name"] = json!("second");
+        }
+        let answer = try_create(&alice, with(pod("in-sight", "a"), pod_of)).await;
+        let said = format!("{answer:?}");
+        cluster.refused(answer, "cloison-pod", "ENC-04/literal");
+        assert!(said.contains("container \\\"main\\\" HF_TOKEN OTHER; "), "{said}");
+        assert!(
+            !said.contains(&hugging_face[3..]) && !said.contains(&git_lab[6..]),
+            "{said}"
+        );
+    }
+    // One of each kind.
+    let letters = |number: usize| "Ab2cDe3fGh4iJk5l".repeat(8)[..number].to_owned();
+    let upper = |number: usize| letters(number).to_uppercase();
+    let (digits, key) = ("1234567890", |start: &str, number: usize| {
+        format!("{start}{}", letters(number))
+    });
+    let each = [
+        format!("AKIA{}", upper(16)),
+        key("AIza", 35),
+        key("GOCSPX-", 28),
+        key("gho_", 36),
+        format!("{}_{}", key("github_pat_", 22), letters(59)),
+        git_lab,
+        hugging_face,
+        format!("xoxb-{digits}-{}", letters(24)),
+        key("sk-proj-", 48),
+        format!("{}T3BlbkFJ{}", key("sk-", 20), letters(20)),
+        key("sk-ant-api03-", 90),
+        key("nvapi-", 64),
+        key("hvs.", 24),
+        format!("AGE-SECRET-KEY-1{}", upper(58)),
+    ];
+    let variables: Vec<Value> = (0..)
+        .zip(&each)
+        .map(|(n, value): (u8, _)| env(&format!("T{n}"), value))
+        .collect();
+    let answer = try_create(&alice, with(pod("in-sight", "a"), container(json!({"env": variables})))).await;
+    let said = format!("{answer:?}");
+    assert!(
+        said.contains("T0 T1 T2 T3 T4 T5 T6 T7 T8 T9 T10 T11 T12 T13; "),
+        "{said}"
+    );
+
+    let reference = json!({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "token"}}});
+    let fine = [
+        reference,
+        env("A", ""),
+        env("HF_TOKEN", &format!("hf_{}", "x".repeat(34))),
+        env("HF_TOKEN", &format!("hf_{}EXAMPLE", "qwertzuiopasdfghjklyxcvbnmQ")),
+        env("NAME", "sk-learn-and-more-of-it-that-is-no-key-at-all"),
+        // A part of a text: the scan tells of it.
+        env("COMMAND", &format!("login --token {}", each[6])),
+    ];
+    for variable in fine {
+        let pod = with(pod("in-sight", "a"), container(json!({"env": [variable]})));
+        try_create(&alice, pod).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_pod_belongs_to_a_workload_whose_gates_are_open() {
     let cluster = cluster().await;

@@ -256,7 +256,7 @@ mod tests {
             waived.covers(namespace, workload, &rule.parse().unwrap())
         };
         let reference: fn(&mut Value) =
-            |object| object["spec"]["controls"] = json!(["ENC-04/reference", "ENC-04/literal"]);
+            |object| object["spec"]["controls"] = json!(["ENC-04/reference", "IAM-01/token"]);
         assert!(covers(reference, "train", "road", "ENC-04/reference"));
         assert!(
             !covers(reference, "train", "lane", "ENC-04/reference"),
@@ -268,7 +268,7 @@ mod tests {
         );
         assert!(!covers(reference, "train", "road", "ENC-04/env-from"), "another rule");
         assert!(
-            !covers(reference, "train", "road", "ENC-04/literal"),
+            !covers(reference, "train", "road", "IAM-01/token"),
             "the door does not ask about it"
         );
         let control: fn(&mut Value) = |object| {

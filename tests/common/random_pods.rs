@@ -101,7 +101,9 @@ fn variables() -> Vec<Value> {
         json!({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]}),
         json!({"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
                        {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
-        json!({"env": [{"name": "N"}], "envFrom": [{"configMapRef": {"name": "m"}}]}),
+        // A token, put together here: this file holds none.
+        json!({"env": [{"name": "N"}, {"name": "HF_TOKEN", "value": format!("hf_{}", "qwertzuiopasdfghjklyxcvbnmQWERTZUI")},
+                       {"name": "X", "value": format!("hf_{}", "x".repeat(34))}], "envFrom": [{"configMapRef": {"name": "m"}}]}),
         json!({"envFrom": [{"secretRef": {"name": "s"}}]}),
         json!({"env": []}),
     ]

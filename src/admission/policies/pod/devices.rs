@@ -1,5 +1,6 @@
 //! Accelerators that are taken without being asked for, and pods that go past the scheduler or before everybody else.
 
+use super::credentials::is_token;
 use crate::admission::cel::field;
 use crate::admission::clause::{Clause, Found};
 use crate::admission::modes::Modes;
@@ -17,7 +18,8 @@ pub(super) fn variables() -> Vec<(&'static str, String)> {
         "envLists",
         format!(
             "containers.filter(c, has(c.env)).map(c, {{'of': c, 'env': dyn(c.env.filter(e, e.name == '{VISIBLE}' || \
-             has(e.valueFrom)))}})"
+             has(e.valueFrom) || has(e.value) && {}))}})",
+            is_token("e.value")
         ),
     )]
 }

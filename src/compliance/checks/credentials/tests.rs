@@ -4,6 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
+use super::tokens::TOKENS;
 use super::{SHAPES, first, in_variable, patterns, sightings};
 
 /// Letters that vary, of any length, from a small generator.
@@ -215,7 +216,19 @@ fn negatives() -> Vec<String> {
 
 #[test]
 fn every_shape_is_read_and_every_variable_in_order() {
-    assert_eq!(patterns().len(), SHAPES.len(), "a pattern does not compile");
+    assert_eq!(
+        patterns().len(),
+        SHAPES.len() + TOKENS.len(),
+        "a pattern does not compile"
+    );
+    for token in &TOKENS {
+        let letter = token.starts[0].chars().next();
+        assert!(
+            token.starts.iter().all(|start| start.chars().next() == letter),
+            "{}",
+            token.what
+        );
+    }
     assert!(super::VARIABLES.is_sorted() && super::PLACEHOLDERS.is_sorted());
 }
 
@@ -229,11 +242,10 @@ fn what_is_a_credential_is_seen_and_nothing_else_is() {
         negatives.len()
     );
     assert!(positives.len() > 30 && negatives.len() > 50);
-    for shape in &SHAPES {
+    for (shape, ..) in patterns() {
         assert!(
-            positives.iter().any(|(what, _)| *what == shape.what),
-            "{} is in no example",
-            shape.what
+            positives.iter().any(|(what, _)| what == shape),
+            "{shape} is in no example"
         );
     }
     for (what, text) in &positives {
