@@ -53,6 +53,12 @@ pub enum CertificateError {
         names::WEBHOOK_SECRET
     )]
     Missing,
+    /// What somebody else wrote would be trusted by nobody.
+    #[error("Secret {secret}: API servers will not trust it: {why}", secret = names::WEBHOOK_SECRET)]
+    Distrusted {
+        /// Why.
+        why: String,
+    },
 }
 
 /// Keeps the certificate.
@@ -161,13 +167,23 @@ impl Keeper {
             .ok_or(CertificateError::Missing)?;
         let stored = Material::read(secret.data.as_ref().unwrap_or(&BTreeMap::new()));
         let (material, settled) = if self.external {
-            (stored, true)
+            (self.given(stored)?, true)
         } else {
             self.step(secret, stored, configuration.as_ref()).await?
         };
         self.serve(&material)?;
         self.publish(configuration.as_ref(), &material).await?;
         Ok(settled)
+    }
+
+    /// What somebody else wrote, if API servers will trust it. A later one that they would not is not served: the last is
+    /// what the configuration has the bundle for.
+    fn given(&self, stored: Material) -> Result<Material, CertificateError> {
+        // First what is no certificate or no key at all: it is named by its part.
+        stored.server()?;
+        let trusted = stored.is_trusted(&self.names, Timestamp::now());
+        trusted.map_err(|why| CertificateError::Distrusted { why })?;
+        Ok(stored)
     }
 
     /// Does what is next with the Secret. Written over the version that was read, so that of two replicas one wins.

@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::trust::is_trusted;
 use crate::admission::certificates::{
     AUTHORITY_LIFE, Authority, CERTIFICATE_LIFE, Certificate, SKEW, Step, Stored, Validity,
 };
@@ -119,6 +120,12 @@ impl Material {
             validity: validity(&parsed)?,
             is_ours: covers(&parsed, names) && self.server().is_ok(),
         })
+    }
+
+    /// Whether API servers will trust it for the first of the names; why not.
+    pub fn is_trusted(&self, names: &[String], now: Timestamp) -> Result<(), String> {
+        let name = names.first().map(String::as_str).unwrap_or_default();
+        is_trusted(&self.certificate, &self.bundle, name, now)
     }
 
     /// When what is served ends.

@@ -5,6 +5,7 @@ mod certificates;
 mod keys;
 mod server;
 mod sight;
+mod trust;
 
 pub use keys::authorities;
 

@@ -10,6 +10,7 @@
 mod aged;
 #[path = "../common/audit.rs"]
 mod audit;
+mod cert_manager;
 #[path = "../common/operator.rs"]
 mod operator;
 mod raw;

@@ -31,22 +31,32 @@ pub struct Scene {
 impl Scene {
     /// Without a webhook yet, and so with a configuration that refuses nothing.
     pub async fn start() -> Self {
-        Self::start_with(vec![ApiServerOptions {
+        Self::installed(&[]).await
+    }
+
+    /// The same with values of the chart, as for `--set`.
+    pub async fn installed(values: &[&str]) -> Self {
+        let api_server = ApiServerOptions {
             audit_policy: Some(audit::policy()),
             ..ApiServerOptions::default()
-        }])
-        .await
+        };
+        Self::with(vec![api_server], values).await
     }
 
     /// The same with other API servers.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub async fn start_with(api_servers: Vec<ApiServerOptions>) -> Self {
+        Self::with(api_servers, &[]).await
+    }
+
+    async fn with(api_servers: Vec<ApiServerOptions>, values: &[&str]) -> Self {
         let options = Options {
             api_servers,
             controller_manager: true,
             ..Options::default()
         };
         let plane = ControlPlane::start(options).await.unwrap();
-        operator::install(&plane, &[]);
+        operator::install(&plane, values);
         let controller = controller(&plane).await;
         controller.start().unwrap();
         let admin = plane.admin().unwrap();
@@ -83,20 +93,9 @@ impl Scene {
 
     /// A webhook that runs, and where it answers.
     pub async fn webhook(&self, name: &str) -> Webhook {
-        let program = webhook(&self.plane, name).await;
+        let program = webhook(&self.plane, name, "").await;
         program.start().unwrap();
-        let address = eventually(PATIENCE, "the webhook listens", || async {
-            let output = plain(&program.output());
-            let line = output
-                .lines()
-                .rfind(|line| line.contains("webhook listens"))
-                .ok_or("not yet")?;
-            let address = line.rsplit_once("address=").ok_or("no address")?.1.trim().to_owned();
-            address.parse::<SocketAddrV4>().map_err(|_| "no address")
-        })
-        .await
-        .unwrap();
-        Webhook { program, address }
+        listening(program).await
     }
 
     /// Leads the Service to a webhook, and waits until the configuration refuses without an answer.
@@ -206,6 +205,22 @@ impl Scene {
     }
 }
 
+/// Waits until a webhook that was started listens.
+pub async fn listening(program: Program) -> Webhook {
+    let address = eventually(PATIENCE, "the webhook listens", || async {
+        let output = plain(&program.output());
+        let line = output
+            .lines()
+            .rfind(|line| line.contains("webhook listens"))
+            .ok_or("not yet")?;
+        let address = line.rsplit_once("address=").ok_or("no address")?.1.trim().to_owned();
+        address.parse::<SocketAddrV4>().map_err(|_| "no address")
+    })
+    .await
+    .unwrap();
+    Webhook { program, address }
+}
+
 /// New connections to each webhook, by what the configuration says at that moment, until it is told to stop. The API server
 /// itself keeps the connection that it has.
 pub fn handshakes(admin: &Client, webhooks: [&Webhook; 2]) -> Load {
@@ -291,14 +306,14 @@ async fn controller(plane: &ControlPlane) -> Program {
     program(plane, "controller", &arguments)
 }
 
-/// A webhook, not started yet.
-pub async fn webhook(plane: &ControlPlane, name: &str) -> Program {
+/// A webhook with more arguments, not started yet.
+pub async fn webhook(plane: &ControlPlane, name: &str, more: &str) -> Program {
     let kubeconfig = plane
         .service_account_kubeconfig(names::DEFAULT_NAMESPACE, names::WEBHOOK_ACCOUNT)
         .await
         .unwrap();
     let arguments = format!(
-        "webhook --kubeconfig {} --address 127.0.0.1:0 --health-address 127.0.0.1:0 --log info,cloison=debug",
+        "webhook --kubeconfig {} --address 127.0.0.1:0 --health-address 127.0.0.1:0 --log info,cloison=debug {more}",
         kubeconfig.display()
     );
     program(plane, name, &arguments)

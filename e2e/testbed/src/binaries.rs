@@ -35,6 +35,8 @@ pub enum Tool {
     Age,
     /// A KMS v2 plugin whose key_id is what a file says.
     KmsPlugin,
+    /// cert-manager, which issues certificates. Its CRDs are beside it, in `cert-manager-crds`.
+    CertManager,
 }
 
 impl Tool {
@@ -54,6 +56,7 @@ impl Tool {
             Self::CalicoFelix => "calico-felix",
             Self::Age => "age",
             Self::KmsPlugin => "kms-plugin",
+            Self::CertManager => "cert-manager",
         }
     }
 
@@ -73,7 +76,8 @@ impl Tool {
             | Self::NetworkConfigAnalyzer
             | Self::CalicoFelix
             | Self::Age
-            | Self::KmsPlugin => None,
+            | Self::KmsPlugin
+            | Self::CertManager => None,
         }
     }
 }
