@@ -273,9 +273,24 @@ fn finding(text: &str, subject: &Subject) -> Option<Finding> {
     Some(Finding::new(rule, subject.clone(), message))
 }
 
-/// A pod with the one default of the API server that a rule looks at: on the network of its node every port is one of the node.
+/// A pod as the API server would have it, in what a rule looks at: no variable has an empty value, and on the network of its node
+/// every port is one of the node.
 fn defaulted(pod: &Value) -> Value {
     let mut pod = pod.clone();
+    for list in ["/spec/containers", "/spec/initContainers", "/spec/ephemeralContainers"] {
+        let containers = pod.pointer_mut(list).and_then(Value::as_array_mut);
+        let variables = containers
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.get_mut("env")?.as_array_mut());
+        for variable in variables.flatten().filter_map(Value::as_object_mut) {
+            // An empty text is no value to the API server, and what is no text is nothing that it would take: neither keeps
+            // the rest of the pod from being judged.
+            if variable.get("value").and_then(Value::as_str).is_none_or(str::is_empty) {
+                variable.remove("value");
+            }
+        }
+    }
     if pod.pointer("/spec/hostNetwork") != Some(&json!(true)) {
         return pod;
     }
@@ -306,5 +321,36 @@ fn without_nulls(value: &Value) -> Value {
         }
         Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+mod tests {
+    use super::*;
+    use crate::admission::{Operator, Waived, generate};
+    use crate::api::names;
+    use crate::api::policy::AiSecurityPolicySpec;
+
+    #[test]
+    fn a_value_that_the_api_server_does_not_keep_hides_nothing_else() {
+        let operator = Operator::in_namespace(names::DEFAULT_NAMESPACE);
+        let set = generate(
+            &AiSecurityPolicySpec::default(),
+            &operator,
+            &Waived::default(),
+            Timestamp::UNIX_EPOCH,
+        );
+        let offline = Offline::new(&set).unwrap();
+        let namespace = json!({"metadata": {"name": "train", "uid": "u", "labels": {names::STAGE_LABEL: "training",
+            names::MODE_LABEL: "enforce", names::NAMESPACE_NAME_LABEL: "train"}}});
+        let reference = json!({"name": "T", "value": "", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "train"},
+            "spec": {"hostPID": true, "containers": [{"name": "main", "image": "registry.example.com/a",
+                "env": [{"name": "PORT", "value": 8080}, {"name": "FAST", "value": true}, reference]}]}});
+        let judged = offline.judge_pod(&pod, &namespace, &Request::default()).unwrap();
+        let rules: Vec<String> = judged.problems.iter().map(|found| found.rule.to_string()).collect();
+        assert!(rules.contains(&"WKL-01/host-pid".to_owned()), "{rules:?}");
+        assert!(!rules.contains(&"ENC-04/literal".to_owned()), "{rules:?}");
     }
 }

@@ -167,7 +167,15 @@ impl Keeper {
             .ok_or(CertificateError::Missing)?;
         let stored = Material::read(secret.data.as_ref().unwrap_or(&BTreeMap::new()));
         let (material, settled) = if self.external {
-            (self.given(stored)?, true)
+            match (self.given(stored, configuration.as_ref()), &self.served) {
+                (Ok(given), _) => (given, true),
+                (Err(error), Some((last, _))) => {
+                    // What stays has to be trusted, also by a configuration that was made anew.
+                    self.publish(configuration.as_ref(), last).await?;
+                    return Err(error);
+                }
+                (Err(error), None) => return Err(error),
+            }
         } else {
             self.step(secret, stored, configuration.as_ref()).await?
         };
@@ -178,10 +186,20 @@ impl Keeper {
 
     /// What somebody else wrote, if API servers will trust it. A later one that they would not is not served: the last is
     /// what the configuration has the bundle for.
-    fn given(&self, stored: Material) -> Result<Material, CertificateError> {
+    fn given(
+        &self,
+        stored: Material,
+        configuration: Option<&ValidatingWebhookConfiguration>,
+    ) -> Result<Material, CertificateError> {
         // First what is no certificate or no key at all: it is named by its part.
         stored.server()?;
-        let trusted = stored.is_trusted(&self.names, Timestamp::now());
+        // Some issuers fill in no authority; somebody else may have put theirs into the configuration.
+        let published = configuration.and_then(|it| it.webhooks.as_ref()?.first()?.client_config.ca_bundle.as_ref());
+        let published = published.map_or_else(String::new, |bundle| String::from_utf8_lossy(&bundle.0).into_owned());
+        let bundle = Some(stored.bundle())
+            .filter(|own| !own.is_empty())
+            .unwrap_or(&published);
+        let trusted = stored.is_trusted(bundle, &self.names, Timestamp::now());
         trusted.map_err(|why| CertificateError::Distrusted { why })?;
         Ok(stored)
     }

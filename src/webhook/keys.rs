@@ -122,10 +122,10 @@ impl Material {
         })
     }
 
-    /// Whether API servers will trust it for the first of the names; why not.
-    pub fn is_trusted(&self, names: &[String], now: Timestamp) -> Result<(), String> {
+    /// Whether API servers that have this bundle will trust it for the first of the names; why not.
+    pub fn is_trusted(&self, bundle: &str, names: &[String], now: Timestamp) -> Result<(), String> {
         let name = names.first().map(String::as_str).unwrap_or_default();
-        is_trusted(&self.certificate, &self.bundle, name, now)
+        is_trusted(&self.certificate, bundle, name, now)
     }
 
     /// When what is served ends.
@@ -238,7 +238,15 @@ fn dated(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
     (params.not_before, params.not_after) = (epoch + since(from), epoch + since(until));
 }
 
-fn ders(pem: &str) -> Vec<CertificateDer<'static>> {
+/// Whether a certificate is valid at a moment.
+pub fn holds(der: &[u8], now: Timestamp) -> bool {
+    let parsed = X509Certificate::from_der(der).ok();
+    let validity = parsed.and_then(|(_, parsed)| validity(&parsed));
+    validity.is_some_and(|it| it.from <= now && now < it.until)
+}
+
+/// The certificates in a text.
+pub fn ders(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .filter_map(Result::ok)
         .collect()

@@ -1,26 +1,34 @@
-//! Whether API servers will trust what somebody else's Secret makes the webhook serve: looked at as they do, with the bundle
-//! as the only authorities and the Service's name as the server's.
+//! Whether API servers will trust what somebody else's Secret makes the webhook serve, by the rules that they share with others:
+//! a chain to an authority of the bundle, the Service's name, and nothing that has ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{CertificateError, Error, RootCertStore};
 
-/// `bundle` and `chain` in PEM, the certificate of the server first in its chain. `Err` says why not.
+use super::keys::{ders, holds};
+
+/// `bundle` and `chain` in PEM, the certificate of the server first in its chain. `Err` says why not, in the same words at any
+/// time.
 pub fn is_trusted(chain: &str, bundle: &str, name: &str, now: Timestamp) -> Result<(), String> {
-    let mut authorities = RootCertStore::empty();
-    authorities.add_parsable_certificates(certificates(bundle));
-    if authorities.is_empty() {
+    let all = ders(bundle);
+    if all.is_empty() {
         return Err(
             "ca.crt is missing or has no certificate: take an issuer that fills it in, such as one of kind CA"
                 .to_owned(),
         );
     }
-    let chain = certificates(chain);
+    let mut authorities = RootCertStore::empty();
+    // The verifier asks an authority for its name and its key alone; API servers ask when it ends, too.
+    authorities.add_parsable_certificates(all.into_iter().filter(|der| holds(der, now)));
+    if authorities.is_empty() {
+        return Err("no authority in ca.crt is valid now: renew it".to_owned());
+    }
+    let chain = ders(chain);
     let Some((server, between)) = chain.split_first() else {
         return Err("tls.crt is missing or has no certificate".to_owned());
     };
@@ -29,16 +37,30 @@ pub fn is_trusted(chain: &str, bundle: &str, name: &str, now: Timestamp) -> Resu
     let verifier = verifier.map_err(|error| format!("ca.crt: {error}"))?;
     let wanted = ServerName::try_from(name.to_owned()).map_err(|error| format!("{name}: {error}"))?;
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
     let verified = verifier.verify_server_cert(server, between, &wanted, &[], at);
-    verified.map_err(|error| format!("tls.crt for {name} by ca.crt: {error}"))?;
-    Ok(())
+    verified.map(drop).map_err(|error| said(&error, name))
 }
 
-fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
-        .filter_map(Result::ok)
-        .collect()
+/// Without the moment, which would make a new line in the log of each look.
+fn said(error: &Error, name: &str) -> String {
+    use CertificateError as Why;
+    let Error::InvalidCertificate(why) = error else {
+        return format!("tls.crt: {error}");
+    };
+    match why {
+        Why::Expired | Why::ExpiredContext { .. } => "tls.crt, or what signed it, has ended: renew it".to_owned(),
+        Why::NotValidYet | Why::NotValidYetContext { .. } => {
+            "tls.crt, or what signed it, is not valid yet: look at the clocks".to_owned()
+        }
+        Why::NotValidForName | Why::NotValidForNameContext { .. } => {
+            format!("tls.crt is not for {name}: add it to the names of the certificate")
+        }
+        Why::UnknownIssuer | Why::BadSignature => {
+            "tls.crt is signed by no authority of ca.crt, or without that of the configuration's bundle".to_owned()
+        }
+        other => format!("tls.crt: {other:?}"),
+    }
 }
 
 #[cfg(test)]
@@ -86,11 +108,17 @@ mod tests {
             .self_signed(&KeyPair::generate().unwrap())
             .unwrap()
             .pem();
-        // One that signed itself, as cert-manager's issuer of kind SelfSigned makes it.
+        // One that signed itself.
         let alone = params(&[NAME], false)
             .self_signed(&KeyPair::generate().unwrap())
             .unwrap()
             .pem();
+
+        let lasting = |from: i32, until: i32| {
+            let mut params = params(&[NAME], false);
+            (params.not_before, params.not_after) = (date_time_ymd(from, 3, 1), date_time_ymd(until, 4, 1));
+            params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().pem()
+        };
 
         let at = |time: &str| -> Timestamp { time.parse().unwrap() };
         let said = |chain: &str, bundle: &str, time: &str| is_trusted(chain, bundle, NAME, at(time));
@@ -107,14 +135,38 @@ mod tests {
             (issued(&[NAME]), String::new(), in_time, "ca.crt is missing"),
             (issued(&[NAME]), "hello".to_owned(), in_time, "ca.crt is missing"),
             (String::new(), root.clone(), in_time, "tls.crt is missing"),
-            (issued(&["else.svc"]), root.clone(), in_time, "not valid for name"),
-            (issued(&[NAME]), other, in_time, "BadSignature"),
-            (leaf_below, root.clone(), in_time, "UnknownIssuer"),
-            (issued(&[NAME]), root.clone(), "2031-06-01T00:00:00Z", "expired"),
-            (issued(&[NAME]), root, "2029-06-01T00:00:00Z", "not valid yet"),
+            (
+                issued(&["else.svc"]),
+                root.clone(),
+                in_time,
+                "is not for cloison-webhook",
+            ),
+            (issued(&[NAME]), other, in_time, "signed by no authority"),
+            (leaf_below, root.clone(), in_time, "signed by no authority"),
+            (lasting(2030, 2030), root.clone(), in_time, "has ended"),
+            (
+                lasting(2030, 2030),
+                root.clone(),
+                "2030-02-01T00:00:00Z",
+                "not valid yet",
+            ),
+            (
+                lasting(2030, 2040),
+                root.clone(),
+                "2031-06-01T00:00:00Z",
+                "no authority in ca.crt is valid now",
+            ),
+            (
+                issued(&[NAME]),
+                root,
+                "2029-06-01T00:00:00Z",
+                "no authority in ca.crt is valid now",
+            ),
         ] {
             let told = said(&chain, &bundle, time).unwrap_err();
             assert!(told.contains(why), "{why}: {told}");
+            let later = said(&chain, &bundle, &time.replace("T00", "T01")).unwrap_err();
+            assert_eq!(later, told, "it is said once in a log");
         }
     }
 }

@@ -99,7 +99,7 @@ fn variables() -> Vec<Value> {
         with(visible("0"), gpus("example.com/nic")),
         gpus("nvidia.com/gpu.shared"),
         json!({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]}),
-        json!({"env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        json!({"env": [{"name": "T", "value": "", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
                        {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
         // A token, put together here: this file holds none.
         json!({"env": [{"name": "N"}, {"name": "HF_TOKEN", "value": format!("hf_{}", "qwertzuiopasdfghjklyxcvbnmQWERTZUI")},

@@ -133,8 +133,9 @@ async fn a_certificate_of_cert_manager_is_served_while_it_is_trusted() {
     let mut nameless = self_signed(SERVICE);
     nameless.remove("ca.crt");
     for (wrong, why) in [
-        (self_signed("else.cloison-system.svc"), "not valid for name"),
-        (nameless, "ca.crt is missing"),
+        (self_signed("else.cloison-system.svc"), "tls.crt is not for "),
+        (nameless, "signed by no authority of ca.crt"),
+        (of_another_key(&renewed), "tls.crt cannot be read"),
         (without_a_key(&renewed), "tls.key cannot be read"),
     ] {
         let before = lengths();
@@ -145,10 +146,17 @@ async fn a_certificate_of_cert_manager_is_served_while_it_is_trusted() {
         raw::handshake(second.address, &begun["ca.crt"]).await.unwrap();
     }
 
+    // One that starts now has nothing to serve, and says why.
+    let third = scene::webhook(&scene.plane, "third", "--external-certificates").await;
+    third.start().unwrap();
+    operator::logs(&third, 0, "tls.key cannot be read").await;
+    assert!(!third.output().contains("webhook listens"));
+
     // cert-manager finds that it is not what it wrote.
     let before = lengths();
     manager.start().unwrap();
     both(before, "serving a certificate").await;
+    listening(third).await;
     load.none_failed().await;
     handshakes.none_failed().await;
     let secret = scene.secrets().get(SECRET).await.unwrap();
@@ -164,5 +172,13 @@ async fn a_certificate_of_cert_manager_is_served_while_it_is_trusted() {
 fn without_a_key(material: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut broken = material.clone();
     broken.insert("tls.key".to_owned(), "no key".to_owned());
+    broken
+}
+
+/// The same with a key that is another's.
+fn of_another_key(material: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut broken = material.clone();
+    let key = KeyPair::generate().unwrap();
+    broken.insert("tls.key".to_owned(), key.serialize_pem());
     broken
 }

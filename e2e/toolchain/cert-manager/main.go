@@ -1,7 +1,7 @@
 // cert-manager's controllers for Issuers that are self-signed or have a CA, and for the Certificates of such Issuers, as one
 // plain process. cert-manager's own main is no part of its module; this one starts the same controllers as that does, with
-// the same defaults, but leads without an election, serves no metrics, and has
-// no issuer for ACME, Vault or Venafi.
+// the same defaults, but leads without an election, serves no metrics and has no
+// issuer for ACME, Vault or Venafi.
 package main
 
 import (

@@ -83,7 +83,7 @@ pub(super) fn parts(spec: &AiSecurityPolicySpec, pod: &str, former: &str) -> Vec
     let mut variables = membership::variables();
     variables.extend(security::variables(&spec.pods, pod, former));
     variables.extend(images::variables(&spec.pods));
-    variables.extend(devices::variables());
+    variables.extend(credentials::variables());
     variables.extend(networks::variables(&spec.network, pod, former));
     variables
 }

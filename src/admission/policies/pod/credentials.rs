@@ -15,6 +15,18 @@ use crate::compliance::checks::credentials::tokens::{EXAMPLE, FEW_LETTERS, LETTE
 use crate::compliance::checks::pod::DEFAULT_ACCOUNT;
 use crate::compliance::id::{ENC_04, IAM_01};
 
+pub(super) fn variables() -> Vec<(&'static str, String)> {
+    vec![(
+        // Of each container the variables that a clause may look at: a list of thousands is gone through once.
+        "envLists",
+        format!(
+            "containers.filter(c, has(c.env)).map(c, {{'of': c, 'env': dyn(c.env.filter(e, e.name == '{VISIBLE}' || \
+             has(e.valueFrom) || has(e.value) && {}))}})",
+            is_token("e.value")
+        ),
+    )]
+}
+
 pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
     let referred = "has(e.valueFrom) && has(e.valueFrom.secretKeyRef)";
     let reference = Found::among(
@@ -56,14 +68,18 @@ pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
 /// Whether a text as a whole is a token; what else `ENC-04/literal` finds is found by the scan. Most texts cost a step for each
 /// letter that a token can begin with, and a pattern is held against what begins as its token does: a pod may have ten
 /// thousand variables.
-pub(super) fn is_token(value: &str) -> String {
+fn is_token(value: &str) -> String {
     let begins = |with: &str| format!("{value}.startsWith({})", text(with));
     let mut by_letter: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for token in &TOKENS {
         let starts: Vec<String> = token.starts.iter().map(|start| begins(start)).collect();
-        let whole = text(&format!("^(?:{})$", token.pattern));
+        let Some(letter) = token.starts.first().map(|start| &start[..1]) else {
+            continue;
+        };
+        // A text of several lines in YAML ends with one more.
+        let whole = text(&format!("^(?:{})[ \\r\\n\\t]*$", token.pattern));
         let it = format!("({}) && {value}.matches({whole})", starts.join(" || "));
-        by_letter.entry(&token.starts[0][..1]).or_default().push(it);
+        by_letter.entry(letter).or_default().push(it);
     }
     let any = |(letter, tokens): (&str, Vec<String>)| format!("{} && ({})", begins(letter), tokens.join(" || "));
     let any: Vec<String> = by_letter.into_iter().map(any).collect();

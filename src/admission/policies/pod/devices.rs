@@ -1,6 +1,5 @@
 //! Accelerators that are taken without being asked for, and pods that go past the scheduler or before everybody else.
 
-use super::credentials::is_token;
 use crate::admission::cel::field;
 use crate::admission::clause::{Clause, Found};
 use crate::admission::modes::Modes;
@@ -11,18 +10,6 @@ use crate::compliance::id::{ECO_01, WKL_04};
 pub(super) const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 /// Its values that take none.
 const NONE: &str = "['', 'none', 'void']";
-
-pub(super) fn variables() -> Vec<(&'static str, String)> {
-    vec![(
-        // Of each container the variables that a clause may look at: a list of thousands is gone through once.
-        "envLists",
-        format!(
-            "containers.filter(c, has(c.env)).map(c, {{'of': c, 'env': dyn(c.env.filter(e, e.name == '{VISIBLE}' || \
-             has(e.valueFrom) || has(e.value) && {}))}})",
-            is_token("e.value")
-        ),
-    )]
-}
 
 pub(super) fn clauses(modes: &Modes) -> Vec<Clause> {
     let name = "'container \"' + c.name + '\"'";

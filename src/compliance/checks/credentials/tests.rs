@@ -3,8 +3,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use regex::Regex;
 
-use super::tokens::TOKENS;
+use super::tokens::{LETTERS, TOKENS};
 use super::{SHAPES, first, in_variable, patterns, sightings};
 
 /// Letters that vary, of any length, from a small generator.
@@ -222,12 +223,24 @@ fn every_shape_is_read_and_every_variable_in_order() {
         "a pattern does not compile"
     );
     for token in &TOKENS {
-        let letter = token.starts[0].chars().next();
+        let letter = |start: &&str| start.chars().next();
+        let first = token.starts.first().and_then(letter);
         assert!(
-            token.starts.iter().all(|start| start.chars().next() == letter),
+            token.starts.iter().all(|start| letter(start) == first),
             "{}",
             token.what
         );
+        let whole = Regex::new(&format!("^(?:{})$", token.pattern)).unwrap();
+        let mut known = positives();
+        known.retain(|(what, text)| *what == token.what && whole.is_match(text));
+        for (what, text) in known {
+            let begins = token.starts.is_empty() || token.starts.iter().any(|start| text.starts_with(start));
+            assert!(begins, "{what} begins otherwise");
+            assert!(
+                text.chars().all(|letter| LETTERS.contains(letter)),
+                "{what} has other letters"
+            );
+        }
     }
     assert!(super::VARIABLES.is_sorted() && super::PLACEHOLDERS.is_sorted());
 }

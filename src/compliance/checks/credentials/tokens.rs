@@ -4,7 +4,7 @@
 pub struct Token {
     /// What it is, with its article.
     pub what: &'static str,
-    /// One of these is what it begins with.
+    /// One of these is what it begins with. Empty where policies leave it to the scan.
     pub starts: &'static [&'static str],
     /// The whole of it.
     pub pattern: &'static str,
@@ -30,12 +30,8 @@ const WORD_ENDS: &str = r"(?-u:\b)";
 
 /// No letter in them is outside of [`LETTERS`].
 pub const TOKENS: [Token; 14] = [
-    token(
-        "an AWS access key",
-        &["AKIA", "ASIA"],
-        "(?:AKIA|ASIA)[A-Z2-7]{16}",
-        WORD_ENDS,
-    ),
+    // Without its key it is only a name, and stands in many a manifest.
+    token("an AWS access key", &[], "(?:AKIA|ASIA)[A-Z2-7]{16}", WORD_ENDS),
     token(
         "a Google API key",
         &["AIza"],
@@ -60,7 +56,12 @@ pub const TOKENS: [Token; 14] = [
         "github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}",
         "",
     ),
-    token("a GitLab token", &["glpat-"], "glpat-[A-Za-z0-9_-]{20}", ""),
+    token(
+        "a GitLab token",
+        &["glpat-"],
+        "glpat-[A-Za-z0-9_-]{20,}(?:\\.[a-z0-9]+)*",
+        "",
+    ),
     token("a Hugging Face token", &["hf_"], "hf_[A-Za-z]{34}", WORD_ENDS),
     token(
         "a Slack token",
