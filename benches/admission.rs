@@ -100,7 +100,7 @@ fn policy() -> Value {
 async fn run() {
     let built = gatekeeper::built();
     // Without an audit log, which would cost all of them the same.
-    let scene = Scene::start_with(vec![ApiServerOptions::default()]).await;
+    let scene = Scene::start_with(vec![ApiServerOptions::default()], &[]).await;
     let admin = &scene.admin;
     operator::apply(admin, policy()).await.expect("a policy");
     operator::namespace(admin, MANAGED, "training", Some("enforce")).await;

@@ -31,7 +31,8 @@ impl Validity {
         self.holds(now) && self.until.duration_since(now) > life / 3
     }
 
-    fn holds(self, now: Timestamp) -> bool {
+    /// Valid at `now`.
+    pub fn holds(self, now: Timestamp) -> bool {
         self.from <= now && now < self.until
     }
 }

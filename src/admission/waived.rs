@@ -271,6 +271,11 @@ mod tests {
             !covers(reference, "train", "road", "IAM-01/token"),
             "the door does not ask about it"
         );
+        let literal: fn(&mut Value) = |object| object["spec"]["controls"] = json!(["ENC-04/literal"]);
+        assert!(
+            covers(literal, "train", "road", "ENC-04/literal"),
+            "the door asks about it"
+        );
         let control: fn(&mut Value) = |object| {
             object["spec"]["controls"] = json!(["ENC-04"]);
             wide(object);

@@ -130,9 +130,7 @@ impl Material {
 
     /// When what is served ends.
     pub fn expiry(&self) -> Option<Timestamp> {
-        let der = ders(&self.certificate).into_iter().next()?;
-        let (_, parsed) = X509Certificate::from_der(&der).ok()?;
-        Some(validity(&parsed)?.until)
+        Some(lasts(ders(&self.certificate).first()?)?.until)
     }
 
     /// How the server presents itself; also proves that key and certificate belong together.
@@ -238,31 +236,26 @@ fn dated(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
     (params.not_before, params.not_after) = (epoch + since(from), epoch + since(until));
 }
 
-/// Whether a certificate is valid at a moment.
-pub fn holds(der: &[u8], now: Timestamp) -> bool {
-    let parsed = X509Certificate::from_der(der).ok();
-    let validity = parsed.and_then(|(_, parsed)| validity(&parsed));
-    validity.is_some_and(|it| it.from <= now && now < it.until)
-}
-
 /// The certificates in a text.
-pub fn ders(pem: &str) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
+pub fn ders(pem: impl AsRef<[u8]>) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_ref())
         .filter_map(Result::ok)
         .collect()
 }
 
 /// The fingerprints of a bundle.
 pub fn fingerprints(bundle: &[u8]) -> Vec<String> {
-    let ders = CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok);
-    ders.map(|der| fingerprint(&der)).collect()
+    ders(bundle).iter().map(|der| fingerprint(der)).collect()
 }
 
 /// How long each certificate of a bundle is valid.
 pub fn authorities(bundle: &[u8]) -> Vec<Validity> {
-    let ders = CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok);
-    ders.filter_map(|der| validity(&X509Certificate::from_der(&der).ok()?.1))
-        .collect()
+    ders(bundle).iter().filter_map(|der| lasts(der)).collect()
+}
+
+/// How long a certificate is valid.
+pub fn lasts(der: &[u8]) -> Option<Validity> {
+    validity(&X509Certificate::from_der(der).ok()?.1)
 }
 
 fn fingerprint(der: &[u8]) -> String {

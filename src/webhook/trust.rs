@@ -10,7 +10,7 @@ use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{CertificateError, Error, RootCertStore};
 
-use super::keys::{ders, holds};
+use super::keys::{ders, lasts};
 
 /// `bundle` and `chain` in PEM, the certificate of the server first in its chain. `Err` says why not, in the same words at any
 /// time.
@@ -24,7 +24,7 @@ pub fn is_trusted(chain: &str, bundle: &str, name: &str, now: Timestamp) -> Resu
     }
     let mut authorities = RootCertStore::empty();
     // The verifier asks an authority for its name and its key alone; API servers ask when it ends, too.
-    authorities.add_parsable_certificates(all.into_iter().filter(|der| holds(der, now)));
+    authorities.add_parsable_certificates(all.into_iter().filter(|der| lasts(der).is_some_and(|it| it.holds(now))));
     if authorities.is_empty() {
         return Err("no authority in ca.crt is valid now: renew it".to_owned());
     }

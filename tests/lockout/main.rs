@@ -181,7 +181,7 @@ async fn nothing_of_ours_locks_a_cluster_out() {
         minor,
         ..ApiServerOptions::default()
     });
-    let scene = Scene::start_with(minors.to_vec()).await;
+    let scene = Scene::start_with(minors.to_vec(), &[]).await;
     let admin = &scene.admin;
     let strict = json!({"apiVersion": "cloison.dev/v1alpha1", "kind": "AiSecurityPolicy", "metadata": {"name": "default"},
         "spec": {"mode": "Enforce"}});

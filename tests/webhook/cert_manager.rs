@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use cloison::api::names;
-use cloison_testbed::{ControlPlane, Program, Tool, find};
+use cloison_testbed::{ApiServerOptions, ControlPlane, Program, Tool, find};
 use kube::Client;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
@@ -76,7 +76,11 @@ fn self_signed(name: &str) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_cert_manager_is_served_while_it_is_trusted() {
-    let scene = Scene::installed(&["webhook.externalCertificates=true"]).await;
+    let scene = Scene::start_with(
+        vec![ApiServerOptions::default()],
+        &["webhook.externalCertificates=true"],
+    )
+    .await;
     namespaces(&scene.admin).await;
     let start = async |name: &str| {
         let program = scene::webhook(&scene.plane, name, "--external-certificates").await;
@@ -128,15 +132,26 @@ async fn a_certificate_of_cert_manager_is_served_while_it_is_trusted() {
     both(before, "serving a certificate").await;
     load.goes_on(20).await;
 
-    // Nobody mends the Secret, and what is put there would be trusted by nobody.
+    // Nobody mends the Secret. Without an authority in it the one in the configuration counts.
     manager.stop().await;
+    let before = lengths();
+    let mut without_authority = begun.clone();
+    without_authority.remove("ca.crt");
+    scene.put(&without_authority).await;
+    both(before, "serving a certificate").await;
+    load.goes_on(20).await;
+
+    // What is put there now would be trusted by nobody.
     let mut nameless = self_signed(SERVICE);
     nameless.remove("ca.crt");
     for (wrong, why) in [
         (self_signed("else.cloison-system.svc"), "tls.crt is not for "),
         (nameless, "signed by no authority of ca.crt"),
-        (of_another_key(&renewed), "tls.crt cannot be read"),
-        (without_a_key(&renewed), "tls.key cannot be read"),
+        (
+            with_key(&renewed, &self_signed(SERVICE)["tls.key"]),
+            "tls.crt cannot be read",
+        ),
+        (with_key(&renewed, "no key"), "tls.key cannot be read"),
     ] {
         let before = lengths();
         scene.put(&wrong).await;
@@ -168,17 +183,9 @@ async fn a_certificate_of_cert_manager_is_served_while_it_is_trusted() {
     manager.stop().await;
 }
 
-/// The same with a key that is none.
-fn without_a_key(material: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// The same with another key.
+fn with_key(material: &BTreeMap<String, String>, key: &str) -> BTreeMap<String, String> {
     let mut broken = material.clone();
-    broken.insert("tls.key".to_owned(), "no key".to_owned());
-    broken
-}
-
-/// The same with a key that is another's.
-fn of_another_key(material: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut broken = material.clone();
-    let key = KeyPair::generate().unwrap();
-    broken.insert("tls.key".to_owned(), key.serialize_pem());
+    broken.insert("tls.key".to_owned(), key.to_owned());
     broken
 }

@@ -31,25 +31,15 @@ pub struct Scene {
 impl Scene {
     /// Without a webhook yet, and so with a configuration that refuses nothing.
     pub async fn start() -> Self {
-        Self::installed(&[]).await
-    }
-
-    /// The same with values of the chart, as for `--set`.
-    pub async fn installed(values: &[&str]) -> Self {
         let api_server = ApiServerOptions {
             audit_policy: Some(audit::policy()),
             ..ApiServerOptions::default()
         };
-        Self::with(vec![api_server], values).await
+        Self::start_with(vec![api_server], &[]).await
     }
 
-    /// The same with other API servers.
-    #[allow(dead_code, reason = "not every test needs it")]
-    pub async fn start_with(api_servers: Vec<ApiServerOptions>) -> Self {
-        Self::with(api_servers, &[]).await
-    }
-
-    async fn with(api_servers: Vec<ApiServerOptions>, values: &[&str]) -> Self {
+    /// The same with other API servers, and values of the chart as for `--set`.
+    pub async fn start_with(api_servers: Vec<ApiServerOptions>, values: &[&str]) -> Self {
         let options = Options {
             api_servers,
             controller_manager: true,
